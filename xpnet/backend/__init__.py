@@ -1,0 +1,175 @@
+"""Which array module computes: ``set_backend``, ``use_backend`` and their friends.
+
+The default backend is a plain global of the process. A network keeps the backend it was made with,
+so changing the default never moves a network; ``net.to`` does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend.base import Array, Backend
+from xpnet.backend.on_numpy import NumPyBackend
+from xpnet.errors import BackendError, MixedArraysError
+from xpnet.names import unknown
+
+__all__ = [
+    "Array",
+    "Backend",
+    "available_backends",
+    "backend_of",
+    "find_backend",
+    "get_array_module",
+    "get_backend",
+    "set_backend",
+    "use_backend",
+]
+
+NAMES = ("numpy", "cupy", "auto", "cpu", "gpu", "cuda")  # and cuda:1, cupy:1 ...
+
+_default: Backend | None = None  # made from XPNET_BACKEND when it is first asked for
+
+
+def set_backend(name: str | Backend) -> Backend:
+    """Choose the backend of all networks that are made from now on.
+
+    Parameters
+    ----------
+    name : str or Backend
+        ``"numpy"`` (also ``"cpu"``), ``"cupy"`` (also ``"gpu"``, ``"cuda"``, ``"cuda:1"``), or
+        ``"auto"``: CuPy if it works here, else NumPy, which is said once.
+
+    Returns
+    -------
+    Backend
+        The backend, the ``xp`` of its layers.
+
+    Raises
+    ------
+    BackendError
+        If the name is unknown, or CuPy was asked for and cannot be used; the message gives the
+        reason and the way out.
+    """
+    global _default
+    _default = find_backend(name)
+    return _default
+
+
+def get_backend() -> Backend:
+    """Return the default backend: what `set_backend` chose, else ``$XPNET_BACKEND``, else NumPy."""
+    if _default is None:
+        try:
+            return set_backend(os.environ.get("XPNET_BACKEND", "").strip() or "numpy")
+        except BackendError as error:
+            raise BackendError(f"the environment variable XPNET_BACKEND: {error}") from None
+    return _default
+
+
+@contextmanager
+def use_backend(name: str | Backend) -> Iterator[Backend]:
+    """Choose the backend inside a ``with`` block, and restore the one before; see `set_backend`."""
+    global _default
+    before = _default
+    try:
+        yield set_backend(name)
+    finally:
+        _default = before
+
+
+def available_backends() -> list[str]:
+    """Return the names of the backends that work on this machine."""
+    return ["numpy"] if why_no_cupy() else ["numpy", "cupy"]
+
+
+def find_backend(name: str | Backend) -> Backend:
+    """Return the backend of this name without making it the default; see `set_backend`."""
+    if isinstance(name, Backend):
+        return name
+    kind, _, device = str(name).strip().lower().partition(":")
+    if kind not in NAMES or (device and not (device.isdigit() and kind in ("cupy", "gpu", "cuda"))):
+        raise BackendError(unknown("backend", name, NAMES))
+    if kind in ("numpy", "cpu"):
+        return _numpy()
+    reason = why_no_cupy(int(device or 0))
+    if not reason:
+        return _cupy(int(device or 0))
+    if kind != "auto":
+        raise BackendError(f"the backend {name!r} cannot be used: {reason}")
+    _say_once(f"no GPU in use, computing with NumPy: {reason}")
+    return _numpy()
+
+
+def backend_of(a: Array) -> Backend:
+    """Return the backend that an array belongs to: the default one if it can be, else by its type.
+
+    Raises
+    ------
+    MixedArraysError
+        If ``a`` is no array of any backend.
+    """
+    if get_backend().owns(a):
+        return get_backend()
+    kind = type(a).__module__.partition(".")[0]
+    if kind not in ("numpy", "cupy"):
+        raise MixedArraysError(f"neither a NumPy nor a CuPy array: {type(a).__name__}")
+    return find_backend(kind)
+
+
+def get_array_module(*arrays: Any) -> Any:
+    """Return numpy or cupy, whichever the arrays belong to (numpy for lists and numbers).
+
+    Raises
+    ------
+    MixedArraysError
+        If some arrays are NumPy's and some CuPy's.
+    """
+    kinds = {type(a).__module__.partition(".")[0] for a in arrays if hasattr(a, "dtype")}
+    if "cupy" not in kinds:
+        return np
+    if "numpy" in kinds and any(isinstance(a, np.ndarray) for a in arrays):
+        raise MixedArraysError(
+            "NumPy and CuPy arrays in one call; move them to one side first, "
+            "with cupy.asarray(a) or a.get()"
+        )
+    import cupy
+
+    return cupy
+
+
+@cache
+def why_no_cupy(device: int = 0) -> str:
+    """Return the reason why CuPy cannot be used here, one sentence; empty if it can."""
+    try:
+        from xpnet.backend.on_cupy import probe
+    except ImportError as error:
+        if error.name not in ("cupy", "cupy_backends"):
+            return f"CuPy is installed but does not import ({error}); reinstall it"
+        return (
+            "CuPy is not installed; on a machine with an NVIDIA GPU run "
+            "pip install 'xpnet[cuda13]' (driver 580 or newer) or pip install 'xpnet[cuda12]'"
+        )
+    return probe(device)
+
+
+@cache
+def _numpy() -> Backend:
+    return NumPyBackend()
+
+
+@cache
+def _cupy(device: int) -> Backend:
+    from xpnet.backend.on_cupy import CuPyBackend
+
+    return CuPyBackend(device)
+
+
+@cache
+def _say_once(message: str) -> None:
+    logging.getLogger("xpnet").warning(message)

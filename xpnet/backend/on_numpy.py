@@ -1,0 +1,248 @@
+"""NumPy: the primitives without a single new array, so that a warm training step allocates none."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend.base import GELU_A, GELU_C, GOLDEN, Array, Backend, is_image, mix64
+
+
+class NumPyBackend(Backend):
+    """The CPU. Every override works in ``out`` and in the scratch it is given."""
+
+    name = "numpy"
+    module = np
+    on_host = True
+
+    def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
+        """Return the array itself."""
+        return np.asarray(a)
+
+    def copyto(self, out: Array, A: Any) -> Array:
+        """out = A, cast to the type of ``out``"""
+        np.copyto(out, A, casting="unsafe")
+        return out
+
+    def sum(
+        self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
+    ) -> Array:
+        """out = Σ A; the ufunc's own method spares the microsecond that ``numpy.sum`` adds"""
+        return np.add.reduce(A, axis=axis, out=out, keepdims=keepdims)
+
+    def take(self, A: Array, indices: Array, out: Array) -> Array:
+        """out = A[indices]; without mode="clip" NumPy copies through a buffer"""
+        return np.take(A, indices, axis=0, out=out, mode="clip")
+
+    def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
+        """Y = max(X, slope·X), which is X where X > 0, since 0 ≤ slope < 1"""
+        if slope == 0.0:
+            return np.maximum(X, 0, out=out)
+        np.multiply(X, slope, out=out)
+        return np.maximum(X, out, out=out)
+
+    def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
+        """dX = dY · max([Y > 0], slope)"""
+        np.greater(Y, 0, out=out)
+        if slope != 0.0:
+            np.maximum(out, slope, out=out)
+        return np.multiply(out, dY, out=out)
+
+    def sigmoid(self, X: Array, out: Array) -> Array:
+        """Y = 1 / (1 + exp(-X))"""
+        np.negative(X, out=out)
+        with np.errstate(over="ignore"):
+            np.exp(out, out=out)
+        np.add(out, 1, out=out)
+        return np.divide(1, out, out=out)
+
+    def sigmoid_grad(self, dY: Array, Y: Array, out: Array) -> Array:
+        """dX = (1 - Y) · Y · dY"""
+        np.subtract(1, Y, out=out)
+        np.multiply(out, Y, out=out)
+        return np.multiply(out, dY, out=out)
+
+    def tanh_grad(self, dY: Array, Y: Array, out: Array) -> Array:
+        """dX = (1 - Y²) · dY"""
+        np.multiply(Y, Y, out=out)
+        np.subtract(1, out, out=out)
+        return np.multiply(out, dY, out=out)
+
+    def gelu(self, X: Array, out: Array, T: Array) -> Array:
+        """T = tanh(√(2/π) (1 + a X²) X),  Y = (1 + T) X / 2"""
+        _polynomial(X, GELU_A, out=T)
+        np.tanh(T, out=T)
+        np.add(T, 1, out=out)
+        np.multiply(out, X, out=out)
+        return np.multiply(out, 0.5, out=out)
+
+    def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
+        """dX = ((1 - T²) √(2/π) (1 + 3a X²) X + (1 + T)) · dY / 2"""
+        _polynomial(X, 3 * GELU_A, out=work)
+        np.multiply(T, T, out=out)
+        np.subtract(1, out, out=out)
+        np.multiply(out, work, out=out)
+        np.add(out, 1, out=out)
+        np.add(out, T, out=out)
+        np.multiply(out, dY, out=out)
+        return np.multiply(out, 0.5, out=out)
+
+    def softmax(self, X: Array, out: Array, work: Array) -> Array:
+        """Y = E / Σ E with E = exp(X - max X)"""
+        np.maximum.reduce(X, axis=1, keepdims=True, out=work)
+        np.subtract(X, work, out=out)
+        np.exp(out, out=out)
+        np.add.reduce(out, axis=1, keepdims=True, out=work)
+        return np.divide(out, work, out=out)
+
+    def softmax_grad(self, dY: Array, Y: Array, out: Array, work: Array) -> Array:
+        """dX = (dY - Σ dY Y) · Y"""
+        np.multiply(dY, Y, out=out)
+        np.add.reduce(out, axis=1, keepdims=True, out=work)
+        np.subtract(dY, work, out=out)
+        return np.multiply(out, Y, out=out)
+
+    def softplus(self, X: Array, out: Array) -> Array:
+        """Y = log(exp X + exp 0)"""
+        return np.logaddexp(X, 0, out=out)
+
+    def one_hot(self, labels: Array, out: Array) -> Array:
+        """outᵢⱼ = [labelsᵢ = j]"""
+        return np.equal(labels[:, None], np.arange(out.shape[1]), out=out)
+
+    def softmax_cross_entropy(
+        self, Z: Array, T: Array, *, losses: Array, P: Array, work: Array
+    ) -> Array:
+        """S = Z - max Z;  P = exp S / Σ exp S;  losses = Σ T (log Σ exp S - S)"""
+        column = losses[:, None]
+        np.maximum.reduce(Z, axis=1, keepdims=True, out=column)
+        np.subtract(Z, column, out=work)
+        np.exp(work, out=P)
+        np.add.reduce(P, axis=1, keepdims=True, out=column)
+        np.divide(P, column, out=P)
+        np.log(column, out=column)
+        np.subtract(column, work, out=work)
+        np.multiply(work, T, out=work)
+        return np.add.reduce(work, axis=1, out=losses)
+
+    def gather(
+        self, data: Array, order: Array, position: Array, out: Array, work: Array | None = None
+    ) -> Array:
+        """outᵢ = data[order[position + i]], pixels by way of ``work``"""
+        start = int(position[0])
+        rows = order[start : start + len(out)]
+        if not is_image(data, out):
+            return np.take(data, rows, axis=0, out=out, mode="clip")
+        pixels = np.take(data, rows, axis=0, out=work, mode="clip")
+        np.copyto(out, pixels)
+        return np.divide(out, 255, out=out)
+
+    def dropout_mask(
+        self, key: Array, counter: Array, out: Array, keep: float, work: Array
+    ) -> Array:
+        """outⱼ = [mix(start + j γ) >> 11 < keep·2⁵³] / keep, in blocks that stay in the cache"""
+        flat, threshold = out.reshape(-1), np.uint64(keep * 2**53)
+        start, steps = mix64(key + mix64(counter)), _golden_steps(work.shape[1])
+        for a in range(0, flat.size, work.shape[1]):
+            block = flat[a : a + work.shape[1]]
+            z, shifted = work[0, : block.size], work[1, : block.size]
+            np.add(steps[: block.size], start + np.uint64(a * GOLDEN % 2**64), out=z)
+            _mix64_in_place(z, shifted)
+            np.right_shift(z, 11, out=z)
+            np.less(z, threshold, out=block)
+            np.divide(block, keep, out=block)
+        return out
+
+    def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
+        """p = p - η g"""
+        np.multiply(g, float(rate[0]), out=work)
+        np.subtract(p, work, out=p)
+
+    def momentum(
+        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+    ) -> None:
+        """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
+        np.multiply(v, mu, out=v)
+        np.add(v, g, out=v)
+        if nesterov:
+            np.multiply(v, mu, out=work)
+            np.add(work, g, out=work)
+            np.multiply(work, float(rate[0]), out=work)
+        else:
+            np.multiply(v, float(rate[0]), out=work)
+        np.subtract(p, work, out=p)
+
+    def rmsprop(
+        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+    ) -> None:
+        """s = ρ s + (1 - ρ) g²,  p = p - η (g / (√s + ε))"""
+        np.multiply(g, g, out=work)
+        _average(s, work, rho)
+        np.sqrt(s, out=work)
+        np.add(work, eps, out=work)
+        np.divide(g, work, out=work)
+        np.multiply(work, float(rate[0]), out=work)
+        np.subtract(p, work, out=p)
+
+    def adam(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rate: Array,
+        powers: Array,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        work: Array,
+    ) -> None:
+        """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) m / (√v / √(1 - β₂ᵗ) + ε)"""
+        eta, c1, c2 = float(rate[0]), 1 - float(powers[0]), 1 - float(powers[1])
+        np.copyto(work, g)
+        _average(m, work, beta1)
+        np.multiply(g, g, out=work)
+        _average(v, work, beta2)
+        np.sqrt(v, out=work)
+        np.multiply(work, c2**-0.5, out=work)
+        np.add(work, eps, out=work)
+        np.divide(m, work, out=work)
+        np.multiply(work, eta / c1, out=work)
+        if decay != 0.0:
+            np.multiply(p, 1 - eta * decay, out=p)
+        np.subtract(p, work, out=p)
+
+
+def _polynomial(X: Array, a: float, out: Array) -> None:
+    """out = √(2/π) (1 + a X²) X"""
+    np.multiply(X, X, out=out)
+    np.multiply(out, a * GELU_C, out=out)
+    np.add(out, GELU_C, out=out)
+    np.multiply(out, X, out=out)
+
+
+def _average(mean: Array, value: Array, beta: float) -> None:
+    """mean = β mean + (1 - β) value; ``value`` is used up"""
+    np.multiply(mean, beta, out=mean)
+    np.multiply(value, 1 - beta, out=value)
+    np.add(mean, value, out=mean)
+
+
+@cache
+def _golden_steps(n: int) -> Array:
+    """Return j γ for j = 0 ... n - 1, which every block of every mask begins with."""
+    return np.arange(n, dtype=np.uint64) * np.uint64(GOLDEN)
+
+
+def _mix64_in_place(z: Array, shifted: Array) -> None:
+    """z = mix64(z), with ``shifted`` as scratch"""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        np.right_shift(z, shift, out=shifted)
+        np.bitwise_xor(z, shifted, out=z)
+        np.multiply(z, np.uint64(factor), out=z)
+    np.right_shift(z, 31, out=shifted)
+    np.bitwise_xor(z, shifted, out=z)

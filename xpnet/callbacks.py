@@ -1,0 +1,147 @@
+"""Callbacks: what happens between the steps of a training; the names are those of Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xpnet.errors import OptionError
+
+if TYPE_CHECKING:
+    from xpnet.training import Trainer
+
+
+class Callback:
+    """Override what you need. ``self.trainer`` is the `Trainer`; set its ``stop`` to end early.
+
+    ``logs`` has the row of the history that is being written: ``loss`` and, with validation data,
+    ``val_loss`` and ``val_`` of each metric. It is empty before the first number is known.
+    """
+
+    trainer: Trainer
+
+    def on_train_begin(self, logs: Mapping[str, float]) -> None:
+        """Before the first step."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Before the first step of an epoch; the first epoch is 0."""
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Before a step."""
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """After a step; ``float(self.trainer.loss)`` is its loss, and waits for the device."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """After an epoch and its validation; ``logs`` is complete."""
+
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """After the last step, also after Ctrl-C."""
+
+
+class EarlyStopping(Callback):
+    """Stops when a number has not improved for a while, and brings back the best weights.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the history. Accuracies and R² are to grow, all others to shrink.
+    patience : int
+        Epochs without improvement that are waited for.
+    min_delta : float
+        What counts as an improvement.
+    restore_best_weights : bool
+        True: the network ends with the weights of its best epoch.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value so far, that of the epoch ``best_epoch``.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+    ) -> None:
+        if patience < 1 or min_delta < 0:
+            raise OptionError(
+                "EarlyStopping needs patience >= 1 and min_delta >= 0; "
+                f"got patience={patience!r}, min_delta={min_delta!r}"
+            )
+        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.restore_best_weights = restore_best_weights
+        self.sign = -1.0 if monitor.endswith(("accuracy", "r2")) else 1.0
+
+    def on_train_begin(self, logs: Mapping[str, float]) -> None:
+        """Forget the training before."""
+        self.best: float | None = None
+        self.best_epoch, self._best_state = 0, None
+        self._weights: Any = None
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Keep the weights if they are the best; else see whether patience is at its end."""
+        if self.monitor not in logs:
+            raise OptionError(
+                f"EarlyStopping watches {self.monitor!r}, but the history has {', '.join(logs)}; "
+                "values that begin with val_ need validation_data"
+            )
+        value = logs[self.monitor]
+        if self.best is None or self.sign * (self.best - value) > self.min_delta:
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self._weights = self.trainer.net.state_dict()
+        elif epoch - self.best_epoch >= self.patience:
+            self.trainer.stop = True
+
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """Bring back the best weights."""
+        if self._weights is not None:
+            self.trainer.net.load_state_dict(self._weights)
+
+
+class ProgressBar(Callback):
+    """A bar on standard error over all epochs, and a row for each epoch; needs tqdm.
+
+    Parameters
+    ----------
+    epochs : int
+        How many there will be.
+    rows : int
+        At most so many rows are printed, evenly spread; the last epoch always has one.
+    """
+
+    def __init__(self, epochs: int, rows: int = 25) -> None:
+        self.epochs, self.every = epochs, max(1, -(-epochs // rows))
+
+    def on_train_begin(self, logs: Mapping[str, float]) -> None:
+        """Draw the empty bar; where standard error is no terminal there is none."""
+        from tqdm import tqdm
+
+        total = self.epochs * self.trainer.steps_per_epoch
+        self._bar = tqdm(total=total, unit="step", leave=False, disable=None)
+        self._last = -1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Move the bar."""
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Print the row of the epoch, if it is its turn."""
+        self._epoch, self._logs = epoch, dict(logs)
+        if (epoch + 1) % self.every == 0:
+            self._print()
+
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """Print the last row and remove the bar."""
+        if hasattr(self, "_epoch") and self._epoch != self._last:
+            self._print()
+        self._bar.close()
+
+    def _print(self) -> None:
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in self._logs.items())
+        width = len(str(self.epochs))
+        self._bar.write(f"epoch {self._epoch + 1:>{width}}/{self.epochs}  {numbers}")
+        self._last = self._epoch

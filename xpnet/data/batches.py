@@ -1,0 +1,95 @@
+"""Batches: the data set on the device, and the same two arrays filled anew for each step."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from xpnet.random import Random
+
+Array = Any
+
+
+class Batches:
+    """Gathers shuffled batches into fixed arrays.
+
+    The data stays as it came, images as uint8; pixels become floating where they are gathered. The
+    order of an epoch depends on the seed and the number of the epoch and on nothing else, and the
+    place in the epoch is kept on the device, so that a step can be captured.
+
+    Parameters
+    ----------
+    xp : Backend
+        Where the batches are needed.
+    columns : list of array
+        The data set: inputs, targets and perhaps weights, of equal length, on the backend.
+    dtypes : list of dtype
+        What each column is to be in a batch.
+    batch_size : int
+        The last batch of an epoch has what is left.
+    shuffle : bool
+        False keeps the order; a batch of everything is never shuffled, as its order is no matter.
+    seed : int
+        Of the order.
+    """
+
+    def __init__(
+        self,
+        xp: Any,
+        columns: list[Array],
+        dtypes: list[Any],
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+    ) -> None:
+        self.xp, self.columns, self.seed = xp, columns, seed
+        self.n = len(columns[0])
+        self.batch_size = min(batch_size, self.n)
+        self.shuffle = shuffle and self.batch_size < self.n
+        shapes = [(self.batch_size, *column.shape[1:]) for column in columns]
+        self._out = [xp.empty(s, d) for s, d in zip(shapes, dtypes, strict=True)]
+        self._work = [  # only pixels take a detour
+            xp.empty(s, c.dtype) if c.dtype == np.uint8 else None
+            for s, c in zip(shapes, columns, strict=True)
+        ]
+        self._order = xp.asarray(np.arange(self.n))
+        self._position = xp.zeros(1, np.int64)
+        self._whole_is_there = False
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return ceil(self.n / self.batch_size)
+
+    def sizes(self) -> list[int]:
+        """Return the number of samples in each batch of an epoch."""
+        full, rest = divmod(self.n, self.batch_size)
+        return [self.batch_size] * full + [rest] * (rest > 0)
+
+    def start(self, epoch: int) -> None:
+        """Go to the beginning of an epoch, and shuffle for it."""
+        self.xp.copyto(self._position, 0)
+        if self.shuffle:
+            order = Random(self.seed, "shuffle", epoch).permutation(self.n)
+            self.xp.copyto(self._order, self.xp.asarray(order))
+
+    def gather(self, size: int) -> list[Array]:
+        """Return the next ``size`` samples of each column, in arrays that the next call overwrites.
+
+        A batch of everything in the same order is gathered once and for all.
+        """
+        out = [a[:size] for a in self._out]
+        if self._whole_is_there:
+            return out
+        for column, a, work in zip(self.columns, out, self._work, strict=True):
+            self.xp.gather(
+                column,
+                self._order,
+                self._position,
+                out=a,
+                work=work if work is None else work[:size],
+            )
+        self.xp.add(self._position, size, out=self._position)
+        self._whole_is_there = self.batch_size == self.n
+        return out

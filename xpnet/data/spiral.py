@@ -1,0 +1,54 @@
+"""Two spirals, one inside the other (Lang and Witbrock, "Learning to tell two spirals apart")."""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.errors import OptionError
+from xpnet.random import Random
+
+
+def spiral(
+    n: int = 400, noise: float = 0.25, turns: float = 2.0, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return points of two arms and the arm that each is on.
+
+    A point at the angle φ is ±φ (cos φ, sin φ) plus noise, so that neighbouring arms are π apart;
+    φ² is uniform, so that the density is even. All is divided by the largest radius, 2π turns.
+
+    Parameters
+    ----------
+    n : int
+        Points in all; every second one is on the second arm.
+    noise : float
+        Standard deviation, where the distance between the arms is π.
+    turns : float
+        How often each arm goes round; it begins a quarter turn from the centre.
+    seed : int
+        Of the points and the noise.
+
+    Returns
+    -------
+    X : ndarray of float64, shape (n, 2)
+    t : ndarray of int64, shape (n,)
+        0 or 1.
+
+    Raises
+    ------
+    OptionError
+        If n is below 2 or the noise is negative.
+    """
+    if n < 2 or noise < 0 or turns <= 0.25:
+        raise OptionError(
+            "spiral needs n >= 2, noise >= 0 and turns > 0.25; "
+            f"got n={n!r}, noise={noise!r}, turns={turns!r}"
+        )
+    random, end = Random(seed, "spiral"), 2 * pi * turns
+    angle = np.sqrt(random.uniform((n,), (pi / 2) ** 2, end**2))
+    t = np.arange(n) % 2
+    arm = np.where(t == 0, angle, -angle)
+    X = np.stack([arm * np.cos(angle), arm * np.sin(angle)], axis=1)
+    return (X + noise * random.normal((n, 2))) / end, t

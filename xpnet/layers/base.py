@@ -1,0 +1,161 @@
+"""What every layer is: a function Y = f(X; parameters) that can also send a gradient back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.errors import OptionError, ShapeError
+from xpnet.initializers import Initializer, find_initializer
+from xpnet.random import Random
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Parameter:
+    """The shape of one parameter and how it starts.
+
+    The values are in the flat vector of the network; the layer ``layer.W`` and ``layer.dW`` are
+    views of it.
+    """
+
+    shape: Shape
+    init: Initializer
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return prod(self.shape)
+
+
+class Layer:
+    """One differentiable function. To write your own, define ``forward`` and ``backward``.
+
+    ``forward(X)`` returns Y and keeps what ``backward`` will need. ``backward(dY)`` takes the
+    gradient of the loss with respect to Y, writes the gradient of each parameter ``W`` into
+    ``self.dW`` (the network has made it), and returns the gradient with respect to X, or None
+    where ``self.dX`` is None: nobody upstream needs it.
+
+    In ``__init__`` call ``super().__init__()`` and then ``self.parameter(name, shape, init)`` for
+    each parameter. A layer that changes the shape defines ``output_shape``; one that wants scratch
+    memory defines ``build``. ``self.xp`` is the backend, ``self.xp.module`` NumPy or CuPy itself.
+
+    Attributes
+    ----------
+    xp : Backend
+        The primitives; set by the network.
+    training : bool
+        False during prediction: Dropout passes everything and BatchNorm1d uses what it has learnt.
+    Y : array, shape (batch size, *output shape)
+        Where ``forward`` may write its result.
+    dX : array, shape (batch size, *input shape), or None
+        Where ``backward`` may write its result.
+    state : dict of str to array
+        Values that are kept but not trained, such as running means; moved with the network.
+    """
+
+    xp: Backend
+    Y: Array
+    dX: Array = None
+    training = True
+    dtype: np.dtype[Any]
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Parameter] = {}
+        self.state: dict[str, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    # ---- what a layer defines -----------------------------------------------------------------
+
+    def forward(self, X: Array) -> Array:
+        """Return Y = f(X)."""
+        raise NotImplementedError
+
+    def backward(self, dY: Array) -> Array | None:
+        """Write the gradient of each parameter and return dX."""
+        raise NotImplementedError
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        """Return the shape of one sample of Y, given that of X; None means not known yet.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take that shape.
+        """
+        return shape
+
+    def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
+        """Make the arrays that a step will write, for batches of up to ``batch_size`` samples."""
+        output_shape = self.output_shape(input_shape)
+        assert output_shape is not None
+        self.Y = self.xp.empty((batch_size, *output_shape), self.dtype)
+        self.dX = self.xp.empty((batch_size, *input_shape), self.dtype) if input_gradient else None
+
+    # ---- what the network does ----------------------------------------------------------------
+
+    def parameter(self, name: str, shape: Shape, init: str | Initializer) -> None:
+        """Declare a parameter: ``self.name`` and its gradient ``self.dname`` will be views."""
+        self.parameters[name] = Parameter(shape, find_initializer(init))
+
+    @property
+    def size(self) -> int:
+        """The number of trainable values."""
+        return sum(p.size for p in self.parameters.values())
+
+    def walk(self, path: str) -> list[tuple[str, Layer]]:
+        """Return the layer with its path; a network returns all that are in it."""
+        return [(path, self)]
+
+    def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
+        """Return the starting value of each parameter, in order, float64 on the host."""
+        return [p.init(random, p.shape) for p in self.parameters.values()]
+
+    def initial_state(self, random: Random) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the starting value of each entry of ``state``, on the host."""
+        return {}
+
+    def bind(self, xp: Backend, params: Array, grads: Array) -> None:
+        """Take the layer's piece of the flat vectors, and make the views ``W`` and ``dW``."""
+        self.xp, self.dtype = xp, params.dtype
+        start = 0
+        for name, p in self.parameters.items():
+            piece = slice(start, start + p.size)
+            setattr(self, name, params[piece].reshape(p.shape))
+            setattr(self, "d" + name, grads[piece].reshape(p.shape))
+            start += p.size
+
+
+def features(layer: Layer, shape: Shape | None, n: int) -> Shape:
+    """Return (n,), after checking that samples of that shape have n features.
+
+    Raises
+    ------
+    ShapeError
+        Naming the layer and both shapes.
+    """
+    if shape is not None and shape != (n,):
+        came = f"{shape[0]} features" if len(shape) == 1 else f"samples of shape {shape}"
+        hint = "; put Flatten() before it" if len(shape) > 1 and prod(shape) == n else ""
+        raise ShapeError(f"{layer!r} takes {n} features, but {came} come in{hint}")
+    return (n,)
+
+
+def positive(layer: str, **sizes: int) -> None:
+    """Check that sizes are whole numbers of at least one.
+
+    Raises
+    ------
+    OptionError
+        Naming the layer, the argument and the value.
+    """
+    for name, n in sizes.items():
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise OptionError(f"{layer}: {name} must be a positive whole number; got {n!r}")

@@ -1,0 +1,72 @@
+"""Linear: the fully connected layer."""
+
+from __future__ import annotations
+
+from xpnet.backend import Array
+from xpnet.initializers import Initializer
+from xpnet.layers.base import Layer, Shape, features, positive
+
+
+class Linear(Layer):
+    """Y = X W + b
+
+    dW = Xᵀ dY        db = Σᵢ dYᵢ        dX = dY Wᵀ
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Features in and out; W has the shape (n_in, n_out), b the shape (n_out,).
+    bias : bool
+        False leaves out b.
+    init : str or function
+        How W starts, see `xpnet.initializers`; b starts at zero.
+
+    Raises
+    ------
+    OptionError
+        If a size is not a positive whole number or the initialiser is unknown.
+    """
+
+    W: Array
+    dW: Array
+    b: Array
+    db: Array
+
+    def __init__(
+        self, n_in: int, n_out: int, bias: bool = True, init: str | Initializer = "glorot_uniform"
+    ) -> None:
+        super().__init__()
+        positive("Linear", n_in=n_in, n_out=n_out)
+        self.n_in, self.n_out, self.bias = n_in, n_out, bias
+        self.parameter("W", (n_in, n_out), init)
+        if bias:
+            self.parameter("b", (n_out,), "zeros")
+
+    def __repr__(self) -> str:
+        return f"Linear({self.n_in}, {self.n_out}{'' if self.bias else ', bias=False'})"
+
+    def output_shape(self, shape: Shape | None) -> Shape:
+        """Return (n_out,)."""
+        features(self, shape, self.n_in)
+        return (self.n_out,)
+
+    def forward(self, X: Array) -> Array:
+        """Return X W + b, shape (n, n_out)."""
+        xp, Y = self.xp, self.Y[: len(X)]
+        xp.matmul(X, self.W, out=Y)
+        if self.bias:
+            xp.add(Y, self.b, out=Y)
+        self.X = X
+        return Y
+
+    def backward(self, dY: Array) -> Array | None:
+        """Write dW and db, and return dX, shape (n, n_in)."""
+        xp, X = self.xp, self.X
+        xp.matmul(X.T, dY, out=self.dW)
+        if self.bias:
+            xp.sum(dY, axis=0, out=self.db)
+        if self.dX is None:  # the first layer: nobody upstream needs it
+            return None
+        dX = self.dX[: len(dY)]
+        xp.matmul(dY, self.W.T, out=dX)
+        return dX

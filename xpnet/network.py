@@ -1,0 +1,425 @@
+"""Sequential: layers in a row, with all their parameters in one flat vector.
+
+One vector of parameters and one of gradients, of which the layers hold views: an optimizer step is
+one operation over one vector, and so is a copy, a hash or a sum over many machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+
+from xpnet.backend import Array, Backend, find_backend, get_backend
+from xpnet.errors import DataError, OptionError, ShapeError
+from xpnet.layers.base import Layer, Shape
+from xpnet.names import unknown
+from xpnet.random import Random
+
+if TYPE_CHECKING:
+    from xpnet.optimizers import Optimizer
+
+DTYPES = ("float32", "float64")
+PREDICTION_BATCH = 1024  # rows per pass during prediction: activations stay in the cache
+
+
+class Sequential(Layer):
+    """Layers in a row: Y = fₖ(... f₂(f₁(X))), and dX = f₁'(... fₖ'(dY)).
+
+    Parameters
+    ----------
+    *layers : Layer
+        At least one; another `Sequential` counts as a layer.
+    dtype : str or dtype
+        ``"float32"`` or ``"float64"``, of parameters, activations and gradients.
+    seed : int
+        Of the initial weights and the dropout masks; the same numbers on every backend.
+    backend : str or Backend, optional
+        See `xpnet.set_backend`; the default backend if left out.
+
+    Attributes
+    ----------
+    params, grads : array, shape (n,)
+        All parameters and all gradients; each layer's ``W`` and ``dW`` are views.
+    xp : Backend
+        The backend that computes.
+    layers : list of Layer
+
+    Raises
+    ------
+    ShapeError
+        If a layer cannot take what the one before gives.
+
+    Examples
+    --------
+    >>> import numpy as np, xpnet
+    >>> net = xpnet.Sequential(xpnet.Linear(2, 3), xpnet.Tanh(), xpnet.Linear(3, 1))
+    >>> net.forward(np.zeros((4, 2), np.float32)).shape
+    (4, 1)
+    """
+
+    def __init__(
+        self,
+        *layers: Layer,
+        dtype: Any = "float32",
+        seed: int = 0,
+        backend: str | Backend | None = None,
+    ) -> None:
+        super().__init__()
+        self.layers = _checked_layers(layers)
+        self.seed = seed
+        self.dtype = _checked_dtype(dtype)
+        self.xp = get_backend() if backend is None else find_backend(backend)
+        self.capacity = 0  # the batch size that the buffers were built for
+        self.sample_shape: Shape | None = None  # ... and the shape of one sample
+        self.input_gradient = False
+        self._first_with_gradient = 0
+        self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
+        self._params: Array | None = None
+        self._grads: Array | None = None
+        Random(seed)  # a bad seed is refused here, not at the first batch
+        self.output_shape(None)
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Layer:
+        return self.layers[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    # ---- the two loops ------------------------------------------------------------------------
+
+    def forward(self, X: Array) -> Array:
+        """Return the output of the last layer, an array that the next call overwrites.
+
+        Parameters
+        ----------
+        X : array, shape (n, *sample shape)
+            On the network's backend. uint8 means pixels k that stand for k/255.
+
+        Raises
+        ------
+        MixedArraysError
+            If X is an array of another backend.
+        ShapeError
+            If a sample has another shape than the first layer takes.
+        """
+        X = self._received(X)
+        for layer in self.layers:
+            X = layer.forward(X)
+        return X
+
+    def backward(self, dY: Array) -> Array | None:
+        """Write the gradient of every parameter, given that of the output of the last `forward`.
+
+        Returns the gradient of the input, or None where it is not needed (see `input_gradient`).
+        """
+        self.xp.require(dY, "the network", "dY")
+        for layer in reversed(self.layers[self._first_with_gradient :]):
+            dY = layer.backward(dY)
+        return dY if self.input_gradient else None
+
+    def predict(self, X: Any) -> Array:
+        """Return the outputs for any number of samples, with Dropout and BatchNorm1d at rest.
+
+        Parameters
+        ----------
+        X : array or list, shape (n, *sample shape)
+            NumPy or CuPy, whatever the network's backend.
+
+        Returns
+        -------
+        array, shape (n, *output shape)
+            Of the kind that X was: NumPy for NumPy and lists.
+        """
+        from_device = not isinstance(X, np.ndarray | list | tuple) and self.xp.owns(X)
+        X = X if from_device else np.asarray(X)
+        if X.ndim == 0 or len(X) == 0:
+            raise DataError(f"predict needs at least one sample; got an array of shape {X.shape}")
+        xp, pieces = self.xp, []
+        with self.evaluating():
+            for start in range(0, len(X), PREDICTION_BATCH):
+                Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
+                pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
+        return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
+
+    # ---- training or prediction ---------------------------------------------------------------
+
+    def train(self, training: bool = True) -> None:
+        """Let every layer behave as in training (the default) or as in prediction."""
+        for _, layer in self.walk(""):
+            layer.training = training
+        self.training = training
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Behave as in prediction inside a ``with`` block."""
+        before = self.training
+        self.train(False)
+        try:
+            yield
+        finally:
+            self.train(before)
+
+    # ---- shapes and memory --------------------------------------------------------------------
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        """Return the shape of one output; raises ShapeError naming the layer that does not fit."""
+        for i, layer in enumerate(self.layers):
+            try:
+                shape = layer.output_shape(shape)
+            except ShapeError as error:
+                before = f", after {self.layers[i - 1]!r}," if i else ""
+                raise ShapeError(f"layer {i}{before} does not fit: {error}") from None
+        return shape
+
+    def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
+        """Make every layer's buffers for batches of up to ``batch_size`` samples."""
+        self.capacity, self.sample_shape = batch_size, input_shape
+        self.input_gradient = input_gradient
+        shape: Shape | None = input_shape
+        self._first_with_gradient = len(self.layers)
+        for i, layer in enumerate(self.layers):
+            assert shape is not None
+            if input_gradient or layer.size:
+                self._first_with_gradient = min(i, self._first_with_gradient)
+            layer.build(batch_size, shape, input_gradient)
+            shape = layer.output_shape(shape)
+            input_gradient = input_gradient or layer.size > 0
+
+    def _received(self, X: Array) -> Array:
+        """Return X in the network's dtype, with the buffers ready for it."""
+        if isinstance(X, list | tuple):
+            X = self.xp.asarray(X, dtype=self.dtype)
+        self.xp.require(X, "the network", "X")
+        if X.ndim == 0 or X.shape[1:] != self.sample_shape or len(X) > self.capacity:
+            self._prepare(X)
+        return X if X.dtype == self.dtype else self._converted(X)
+
+    def _prepare(self, X: Array) -> None:
+        """Build for a new kind of batch: a larger one, or samples of another shape."""
+        self._bound()
+        if X.ndim < 2:
+            raise ShapeError(
+                f"a batch has the shape (samples, features); got {X.shape}"
+                + (", a single sample? use X[None, :]" if X.ndim == 1 else "")
+            )
+        sample_shape = tuple(X.shape[1:])
+        self.output_shape(sample_shape)
+        same = sample_shape == self.sample_shape
+        self.build(max(len(X), self.capacity if same else 1), sample_shape, self.input_gradient)
+
+    def _converted(self, X: Array) -> Array:
+        """Return X in the network's dtype; uint8 means pixels k that stand for k/255."""
+        if X.dtype.kind not in "fiub":
+            raise DataError(f"the network takes numbers; X has the dtype {X.dtype}")
+        converted = self.xp.empty(X.shape, self.dtype)
+        self.xp.copyto(converted, X)
+        return self.xp.divide(converted, 255, out=converted) if X.dtype == np.uint8 else converted
+
+    # ---- parameters ---------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """The number of trainable values."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def params(self) -> Array:
+        """All parameters, one flat vector."""
+        self._bound()
+        return self._params
+
+    @property
+    def grads(self) -> Array:
+        """All gradients, one flat vector; every `backward` overwrites it."""
+        self._bound()
+        return self._grads
+
+    def walk(self, path: str) -> list[tuple[str, Layer]]:
+        """Return all layers, those of nested networks too, with their paths such as ``"2.0"``."""
+        prefix = f"{path}." if path else ""
+        return [pair for i, layer in enumerate(self.layers) for pair in layer.walk(f"{prefix}{i}")]
+
+    def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
+        """Return the starting values; a network that already has parameters keeps them."""
+        if self._params is not None:
+            return [self.xp.asnumpy(self._params)]
+        return [value for layer in self.layers for value in layer.initial_values(random)]
+
+    def bind(self, xp: Backend, params: Array, grads: Array) -> None:
+        """Take the pieces of the flat vectors and hand them on to the layers."""
+        self.xp, self.dtype, self.capacity, self.sample_shape = xp, params.dtype, 0, None
+        self._params, self._grads = params, grads
+        start = 0
+        for layer in self.layers:
+            piece = slice(start, start + layer.size)
+            layer.bind(xp, params[piece], grads[piece])
+            start += layer.size
+
+    def _bound(self) -> None:
+        """Give the parameters their first values; later calls do nothing."""
+        if self._params is not None:
+            return
+        values = self.initial_values(Random(self.seed, "weights"))
+        flat = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
+        random = Random(self.seed, "state")
+        fresh = [layer.initial_state(random) for _, layer in self.walk("")]
+        states = [new | old for new, old in zip(fresh, self._host_states(), strict=True)]
+        self._place(flat, np.zeros_like(flat), states)
+
+    def _host_states(self) -> list[dict[str, np.ndarray[Any, Any]]]:
+        """Return a copy of the state of each layer on the host."""
+        return [
+            {name: np.array(layer.xp.asnumpy(value)) for name, value in layer.state.items()}
+            for _, layer in self.walk("")
+        ]
+
+    def _place(
+        self, params: Any, grads: Any, states: list[dict[str, np.ndarray[Any, Any]]]
+    ) -> None:
+        """Put values from the host on the backend, floating ones in the network's dtype."""
+
+        def placed(a: np.ndarray[Any, Any]) -> Array:
+            return self.xp.asarray(a, self.dtype if a.dtype.kind in "fc" else a.dtype)
+
+        self.bind(self.xp, placed(params), placed(grads))
+        for (_, layer), state in zip(self.walk(""), states, strict=True):
+            layer.state = {name: placed(value) for name, value in state.items()}
+
+    def to(self, backend: str | Backend | None = None, dtype: Any = None) -> Sequential:
+        """Move parameters, gradients, layer state and optimizer state, in place.
+
+        Parameters
+        ----------
+        backend : str or Backend, optional
+            See `xpnet.set_backend`.
+        dtype : str or dtype, optional
+            ``"float32"`` or ``"float64"``.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+        """
+        params, grads = (
+            np.array(self.xp.asnumpy(self.params)),
+            np.array(self.xp.asnumpy(self.grads)),
+        )
+        states = self._host_states()
+        optimizers = [(o, o.host_state()) for o in self.optimizers]
+        self.xp = self.xp if backend is None else find_backend(backend)
+        self.dtype = self.dtype if dtype is None else _checked_dtype(dtype)
+        self._place(params, grads, states)
+        for optimizer, state in optimizers:
+            optimizer.restore(state)
+        return self
+
+    def copy(self) -> Sequential:
+        """Return an independent copy: same values, no optimizer attached."""
+        return deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        shared = {"optimizers": WeakSet(), "xp": self.xp}
+        for name, value in vars(self).items():
+            setattr(twin, name, shared[name] if name in shared else deepcopy(value, memo))
+        if self._params is not None:  # the copied layers hold views of nothing yet
+            twin.bind(twin.xp, twin._params, twin._grads)
+        return twin
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every parameter and state value by name, such as ``"0.W"``, on the host."""
+        return {name: np.array(self.xp.asnumpy(a)) for name, a in self._named_arrays().items()}
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Set every parameter and state value from `state_dict`.
+
+        Raises
+        ------
+        DataError
+            If a name is missing or unknown.
+        ShapeError
+            If a value has another shape; nothing is changed then.
+        """
+        arrays = self._named_arrays()
+        for name in values:
+            if name not in arrays:
+                raise DataError(unknown("parameter", name, arrays))
+        for name, a in arrays.items():
+            if name not in values:
+                raise DataError(f"no value for the parameter {name!r}, shape {a.shape}")
+            if np.shape(values[name]) != a.shape:
+                raise ShapeError(
+                    f"the parameter {name!r} has the shape {a.shape}; got {np.shape(values[name])}"
+                )
+        for name, a in arrays.items():
+            self.xp.copyto(a, self.xp.asarray(np.asarray(values[name]), a.dtype))
+
+    def _named_arrays(self) -> dict[str, Array]:
+        self._bound()
+        return {
+            f"{path}.{name}": getattr(layer, name, None) if name in layer.parameters else value
+            for path, layer in self.walk("")
+            for name, value in [*layer.parameters.items(), *layer.state.items()]
+        }
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all parameters, in order, as little-endian bytes."""
+        host = self.xp.asnumpy(self.params)
+        return hashlib.sha256(host.astype(host.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+    def summary(self) -> str:
+        """Return a table of the layers, their output shapes and their parameters."""
+        rows = [("layer", "", "output", "parameters")]
+        shape = self.sample_shape
+        for i, layer in enumerate(self.layers):
+            shape = layer.output_shape(shape)
+            shown = "?" if shape is None else " x ".join(map(str, shape))
+            rows.append((str(i), repr(layer), shown, f"{layer.size:,}"))
+        rows.append(("", "in all", "", f"{self.size:,}"))
+        widths = [max(len(row[k]) for row in rows) for k in range(4)]
+        return "\n".join(
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
+            for a, b, c, d in rows
+        )
+
+
+def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
+    """Return the layers as a list, after checking that each is a layer and stands there once."""
+    if not layers:
+        raise OptionError("Sequential needs at least one layer")
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+            raise OptionError(f"layer {i} of Sequential is no layer: {layer!r}{hint}")
+    inner = [leaf for i, layer in enumerate(layers) for _, leaf in layer.walk(str(i))]
+    for k, layer in enumerate(inner):
+        if any(layer is other for other in inner[:k]):
+            raise OptionError(
+                f"{layer!r} stands in the network twice; its second gradient would overwrite the "
+                "first, so make one object for each place"
+            )
+    return list(layers)
+
+
+def _checked_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype, if a network can have it."""
+    try:
+        checked: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise OptionError(unknown("dtype", dtype, DTYPES)) from None
+    if checked.name not in (*DTYPES, "complex128"):  # complex: for the gradient check
+        raise OptionError(unknown("dtype", checked.name, DTYPES))
+    return checked

@@ -1,0 +1,408 @@
+"""Optimizers: each update is one primitive over the flat vector of all parameters.
+
+What changes from step to step (the learning rate, the powers of Adam's β) is in arrays on the
+device, never in a Python number, so that a captured step goes on working when it is replayed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.errors import OptionError
+from xpnet.names import look_up
+from xpnet.network import Sequential
+from xpnet.schedules import Constant, Schedule
+
+RATES_AHEAD = 1024  # learning rates are computed on the host this many steps at a time
+
+
+class Optimizer:
+    """Moves the parameters of a network against their gradients.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its ``params`` are updated in place from its ``grads``.
+    lr : float or schedule
+        The learning rate η, or a function of the step such as `xpnet.schedules.Cosine`.
+    weight_decay : float
+        λ of the L2 penalty: λ p is added to the gradient of every parameter (decoupled in AdamW).
+    clip_norm : float, optional
+        If the gradient of all parameters together is longer than this, it is shortened to it.
+
+    Attributes
+    ----------
+    t : int
+        Steps taken.
+
+    Raises
+    ------
+    OptionError
+        If a number is out of range.
+    """
+
+    decoupled_decay = False
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 0.01,
+        *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.schedule = lr if callable(lr) else Constant(_positive("lr", lr))
+        self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self.clip_norm = None if clip_norm is None else _positive("clip_norm", clip_norm)
+        self.net, self.t = net, 0
+        self._place()
+        net.optimizers.add(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(lr={self.lr:g})"
+
+    # ---- the step -----------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Update the parameters once, from the gradients of the last ``net.backward``."""
+        self._advance()
+        self.update(self.net.params, self._gradient())
+
+    def update(self, p: Array, g: Array) -> None:
+        """Change p by its gradient g; each optimizer's own formula."""
+        raise NotImplementedError
+
+    def _gradient(self) -> Array:
+        """Return c g + λ p with c = min(1, clip / ‖g‖), or g itself where neither is asked for."""
+        xp, g, decay = self.xp, self.net.grads, 0.0 if self.decoupled_decay else self.weight_decay
+        if self.clip_norm is None and decay == 0.0:
+            return g
+        own, work = self.own_gradient, self.work
+        if self.clip_norm is None:
+            xp.copyto(own, g)
+        else:
+            xp.multiply(g, g, out=work)
+            xp.sum(work, axis=0, out=self.norm)
+            xp.sqrt(self.norm, out=self.norm)
+            xp.maximum(self.norm, self.clip_norm, out=self.norm)
+            xp.divide(self.clip_norm, self.norm, out=self.norm)
+            xp.multiply(g, self.norm, out=own)
+        if decay != 0.0:
+            xp.multiply(self.net.params, decay, out=work)
+            xp.add(own, work, out=own)
+        return own
+
+    # ---- the learning rate --------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step; setting it replaces the schedule."""
+        return float(self.schedule(self.t))
+
+    @lr.setter
+    def lr(self, value: float | Schedule) -> None:
+        self.schedule = value if callable(value) else Constant(_positive("lr", value))
+        self._fill_rates()
+
+    def _fill_rates(self) -> None:
+        """Put the next rates on the device; a constant one goes straight to ``rate``."""
+        xp, self._filled_at = self.xp, self.t
+        if isinstance(self.schedule, Constant):
+            xp.copyto(self.rate, self.schedule.lr)
+            return
+        rates = [self.schedule(self.t + i) for i in range(RATES_AHEAD)]
+        xp.copyto(self.rates, xp.asarray(np.array(rates)))
+        xp.copyto(self.position, 0)
+
+    def _advance(self) -> None:
+        """Take the next rate from the table, and refill the table at its end."""
+        xp = self.xp
+        if not isinstance(self.schedule, Constant):
+            if self.t == self._filled_at + RATES_AHEAD:
+                self._fill_rates()
+            xp.take(self.rates, self.position, out=self.rate)
+            xp.add(self.position, 1, out=self.position)
+        self.t += 1
+
+    # ---- memory -------------------------------------------------------------------------------
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return the arrays that the optimizer remembers between steps, by name."""
+        return {}
+
+    def make_state(self) -> None:
+        """Make those arrays."""
+
+    def host_state(self) -> dict[str, Any]:
+        """Return all that must survive a move to another backend, on the host."""
+        arrays = {k: np.array(self.xp.asnumpy(v)) for k, v in self.state_vectors().items()}
+        return {"t": self.t, **arrays}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back `host_state` on the network's present backend."""
+        self.t = state["t"]
+        self._place()
+        for name, a in self.state_vectors().items():
+            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))
+
+    def _place(self) -> None:
+        """Make every array on the network's backend."""
+        self.xp, p = self.net.xp, self.net.params
+        self.work = self.like(p)
+        self.rate, self.norm = self.xp.zeros(1, np.float64), self.xp.zeros((), p.dtype)
+        self.rates = self.xp.zeros(RATES_AHEAD, np.float64)
+        self.position = self.xp.zeros(1, np.int64)
+        if self.clip_norm is not None or self.weight_decay:
+            self.own_gradient = self.like(p)
+        self.make_state()
+        self._fill_rates()
+
+    def like(self, p: Array) -> Array:
+        """Return zeros of the shape and type of p."""
+        return self.xp.zeros(p.shape, p.dtype)
+
+
+class SGD(Optimizer):
+    """p = p - η g, and with momentum v = μ v + g, p = p - η v      (Nesterov: p - η (g + μ v))
+
+    Parameters
+    ----------
+    net, lr, weight_decay, clip_norm
+        See `Optimizer`.
+    momentum : float
+        μ, 0 for none; below 1.
+    nesterov : bool
+        Take the gradient's step from where the momentum leads.
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 0.1,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.mu, self.nesterov = _fraction("momentum", momentum), nesterov
+        if nesterov and not momentum:
+            raise OptionError("nesterov=True needs a momentum, such as momentum=0.9")
+        super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
+
+    def make_state(self) -> None:
+        """Make v, if there is momentum."""
+        if self.mu:
+            self.v = self.like(self.net.params)
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return v."""
+        return {"v": self.v} if self.mu else {}
+
+    def update(self, p: Array, g: Array) -> None:
+        """p = p - η g, or with momentum"""
+        if not self.mu:
+            self.xp.sgd(p, g, self.rate, work=self.work)
+            return
+        self.xp.momentum(
+            p, g, self.v, self.rate, mu=self.mu, nesterov=self.nesterov, work=self.work
+        )
+
+
+class RMSprop(Optimizer):
+    """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)
+
+    Parameters
+    ----------
+    net, lr, weight_decay, clip_norm
+        See `Optimizer`.
+    rho, eps : float
+        ρ, below 1, and ε.
+
+    References
+    ----------
+    Hinton, "Neural networks for machine learning", lecture 6e, 2012.
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 1e-3,
+        *,
+        rho: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.rho, self.eps = _fraction("rho", rho), _positive("eps", eps)
+        super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
+
+    def make_state(self) -> None:
+        """Make s."""
+        self.s = self.like(self.net.params)
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return s."""
+        return {"s": self.s}
+
+    def update(self, p: Array, g: Array) -> None:
+        """p = p - η g / (√s + ε)"""
+        self.xp.rmsprop(p, g, self.s, self.rate, rho=self.rho, eps=self.eps, work=self.work)
+
+
+class Adam(Optimizer):
+    """m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = p - η m̂ / (√v̂ + ε)
+
+    with m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ). The powers are formed by repeated multiplication.
+
+    Parameters
+    ----------
+    net, lr, weight_decay, clip_norm
+        See `Optimizer`.
+    beta1, beta2, eps : float
+        β₁ and β₂, below 1, and ε.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2014.
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
+        self.eps = _positive("eps", eps)
+        super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
+
+    def make_state(self) -> None:
+        """Make m, v and the powers of β₁ and β₂."""
+        self.m, self.v = self.like(self.net.params), self.like(self.net.params)
+        self.betas = self.xp.asarray(np.array([self.beta1, self.beta2]))
+        self.powers = self.xp.asarray(np.ones(2))
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return m, v and the powers."""
+        return {"m": self.m, "v": self.v, "powers": self.powers}
+
+    def update(self, p: Array, g: Array) -> None:
+        """p = p - η m̂ / (√v̂ + ε)"""
+        self.xp.multiply(self.powers, self.betas, out=self.powers)
+        self.xp.adam(
+            p,
+            g,
+            self.m,
+            self.v,
+            self.rate,
+            self.powers,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            decay=self.weight_decay if self.decoupled_decay else 0.0,
+            work=self.work,
+        )
+
+
+class AdamW(Adam):
+    """As `Adam`, and p is shrunk by (1 - η λ) beside it instead of adding λ p to the gradient.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2017.
+    """
+
+    decoupled_decay = True
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            net,
+            lr,
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+        )
+
+
+def _momentum(net: Sequential, lr: float | Schedule = 0.1, **options: Any) -> SGD:
+    return SGD(net, lr, momentum=0.9, **options)
+
+
+def _nesterov(net: Sequential, lr: float | Schedule = 0.1, **options: Any) -> SGD:
+    return SGD(net, lr, momentum=0.9, nesterov=True, **options)
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": SGD,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def find_optimizer(optimizer: str | Optimizer, net: Sequential, **options: Any) -> Optimizer:
+    """Return the optimizer of this name for the network, or ``optimizer`` itself.
+
+    Raises
+    ------
+    OptionError
+        If the name is unknown, or the optimizer belongs to another network.
+    """
+    if isinstance(optimizer, str):
+        made: Optimizer = look_up("optimizer", optimizer, OPTIMIZERS)(net, **options)
+        return made
+    if not isinstance(optimizer, Optimizer):
+        raise OptionError(
+            f"no optimizer: {optimizer!r}; write for example xpnet.Adam(net, lr=1e-3)"
+        )
+    if optimizer.net is not net:
+        raise OptionError(f"{optimizer!r} was made for another network")
+    return optimizer
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} must be a number; got {value!r}") from None
+
+
+def _positive(name: str, value: Any) -> float:
+    if not 0 < _number(name, value) < float("inf"):
+        raise OptionError(f"{name} must be positive and finite; got {value!r}")
+    return float(value)
+
+
+def _at_least_0(name: str, value: Any) -> float:
+    if not 0 <= _number(name, value) < float("inf"):
+        raise OptionError(f"{name} must be 0 or more and finite; got {value!r}")
+    return float(value)
+
+
+def _fraction(name: str, value: Any) -> float:
+    if not 0 <= _number(name, value) < 1:
+        raise OptionError(f"{name} must be at least 0 and below 1; got {value!r}")
+    return float(value)

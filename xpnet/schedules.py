@@ -1,0 +1,124 @@
+"""Learning rates that change: each is a function of the step, 0 for the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+
+from xpnet.errors import OptionError
+
+Schedule = Callable[[int], float]
+
+
+def _require_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise OptionError(f"{name} must be positive; got {value!r}")
+
+
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    """Return the value on the way from start to end; progress above 1 stays at the end."""
+    return end + (start - end) * (1 + cos(pi * min(progress, 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class Constant:
+    """η"""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class Step:
+    """η · factor^⌊step / every⌋"""
+
+    lr: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require_positive(lr=self.lr, every=self.every, factor=self.factor)
+
+    def __call__(self, step: int) -> float:
+        return float(self.lr * self.factor ** (step // self.every))
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """η · factor^step"""
+
+    lr: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        _require_positive(lr=self.lr, factor=self.factor)
+
+    def __call__(self, step: int) -> float:
+        return float(self.lr * self.factor**step)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From η to ``final`` along half a cosine over ``steps`` steps, then constant.
+
+    Loshchilov and Hutter, "SGDR", 2016.
+    """
+
+    lr: float
+    steps: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_positive(lr=self.lr, steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        return _half_cosine(self.lr, self.final, step / self.steps)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Linear from η/steps to the first rate of ``then`` over ``steps`` steps, then ``then``."""
+
+    then: Schedule
+    steps: int
+
+    def __post_init__(self) -> None:
+        _require_positive(steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        if step < self.steps:
+            return self.then(0) * (step + 1) / self.steps
+        return self.then(step - self.steps)
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Up from η/start to η over the first part of the steps, then down to η/end, both by cosine.
+
+    Smith and Topin, "Super-convergence", 2017; the defaults are PyTorch's: 30 % of the steps up,
+    start = 25, end = 250 000.
+    """
+
+    lr: float
+    steps: int
+    up: float = 0.3
+    start: float = 25.0
+    end: float = 250_000.0
+
+    def __post_init__(self) -> None:
+        _require_positive(lr=self.lr, steps=self.steps, start=self.start, end=self.end)
+        if not 1 < self.up * self.steps < self.steps - 1:
+            raise OptionError(
+                f"OneCycle needs a step on either side of its peak; got steps={self.steps!r}, "
+                f"up={self.up!r}"
+            )
+
+    def __call__(self, step: int) -> float:
+        first, peak, last = self.lr / self.start, self.up * self.steps - 1, self.steps - 1
+        if step <= peak:
+            return _half_cosine(first, self.lr, step / peak)
+        return _half_cosine(self.lr, self.lr / self.end, (step - peak) / (last - peak))

@@ -1,0 +1,344 @@
+"""Trainer: epochs of steps, with everything that a step needs made before the first one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from math import isfinite
+from types import FrameType, MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from xpnet.callbacks import Callback
+from xpnet.data.batches import Batches
+from xpnet.errors import DataError, DivergenceError, OptionError, ShapeError
+from xpnet.losses import Loss, check_targets, check_weights, find_loss
+from xpnet.metrics import Metric, find_metric
+from xpnet.network import Sequential
+from xpnet.optimizers import Optimizer, find_optimizer
+
+CHECK_ROWS = 4096  # rows per piece when data are checked
+NO_LOGS: Mapping[str, float] = MappingProxyType({})
+
+
+class History(dict[str, list[float]]):
+    """One list for each number, one entry for each epoch: ``history["loss"][-1]``."""
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append the row of one epoch."""
+        for name, value in row.items():
+            self.setdefault(name, []).append(value)
+
+
+class Trainer:
+    """Trains a network.
+
+    Parameters
+    ----------
+    net : Sequential
+    loss : Loss or str
+        Such as `xpnet.SoftmaxCrossEntropy`, or its name ``"softmax_cross_entropy"``.
+    optimizer : Optimizer or str
+        Such as ``xpnet.Adam(net, lr=1e-3)``, or its name ``"adam"``.
+    metrics : sequence of str or function
+        ``"accuracy"``, ``"rmse"``, ``"r2"``, or functions of (targets, outputs) such as those of
+        scikit-learn; computed on the validation data.
+    seed : int
+        Of the shuffles: the order of an epoch depends on this and the number of the epoch.
+
+    Attributes
+    ----------
+    history : History
+        ``loss``, the mean over the epoch's steps, and ``val_loss`` and ``val_...`` for each metric.
+    epoch : int
+        Epochs done; a second `fit` goes on from there.
+    stop : bool
+        Callbacks set it to end the training after the present epoch.
+
+    Raises
+    ------
+    OptionError
+        If a name is unknown or the optimizer belongs to another network.
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        loss: Loss | str,
+        optimizer: Optimizer | str = "adam",
+        *,
+        metrics: Sequence[str | Metric] = (),
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(net, Sequential):
+            raise OptionError(f"Trainer needs a Sequential first; got {net!r}")
+        self.net, self.loss = net, find_loss(loss)
+        self.optimizer = find_optimizer(optimizer, net)
+        names = [metrics] if isinstance(metrics, str) else metrics
+        self.metrics = dict(find_metric(metric, self.loss) for metric in names)
+        self.seed, self.callbacks = seed, list[Callback]()
+        self.history, self.epoch, self.stop = History(), 0, False
+        self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
+        self._judge.validate = False
+
+    # ---- the step -----------------------------------------------------------------------------
+
+    def step(self, size: int) -> None:
+        """Gather the next ``size`` samples and take one step: everything stays on the device."""
+        net, loss = self.net, self.loss
+        X, t, *weights = self._batches.gather(size)
+        loss.forward(net.forward(X), t, *weights)
+        net.backward(loss.backward())
+        self.optimizer.step()
+
+    # ---- the loops ----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        t: Any,
+        *,
+        epochs: int = 10,
+        batch_size: int | None = 32,
+        sample_weight: Any = None,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
+        """Train for some epochs.
+
+        Parameters
+        ----------
+        X : array or list, shape (n, *sample shape)
+            NumPy or CuPy. uint8 means pixels k that stand for k/255, and stays uint8 in memory.
+        t : array or list, shape (n,) or (n, outputs)
+            The targets; see the loss.
+        epochs : int
+            How often each sample is used.
+        batch_size : int or None
+            Samples per step; None means all of them. A shorter last batch is used, not dropped.
+        sample_weight : array or list, shape (n,), optional
+            The weight of each sample in the loss.
+        validation_data : (X, t), optional
+            The loss and the metrics are computed on it after each epoch.
+        shuffle : bool
+            False: the samples keep their order.
+        callbacks : sequence of Callback
+            Such as `xpnet.EarlyStopping`.
+
+        Returns
+        -------
+        History
+            That of all calls of `fit`, ``self.history``.
+
+        Raises
+        ------
+        DataError, ShapeError
+            If the data do not fit the network or the loss, or contain NaN or infinity.
+        DivergenceError
+            If the loss is no longer finite; it names the step and the layer.
+        KeyboardInterrupt
+            After Ctrl-C, at the end of the present step; the history so far is kept.
+        """
+        _require_count("epochs", epochs)
+        self._load(X, t, sample_weight, batch_size, shuffle)
+        validation = None if validation_data is None else self._checked(*validation_data)
+        self.callbacks, self.stop = list(callbacks), False
+        self.loss.validate = False  # all targets have been looked at
+        self._call("on_train_begin")
+        try:
+            with interruptible() as interrupted:
+                for _ in range(epochs):
+                    self._run_epoch(validation, interrupted)
+                    if self.stop:
+                        break
+        finally:
+            self.loss.validate = True
+            self._call("on_train_end", logs={k: v[-1] for k, v in self.history.items()})
+        return self.history
+
+    def evaluate(self, X: Any, t: Any) -> dict[str, float]:
+        """Return the loss and the metrics on some data, with the network at rest.
+
+        Raises
+        ------
+        DataError, ShapeError
+            As `fit`.
+        """
+        return self._evaluate(*self._checked(X, t))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch of the present `fit`."""
+        return len(self._sizes)
+
+    def _run_epoch(self, validation: tuple[Any, Any] | None, interrupted: list[int]) -> None:
+        """Run the steps of one epoch, then the validation, then write the row of the history."""
+        self._call("on_epoch_begin", self.epoch)
+        self._batches.start(self.epoch)
+        self.net.train()
+        with np.errstate(all="ignore"):  # a loss that is not finite is reported below, by name
+            for i, size in enumerate(self._sizes):
+                self._call("on_train_batch_begin", i)
+                self.step(size)
+                self._record(i)
+                self._call("on_train_batch_end", i)
+                if interrupted:
+                    raise KeyboardInterrupt
+        row = {"loss": self._mean_loss()}
+        if validation is not None:
+            row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
+        self.history.add(row)
+        self.epoch += 1
+        self._call("on_epoch_end", self.epoch - 1, logs=row)
+
+    def _record(self, i: int) -> None:
+        """Keep the loss of step i on the device; look at it only where that costs no wait."""
+        xp, kept = self.net.xp, self._losses[i : i + 1]
+        xp.copyto(kept, self.loss.value)
+        if xp.on_host and not isfinite(kept[0]):
+            raise self._diverged(i, float(kept[0]))
+
+    def _mean_loss(self) -> float:
+        """Return the mean loss of the epoch's samples: the one time that the device is read."""
+        losses = self.net.xp.asnumpy(self._losses)
+        mean = float(losses.astype(np.float64) @ self._shares)
+        if not isfinite(mean):
+            i = int(np.argmin(np.isfinite(losses)))
+            raise self._diverged(i, float(losses[i]))
+        return mean
+
+    def _diverged(self, i: int, value: float) -> DivergenceError:
+        """Return the error for a loss that is not finite: step, layer and what may help."""
+        xp, where = self.net.xp, "every layer's output is still finite, the loss itself overflows"
+        for path, layer in self.net.walk(""):
+            Y = getattr(layer, "Y", None)
+            if Y is not None and not np.isfinite(xp.asnumpy(Y[: self._sizes[-1]])).all():
+                where = f"the first output that is not finite is that of layer {path}, {layer!r}"
+                break
+        return DivergenceError(
+            f"the loss became {value} in step {i + 1} of epoch {self.epoch + 1}: {where}; "
+            f"lower the learning rate (now {self.optimizer.lr:g}) or set clip_norm"
+        )
+
+    def _evaluate(self, X: Any, t: np.ndarray[Any, Any]) -> dict[str, float]:
+        """Return the loss and the metrics of checked data."""
+        xp, Y = self.net.xp, self.net.predict(X)
+        loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
+        Y = xp.asnumpy(Y)
+        return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
+
+    def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
+        for callback in self.callbacks:
+            callback.trainer = self
+            getattr(callback, name)(*args, logs)
+
+    # ---- the data -----------------------------------------------------------------------------
+
+    def _load(self, X: Any, t: Any, weights: Any, batch_size: int | None, shuffle: bool) -> None:
+        """Check the data set, put it on the device, and make everything that a step writes."""
+        net, xp = self.net, self.net.xp
+        X, t = self._checked(X, t)
+        columns, dtypes = [X, t], [net.dtype, t.dtype if t.dtype.kind in "iu" else net.dtype]
+        if weights is not None:
+            w = on_host(weights)
+            check_weights(w, len(X))
+            used = w.reshape(-1) > 0  # a batch must not consist of weights 0
+            columns = [X[used], t[used], w.reshape(-1)[used]]
+            dtypes.append(net.dtype)
+        n = len(columns[0])
+        size = n if batch_size is None else min(_require_count("batch_size", batch_size), n)
+        stored = [X.dtype if X.dtype == np.uint8 else net.dtype, *dtypes[1:]]
+        placed = [xp.asarray(c, d) for c, d in zip(columns, stored, strict=True)]
+        self._batches = Batches(xp, placed, dtypes, size, shuffle, self.seed)
+        self._sizes = self._batches.sizes()
+        self._shares = np.array(self._sizes) / n
+        self._losses = xp.zeros(len(self._sizes), net.dtype)
+        if net.capacity < size or net.sample_shape != X.shape[1:]:
+            net.build(size, X.shape[1:], net.input_gradient)
+
+    def _checked(self, X: Any, t: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return inputs and targets on the host, after checking them against network and loss."""
+        X, t = check_inputs(on_host(X)), on_host(t)
+        shape = self.net.output_shape(X.shape[1:])
+        if shape is None or len(shape) != 1:
+            raise ShapeError(
+                f"the network gives outputs of shape {shape}, but {self.loss!r} takes vectors; "
+                "end the network with Flatten() or Linear(...)"
+            )
+        check_targets(self.loss, t, (len(X), shape[0]))
+        return X, t
+
+
+def on_host(a: Any) -> np.ndarray[Any, Any]:
+    """Return a list, a NumPy array or a device array as a NumPy array."""
+    if isinstance(a, np.ndarray):
+        return a
+    if hasattr(a, "get") and hasattr(a, "dtype"):  # CuPy's, which np.asarray refuses
+        return np.asarray(a.get())
+    try:
+        return np.asarray(a)
+    except ValueError:
+        raise DataError(
+            "the data are lists of unequal lengths; every sample needs as many"
+        ) from None
+
+
+def check_inputs(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the inputs of a training, after checking them.
+
+    Raises
+    ------
+    DataError
+        If there is no sample, or values are not numbers or not finite; the first such is named.
+    ShapeError
+        If X has no axis of features.
+    """
+    if X.dtype.kind not in "fiub":
+        raise DataError(f"X must hold numbers; got the dtype {X.dtype}")
+    if X.ndim < 2:
+        raise ShapeError(
+            f"X must have the shape (samples, features); got {X.shape}; "
+            "for one feature use X.reshape(-1, 1), for one sample X.reshape(1, -1)"
+        )
+    if X.size == 0:
+        raise DataError(f"X has no values: its shape is {X.shape}")
+    if X.dtype.kind == "f":
+        for start in range(0, len(X), CHECK_ROWS):
+            finite = np.isfinite(X[start : start + CHECK_ROWS])
+            if not finite.all():
+                place = np.unravel_index(int(np.argmin(finite)), finite.shape)
+                value = X[start : start + CHECK_ROWS][place]
+                row, *rest = (int(k) for k in place)
+                raise DataError(f"X must be finite; X{[start + row, *rest]} is {value}")
+    return X
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Give a list that is empty until Ctrl-C; a second Ctrl-C interrupts at once, as usual."""
+    interrupted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _require_count(name: str, n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise OptionError(f"{name} must be a whole number, 1 or more; got {n!r}")
+    return int(n)
