@@ -1,0 +1,555 @@
+"""MNIST: where it is looked for, what is refused, and downloads from a server in this process."""
+
+import gzip
+import hashlib
+import http.server
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pooch
+import pytest
+
+from xpnet.data import mnist
+from xpnet.data.idx import read_idx, write_idx
+from xpnet.data.mnist import find_mnist, load_mnist
+from xpnet.errors import DataError
+
+REAL = os.environ.get("XPNET_DATA")
+MIRRORS = mnist._MIRRORS
+NAMES = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache, no XPNET_DATA, and mirrors that nobody reaches by accident."""
+    monkeypatch.delenv("XPNET_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(mnist, "_MIRRORS", ())
+    return tmp_path / "cache" / "xpnet" / "mnist"
+
+
+def data_set(n_train=6, n_test=4, shape=(5, 3), seed=0):
+    """The four arrays of a small data set."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for n in (n_train, n_test):
+        arrays.append(rng.integers(0, 256, (n, *shape), dtype=np.uint8))
+        arrays.append(rng.integers(0, 10, n, dtype=np.uint8))
+    return arrays
+
+
+def write_set(folder, arrays, names=NAMES):
+    for name, array in zip(names, arrays, strict=True):
+        write_idx(folder / name, array)
+
+
+def assert_loaded(loaded, arrays):
+    for got, expected in zip(loaded, arrays, strict=True):
+        np.testing.assert_array_equal(got, expected.reshape(len(expected), -1).squeeze())
+    assert [a.dtype for a in loaded] == [np.uint8, np.int64] * 2
+
+
+def files_below(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+# Formats and names
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (28, 28), (7,)])
+def test_images_are_flattened_rows(tmp_path, shape):
+    arrays = data_set(shape=shape)
+    write_set(tmp_path, arrays)
+    X_train, t_train, X_test, t_test = load_mnist(tmp_path)
+    n_in = int(np.prod(shape))
+    assert (X_train.shape, t_train.shape) == ((6, n_in), (6,))
+    assert (X_test.shape, t_test.shape) == ((4, n_in), (4,))
+    assert_loaded((X_train, t_train, X_test, t_test), arrays)
+    assert all(a.flags.c_contiguous and a.flags.writeable for a in (X_train, t_train))
+
+
+@pytest.mark.parametrize("subfolder", ["", "mnist"])
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda name: name,
+        lambda name: name + ".gz",
+        lambda name: name.replace("-idx", ".idx"),
+        lambda name: name.replace("-idx", ".idx") + ".gz",
+        lambda name: name + ".gz" if "train" in name else name,
+    ],
+    ids=["plain", "gz", "dot", "dot-gz", "mixed"],
+)
+def test_spellings(tmp_path, spell, subfolder):
+    arrays = data_set()
+    write_set(tmp_path / subfolder, arrays, [spell(name) for name in NAMES])
+    assert find_mnist(tmp_path) == tmp_path / subfolder
+    assert_loaded(load_mnist(str(tmp_path)), arrays)
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    write_set(tmp_path, data_set(), [f"{name}.gz" for name in NAMES])
+    (tmp_path / NAMES[0]).mkdir()  # as some programs unpack
+    assert_loaded(load_mnist(tmp_path), data_set())
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_labels_of_other_integers(tmp_path, dtype):
+    arrays = data_set()
+    arrays[1], arrays[3] = arrays[1].astype(dtype), arrays[3].astype(dtype)
+    write_set(tmp_path, arrays)
+    assert_loaded(load_mnist(tmp_path), arrays)
+
+
+# Where it is looked for
+
+
+@pytest.fixture
+def places(tmp_path, cache, monkeypatch):
+    """Three data sets: in a folder, in XPNET_DATA and, pinned, in the cache."""
+    folders = SimpleNamespace(given=tmp_path / "given", env=tmp_path / "env", cache=cache)
+    sets = SimpleNamespace(given=data_set(seed=1), env=data_set(seed=2), cache=data_set(seed=3))
+    for place in ("given", "env", "cache"):
+        write_set(getattr(folders, place), getattr(sets, place))
+    pin(monkeypatch, sets.cache)
+    monkeypatch.setenv("XPNET_DATA", str(folders.env))
+    return SimpleNamespace(folders=folders, sets=sets)
+
+
+def pin(monkeypatch, arrays):
+    """Make these the MNIST that the cache and the mirrors must hold."""
+    monkeypatch.setattr(mnist, "_SHA256", {n: sha256(b) for n, b in plain_files(arrays).items()})
+
+
+def plain_files(arrays):
+    """The four files, written without the library."""
+    return {
+        name: struct.pack(f">HBB{a.ndim}I", 0, 8, a.ndim, *a.shape) + a.tobytes()
+        for name, a in zip(NAMES, arrays, strict=True)
+    }
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_argument_comes_first(places):
+    assert find_mnist(places.folders.given) == places.folders.given
+    assert_loaded(load_mnist(places.folders.given), places.sets.given)
+
+
+def test_the_environment_comes_second(places):
+    assert find_mnist() == places.folders.env
+    assert_loaded(load_mnist(), places.sets.env)
+
+
+@pytest.mark.parametrize("incomplete", [True, False])
+def test_the_cache_comes_third(places, incomplete):
+    for path in list(places.folders.env.iterdir())[: 1 if incomplete else 4]:
+        path.unlink()
+    assert find_mnist() == places.folders.cache
+    assert_loaded(load_mnist(), places.sets.cache)
+
+
+def test_an_empty_variable_is_not_the_current_folder(places, monkeypatch):
+    monkeypatch.setenv("XPNET_DATA", "")
+    monkeypatch.chdir(places.folders.given)
+    assert find_mnist() == places.folders.cache
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere HOME is not the home folder")
+def test_tilde_is_the_home_folder(places, monkeypatch):
+    monkeypatch.setenv("HOME", str(places.folders.given.parent))
+    assert find_mnist("~/given") == places.folders.given
+    monkeypatch.setenv("XPNET_DATA", "~/given")
+    assert find_mnist() == places.folders.given
+
+
+def test_an_argument_without_the_files_is_an_error(places, tmp_path):
+    (places.folders.given / NAMES[1]).unlink()
+    (places.folders.given / NAMES[2]).unlink()
+    assert find_mnist(places.folders.given) is None
+    with pytest.raises(DataError) as caught:
+        load_mnist(places.folders.given)
+    given = places.folders.given
+    expected = f"{given} lacks {NAMES[1]}, {NAMES[2]} (looked in {given}, {given / 'mnist'}): "
+    assert str(caught.value).startswith(expected)
+    assert "--data-dir" in str(caught.value)
+    assert "XPNET_DATA" in str(caught.value)
+
+
+def test_the_fullest_folder_is_the_one_that_lacks(tmp_path):
+    write_set(tmp_path / "mnist", data_set())
+    (tmp_path / "mnist" / NAMES[3]).unlink()
+    with pytest.raises(DataError, match=r"mnist lacks t10k-labels-idx1-ubyte \("):
+        load_mnist(tmp_path)
+
+
+def test_no_folder_at_all(tmp_path):
+    with pytest.raises(DataError, match=", ".join(NAMES)):
+        load_mnist(tmp_path / "absent")
+    with pytest.raises(DataError, match="train-images"):
+        load_mnist(f"{tmp_path}\0")
+
+
+def test_pooch_is_imported_only_where_needed(tmp_path):
+    write_set(tmp_path, data_set())
+    script = (
+        "import sys, xpnet.data.mnist as m\n"
+        "m.load_mnist(sys.argv[1])\n"
+        "assert not {'pooch', 'requests'} & set(sys.modules)\n"
+        "m.find_mnist()\n"
+        "assert 'pooch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+
+
+# What does not fit together
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "found"),
+    [
+        (0, lambda X: X[:5], "5 images but"),
+        (2, lambda X: X[:3], "3 images but"),
+        (3, lambda t: t[:2], "2 labels"),
+        (1, lambda t: t.astype(np.float32), "float32 of shape (6,)"),
+        (3, lambda t: t.astype(np.float64), "float64"),
+        (1, lambda t: t.astype(np.int8) - np.int8(11), "the label -"),
+        (3, lambda t: t[:, None], "uint8 of shape (4, 1)"),
+        (0, lambda X: X.astype(np.float32), "float32 of shape (6, 5, 3)"),
+        (0, lambda X: X.astype(np.int8), "int8 of shape"),
+        (2, lambda X: X[..., None], "of shape (4, 5, 3, 1)"),
+        (0, lambda X: X[:, 0, 0], "of shape (6,)"),
+        (0, lambda X: X[:0], "of shape (0, 5, 3)"),
+        (2, lambda X: X[:, :, :0], "of shape (4, 5, 0)"),
+        (2, lambda X: X[:, :, :2], "(5, 2)"),
+        (2, lambda X: X.transpose(0, 2, 1), "(3, 5)"),  # as many pixels, but another picture
+    ],
+)
+def test_inconsistent_sets(tmp_path, which, change, found):
+    arrays = data_set()
+    arrays[which] = change(arrays[which])
+    write_set(tmp_path, arrays)
+    with pytest.raises(DataError) as caught:
+        load_mnist(tmp_path)
+    text = str(caught.value)
+    assert found in text
+    assert str(tmp_path / NAMES[which]) in text
+    assert "\n" not in text
+
+
+def test_a_damaged_file_of_the_user_is_named(tmp_path):
+    write_set(tmp_path, data_set(), [f"{name}.gz" for name in NAMES])
+    path = tmp_path / f"{NAMES[2]}.gz"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz"):
+        load_mnist(tmp_path)
+
+
+# Downloads
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        respond = self.server.mirrors[self.path.split("/")[1]]
+        respond(self, self.server.files[self.path.split("/")[2]])
+
+    def send(self, body, status=200, length=None, **headers):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Two mirrors, /first and /second, of a small set that is pinned; both are good at first."""
+    arrays = data_set()
+    files = {f"{name}.gz": gzip.compress(body) for name, body in plain_files(arrays).items()}
+    pin(monkeypatch, arrays)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.arrays, server.files, server.asked = arrays, files, []
+        server.mirrors = {"first": Handler.send, "second": Handler.send}
+        server.urls = tuple(f"http://127.0.0.1:{server.server_port}/{m}/" for m in server.mirrors)
+        monkeypatch.setattr(mnist, "_MIRRORS", server.urls)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+OTHER = plain_files(data_set(seed=9))[NAMES[0]]
+BAD = {
+    "html": lambda request, body: request.send(b"<html>please log in</html>"),
+    "missing": lambda request, body: request.send(b"", status=404),
+    "broken": lambda request, body: request.send(body, status=500),
+    "empty": lambda request, body: request.send(b""),
+    "truncated": lambda request, body: request.send(body[:-9]),
+    "cut off": lambda request, body: request.send(body[:-9], length=len(body)),
+    "wrong": lambda request, body: request.send(gzip.compress(OTHER)),
+    "endless": lambda request, body: request.send(body + bytes(5000)),
+    "bad length": lambda request, body: request.send(body, length="many"),
+    "bad encoding": lambda request, body: request.send(body[5:], Content_Encoding="gzip"),
+    "to nowhere": lambda request, body: request.send(b"", 302, Location="http://127.0.0.1:1/"),
+}
+
+
+def test_download_fills_the_cache_once(server, cache):
+    assert find_mnist() is None
+    assert_loaded(load_mnist(), server.arrays)
+    assert server.asked == [f"/first/{name}.gz" for name in NAMES]
+    assert files_below(cache.parent.parent) == sorted(NAMES)
+    assert find_mnist() == cache
+    assert_loaded(load_mnist(), server.arrays)
+    assert len(server.asked) == 4
+
+
+def test_downloaded_files_have_the_pinned_bytes(server, cache):
+    load_mnist()
+    for name, body in plain_files(server.arrays).items():
+        assert (cache / name).read_bytes() == body
+
+
+def test_server_that_unpacks_on_the_way(server, cache):
+    server.mirrors["first"] = lambda r, body: r.send(body, Content_Encoding="gzip")
+    assert_loaded(load_mnist(), server.arrays)
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_the_second_mirror_stands_in(server, cache, monkeypatch, fault):
+    monkeypatch.setattr(mnist, "_MAX_BYTES", 5000)
+    server.mirrors["first"] = BAD[fault]
+    assert_loaded(load_mnist(), server.arrays)
+    assert server.asked == [f"/{m}/{name}.gz" for name in NAMES for m in ("first", "second")]
+    assert files_below(cache.parent.parent) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_nothing_is_kept_when_all_mirrors_are_bad(server, cache, monkeypatch, fault):
+    monkeypatch.setattr(mnist, "_MAX_BYTES", 5000)
+    server.mirrors["first"] = server.mirrors["second"] = BAD[fault]
+    with pytest.raises(DataError) as caught:
+        load_mnist()
+    assert files_below(cache.parent.parent) == []
+    text = str(caught.value)
+    assert all(f"{url}{NAMES[0]}.gz" in text for url in server.urls)
+    assert "\n" not in text
+
+
+def test_offline(cache, monkeypatch):
+    url = f"http://127.0.0.1:{free_port()}/"
+    monkeypatch.setattr(mnist, "_MIRRORS", (url, url))
+    with pytest.raises(DataError) as caught:
+        load_mnist()
+    text = str(caught.value)
+    assert f"{url}{NAMES[0]}.gz gave ConnectionError" in text
+    assert all(word in text for word in (*NAMES, "--data-dir", "XPNET_DATA"))
+    assert "\n" not in text
+    assert files_below(cache.parent.parent) == []
+
+
+def test_silent_server(cache, monkeypatch):
+    monkeypatch.setattr(mnist, "_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(mnist, "_MIRRORS", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
+        with pytest.raises(DataError, match="gave ReadTimeout"):
+            load_mnist()
+
+
+def test_no_download_unless_allowed(server, cache):
+    with pytest.raises(DataError, match="lacks"):
+        load_mnist(download=False)
+    with pytest.raises(DataError, match="lacks"):
+        load_mnist(cache)
+    assert server.asked == []
+
+
+def test_only_the_missing_file_is_downloaded(server, cache):
+    load_mnist()
+    (cache / NAMES[2]).unlink()
+    server.asked.clear()
+    assert_loaded(load_mnist(), server.arrays)
+    assert server.asked == [f"/first/{NAMES[2]}.gz"]
+
+
+DAMAGE = {
+    "flipped": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "truncated": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "reshaped": lambda data: data[:8] + struct.pack(">2I", 3, 5) + data[16:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_repaired(server, cache, damage):
+    load_mnist()
+    path = cache / NAMES[0]
+    sound = path.read_bytes()
+    path.write_bytes(DAMAGE[damage](sound))
+    server.asked.clear()
+    assert_loaded(load_mnist(), server.arrays)
+    assert server.asked == [f"/first/{NAMES[0]}.gz"]
+    assert path.read_bytes() == sound
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_never_believed(server, cache, damage):
+    load_mnist()
+    path = cache / NAMES[0]
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    server.mirrors["first"] = server.mirrors["second"] = BAD["html"]
+    with pytest.raises(DataError, match="cannot download train-images"):
+        load_mnist()
+    with pytest.raises(DataError) as caught:
+        load_mnist(download=False)
+    assert str(path) in str(caught.value)
+    assert files_below(cache) == sorted(NAMES)
+
+
+def test_gzip_files_in_the_cache_are_verified_too(server, cache):
+    write_set(cache, server.arrays, [f"{name}.gz" for name in NAMES])
+    assert_loaded(load_mnist(), server.arrays)
+    assert server.asked == []
+    write_idx(cache / f"{NAMES[1]}.gz", server.arrays[1] + np.uint8(1))
+    assert_loaded(load_mnist(), server.arrays)
+    assert server.asked == [f"/first/{NAMES[1]}.gz"]
+    assert_loaded(load_mnist(download=False), server.arrays)
+
+
+def test_other_data_in_the_cache_folder_by_name(server, cache):
+    arrays = data_set(seed=5)
+    write_set(cache, arrays)
+    assert_loaded(load_mnist(cache), arrays)
+    assert server.asked == []
+
+
+def test_a_cache_that_cannot_be_written(server, cache):
+    cache.parent.parent.mkdir(parents=True)
+    cache.parent.write_bytes(b"a file where a folder must be")
+    with pytest.raises(DataError) as caught:
+        load_mnist()
+    assert str(cache / NAMES[0]) in str(caught.value)
+
+
+def test_threads_at_once(server, cache):
+    cache.mkdir(parents=True)
+    (cache / NAMES[1]).write_bytes(b"damaged")
+    start, loaded = threading.Barrier(8), []
+
+    def load():
+        start.wait()
+        loaded.append(load_mnist())
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 8
+    for one in loaded:
+        assert_loaded(one, server.arrays)
+    assert files_below(cache.parent.parent) == sorted(NAMES)
+
+
+PROCESS = """
+import hashlib, sys
+from pathlib import Path
+import pooch, requests
+from xpnet.data import mnist
+
+mnist._MIRRORS, mnist._SHA256 = (sys.argv[2],), dict(zip(mnist._SHA256, sys.argv[3:]))
+pooch.os_cache = lambda name: Path(sys.argv[1], name)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(5):
+    print(hashlib.sha256(b"".join(array.tobytes() for array in mnist.load_mnist())).hexdigest())
+    for name in list(mnist._SHA256)[:2]:
+        (mnist._cache_folder() / name).write_bytes(b"damaged")
+mnist.load_mnist()
+"""
+
+
+def test_processes_at_once(server, cache):
+    """Four processes load, and damage what the others are loading."""
+    command = [sys.executable, "-c", PROCESS, cache.parent.parent, server.urls[0]]
+    command += [sha256(body) for body in plain_files(server.arrays).values()]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    printed = [process.communicate()[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    X_train, t_train, X_test, t_test = server.arrays
+    whole = [X_train, t_train.astype(np.int64), X_test, t_test.astype(np.int64)]
+    assert printed == [[sha256(b"".join(a.tobytes() for a in whole))] * 5] * 4
+    assert files_below(cache.parent.parent) == sorted(NAMES)
+    assert_loaded(load_mnist(download=False), server.arrays)
+
+
+# The real thing
+
+
+@pytest.fixture
+def real():
+    folder = find_mnist(REAL) if REAL else None
+    if folder is None:
+        pytest.skip("XPNET_DATA does not name a folder with the files of MNIST")
+    return folder
+
+
+def test_real_mnist(real):
+    X_train, t_train, X_test, t_test = load_mnist(real)
+    assert (X_train.shape, X_test.shape) == ((60000, 784), (10000, 784))
+    train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(t_train).tolist() == train
+    assert np.bincount(t_test).tolist() == test
+    assert X_train.mean() == pytest.approx(33.3184, abs=1e-4)
+    assert X_train.reshape(-1, 28, 28)[:, 0].max() < X_train.max()  # rows are rows: margins are dim
+
+
+def test_real_mnist_is_the_pinned_one(real, cache):
+    """The hashes and the bound of a download admit the real files."""
+    for name in NAMES:
+        write_idx(cache / name, read_idx(mnist._locate(real, name)))
+        assert (cache / name).stat().st_size < mnist._MAX_BYTES
+    assert [a.shape for a in load_mnist(download=False)] == [
+        (60000, 784),
+        (60000,),
+        (10000, 784),
+        (10000,),
+    ]
+
+
+def test_mirrors_are_folders_behind_https():
+    assert len(MIRRORS) == 2
+    assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in MIRRORS)

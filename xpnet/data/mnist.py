@@ -1,0 +1,220 @@
+"""MNIST, or any data set in the same four files: found in a folder, else downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.idx import decode_idx, encode_idx, read_idx, write_idx
+from xpnet.errors import DataError
+
+# SHA-256 of the files before compression: how gzip packs them differs between mirrors.
+_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+_TIMEOUT = (5, 30)  # seconds: to connect, and between two pieces
+_MAX_BYTES = 2**26  # the largest file has 47 MB
+_ADVICE = (
+    f"put {', '.join(_SHA256)} (each plain or with .gz) into one folder"
+    " and name it with --data-dir or XPNET_DATA"
+)
+
+_Images = NDArray[np.uint8]
+_Labels = NDArray[np.int64]
+
+
+def load_mnist(
+    data_dir: str | os.PathLike[str] | None = None, *, download: bool = True
+) -> tuple[_Images, _Labels, _Images, _Labels]:
+    """Load MNIST, or another data set in the same four IDX files.
+
+    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`
+    and `t10k-labels-idx1-ubyte`, each plain or with `.gz`. They are looked for in `data_dir` if
+    it is given, and nowhere else; otherwise in the folder that the environment variable
+    `XPNET_DATA` names, then in the cache folder, into which they are downloaded at last. The
+    subfolder `mnist` of a folder is looked in too.
+
+    The cache holds MNIST alone: its files are verified, and damaged ones downloaded again. The
+    other folders may hold any data set of this form.
+
+    Parameters
+    ----------
+    data_dir : str or os.PathLike, optional
+        The folder of the four files.
+    download : bool
+        Whether files may be downloaded.
+
+    Returns
+    -------
+    X_train : ndarray of uint8, shape (n_train, rows * columns)
+    t_train : ndarray of int64, shape (n_train,)
+    X_test : ndarray of uint8, shape (n_test, rows * columns)
+    t_test : ndarray of int64, shape (n_test,)
+
+    Raises
+    ------
+    DataError
+        If files are missing or damaged and cannot be downloaded, or do not fit together.
+    """
+    folder = find_mnist(data_dir)
+    if folder is None:
+        if data_dir is not None or not download:
+            raise DataError(_describe_absence(data_dir))
+        folder = _cache_folder()
+    if data_dir is None and folder == _cache_folder():
+        arrays = [_read_cached(folder, name, download) for name in _SHA256]
+    else:
+        paths = [_locate(folder, name) for name in _SHA256]
+        arrays = [read_idx(path) for path in paths]
+        _check(arrays, paths)
+    X_train, t_train, X_test, t_test = arrays
+    return _flatten(X_train), t_train.astype(np.int64), _flatten(X_test), t_test.astype(np.int64)
+
+
+def find_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
+    """The folder that `load_mnist` would read, or None if not all four files are in one."""
+    return next((folder for folder in _folders(data_dir) if not _missing(folder)), None)
+
+
+def _folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """Where to look, in order."""
+    if data_dir is not None:
+        return _with_subfolder(data_dir)
+    home = os.environ.get("XPNET_DATA")
+    return [*(_with_subfolder(home) if home else []), _cache_folder()]
+
+
+def _with_subfolder(home: str | os.PathLike[str]) -> list[Path]:
+    folder = Path(os.path.expanduser(home))
+    return [folder, folder / "mnist"]
+
+
+def _cache_folder() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("xpnet")) / "mnist"
+
+
+def _locate(folder: Path, name: str) -> Path:
+    """The file in the first spelling that exists, else in the one that a download writes."""
+    names = [stem + end for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    return next((folder / n for n in names if os.path.isfile(folder / n)), folder / name)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in _SHA256 if not os.path.isfile(_locate(folder, name))]
+
+
+def _describe_absence(data_dir: str | os.PathLike[str] | None) -> str:
+    folders = _folders(data_dir)
+    nearest = min(folders, key=lambda folder: len(_missing(folder)))
+    return (
+        f"{nearest} lacks {', '.join(_missing(nearest))} (looked in"
+        f" {', '.join(map(str, folders))}): {_ADVICE}"
+    )
+
+
+def _check(arrays: list[NDArray[Any]], paths: list[Path]) -> None:
+    """Two sets of images of one size, each with its labels."""
+    for X, t, X_path, t_path in zip(
+        arrays[::2], arrays[1::2], paths[::2], paths[1::2], strict=True
+    ):
+        if X.dtype != np.uint8 or X.ndim not in (2, 3) or X.size == 0:
+            raise DataError(
+                f"{X_path} holds {X.dtype} of shape {X.shape}: images must be uint8 of shape"
+                " (n, rows, columns) or (n, pixels), and not empty"
+            )
+        if t.dtype.kind not in "iu" or t.ndim != 1:
+            raise DataError(
+                f"{t_path} holds {t.dtype} of shape {t.shape}: labels must be integers of"
+                " shape (n,)"
+            )
+        if len(X) != len(t):
+            raise DataError(
+                f"{X_path} holds {len(X)} images but {t_path} {len(t)} labels: each image needs one"
+            )
+        if t.min() < 0:
+            raise DataError(f"{t_path} holds the label {t.min()}: labels count from 0")
+    if arrays[0].shape[1:] != arrays[2].shape[1:]:
+        raise DataError(
+            f"{paths[0]} holds images of shape {arrays[0].shape[1:]} but {paths[2]} of shape"
+            f" {arrays[2].shape[1:]}: training and test images must have one size"
+        )
+
+
+def _flatten(X: _Images) -> _Images:
+    return X.reshape(len(X), -1)
+
+
+def _read_cached(folder: Path, name: str, download: bool) -> NDArray[Any]:
+    """The file of the cache if it is sound, else a new copy."""
+    path = _locate(folder, name)
+    try:
+        return _verify(read_idx(path), name, str(path))
+    except DataError:
+        if not download:
+            raise
+    return _download(folder, name)
+
+
+def _verify(array: NDArray[Any], name: str, source: str) -> NDArray[Any]:
+    """The array itself, if its plain IDX file, the only one it has, is the pinned one."""
+    digest = hashlib.sha256(encode_idx(array)).hexdigest()
+    if digest != _SHA256[name]:
+        raise DataError(
+            f"{source} is not the file of MNIST (SHA-256 {digest}, not {_SHA256[name]}):"
+            " get it again"
+        )
+    return array
+
+
+def _download(folder: Path, name: str) -> NDArray[Any]:
+    """The file from the first mirror with a sound copy; only such a copy reaches the disk."""
+    failures = []
+    for url in [f"{mirror}{name}.gz" for mirror in _MIRRORS]:
+        try:
+            array = _verify(decode_idx(_fetch(url), url, max_bytes=_MAX_BYTES), name, url)
+        except DataError as error:
+            failures.append(str(error))
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors, with long texts
+            failures.append(f"{url} gave {type(error).__name__}")
+        else:
+            write_idx(folder / name, array)
+            return array
+    raise DataError(f"cannot download {name} ({'; '.join(failures)}): {_ADVICE}")
+
+
+def _fetch(url: str) -> io.BytesIO:
+    import pooch
+
+    body = _Body(url)
+    download = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=2**16, timeout=_TIMEOUT)
+    download(url, body, None)
+    return body
+
+
+class _Body(io.BytesIO):
+    """What `url` sends, up to a bound."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    def write(self, piece: Any, /) -> int:
+        if self.tell() + len(piece) > _MAX_BYTES:
+            raise DataError(f"{self.url} sends more than {_MAX_BYTES} bytes")
+        return super().write(piece)
