@@ -19,6 +19,8 @@ from xpnet.errors import MixedArraysError as MixedArraysError
 from xpnet.errors import OptionError as OptionError
 from xpnet.errors import ShapeError as ShapeError
 from xpnet.errors import XpnetError as XpnetError
+from xpnet.gradcheck import GradientReport as GradientReport
+from xpnet.gradcheck import gradcheck as gradcheck
 from xpnet.layers import GELU as GELU
 from xpnet.layers import BatchNorm1d as BatchNorm1d
 from xpnet.layers import Dropout as Dropout

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from xpnet.errors import OptionError
 
@@ -109,12 +110,13 @@ class ProgressBar(Callback):
     ----------
     epochs : int
         How many there will be.
-    rows : int
-        At most so many rows are printed, evenly spread; the last epoch always has one.
+        Up to 50 have a row each; of more, about 20 do, and always the last.
+    file : text file
+        Where the rows go.
     """
 
-    def __init__(self, epochs: int, rows: int = 25) -> None:
-        self.epochs, self.every = epochs, max(1, -(-epochs // rows))
+    def __init__(self, epochs: int, file: TextIO | None = None) -> None:
+        self.epochs, self.every, self.file = epochs, 1 if epochs <= 50 else epochs // 20, file
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Draw the empty bar; where standard error is no terminal there is none."""
@@ -143,5 +145,6 @@ class ProgressBar(Callback):
     def _print(self) -> None:
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in self._logs.items())
         width = len(str(self.epochs))
-        self._bar.write(f"epoch {self._epoch + 1:>{width}}/{self.epochs}  {numbers}")
+        row = f"epoch {self._epoch + 1:>{width}}/{self.epochs}  {numbers}"
+        self._bar.write(row, file=self.file or sys.stdout)
         self._last = self._epoch

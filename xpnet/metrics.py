@@ -16,7 +16,7 @@ Metric = Callable[[Any, Any], float]  # (targets, outputs), the argument order o
 def classes_of(a: np.ndarray[Any, Any], threshold: float = 0.5) -> np.ndarray[Any, Any]:
     """Return the class of each row: the largest of several columns, or one column > threshold."""
     if a.ndim == 2 and a.shape[1] > 1:
-        return a.argmax(axis=1)
+        return np.asarray(a.argmax(axis=1))
     return (a.reshape(len(a)) > threshold).astype(np.int64)
 
 

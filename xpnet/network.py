@@ -275,10 +275,10 @@ class Sequential(Layer):
         flat = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
         random = Random(self.seed, "state")
         fresh = [layer.initial_state(random) for _, layer in self.walk("")]
-        states = [new | old for new, old in zip(fresh, self._host_states(), strict=True)]
+        states = [new | old for new, old in zip(fresh, self.host_states(), strict=True)]
         self._place(flat, np.zeros_like(flat), states)
 
-    def _host_states(self) -> list[dict[str, np.ndarray[Any, Any]]]:
+    def host_states(self) -> list[dict[str, np.ndarray[Any, Any]]]:
         """Return a copy of the state of each layer on the host."""
         return [
             {name: np.array(layer.xp.asnumpy(value)) for name, value in layer.state.items()}
@@ -316,7 +316,7 @@ class Sequential(Layer):
             np.array(self.xp.asnumpy(self.params)),
             np.array(self.xp.asnumpy(self.grads)),
         )
-        states = self._host_states()
+        states = self.host_states()
         optimizers = [(o, o.host_state()) for o in self.optimizers]
         self.xp = self.xp if backend is None else find_backend(backend)
         self.dtype = self.dtype if dtype is None else _checked_dtype(dtype)

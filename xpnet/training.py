@@ -225,11 +225,10 @@ class Trainer:
             f"lower the learning rate (now {self.optimizer.lr:g}) or set clip_norm"
         )
 
-    def _evaluate(self, X: Any, t: np.ndarray[Any, Any]) -> dict[str, float]:
-        """Return the loss and the metrics of checked data."""
+    def _evaluate(self, X: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> dict[str, float]:
+        """Return the loss and the metrics of checked data on the host."""
         xp, Y = self.net.xp, self.net.predict(X)
         loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
-        Y = xp.asnumpy(Y)
         return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:

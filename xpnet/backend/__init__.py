@@ -92,14 +92,12 @@ def find_backend(name: str | Backend) -> Backend:
     """Return the backend of this name without making it the default; see `set_backend`."""
     if isinstance(name, Backend):
         return name
-    kind, _, device = str(name).strip().lower().partition(":")
-    if kind not in NAMES or (device and not (device.isdigit() and kind in ("cupy", "gpu", "cuda"))):
-        raise BackendError(unknown("backend", name, NAMES))
+    kind, device = parse_name(name)
     if kind in ("numpy", "cpu"):
         return _numpy()
-    reason = why_no_cupy(int(device or 0))
+    reason = why_no_cupy(device)
     if not reason:
-        return _cupy(int(device or 0))
+        return _cupy(device)
     if kind != "auto":
         raise BackendError(f"the backend {name!r} cannot be used: {reason}")
     _say_once(f"no GPU in use, computing with NumPy: {reason}")
@@ -120,6 +118,21 @@ def backend_of(a: Array) -> Backend:
     if kind not in ("numpy", "cupy"):
         raise MixedArraysError(f"neither a NumPy nor a CuPy array: {type(a).__name__}")
     return find_backend(kind)
+
+
+def parse_name(name: str) -> tuple[str, int]:
+    """Return the kind of backend and the number of the device that a name means.
+
+    Raises
+    ------
+    BackendError
+        With the nearest valid name, if there is no such backend.
+    """
+    kind, colon, device = str(name).strip().lower().partition(":")
+    numbered = device.isdigit() and kind in ("cupy", "gpu", "cuda")
+    if kind not in NAMES or (colon and not numbered):
+        raise BackendError(unknown("backend", name, NAMES))
+    return kind, int(device or 0)
 
 
 def get_array_module(*arrays: Any) -> Any:

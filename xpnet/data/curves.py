@@ -79,7 +79,7 @@ def surface_grid(side: int = 50) -> tuple[Floats, Floats]:
 
 
 def _bowl(X: Floats) -> Floats:
-    return np.sum(X * X, axis=1, keepdims=True)
+    return np.asarray(np.sum(X * X, axis=1, keepdims=True))
 
 
 def _require(n: int, noise: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import secrets
 import stat
 import struct
 import zlib
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
+from xpnet.files import write_atomically
 
 _CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _DTYPES = {code: np.dtype(text) for code, text in _CODES.items()}
@@ -76,7 +76,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     path, data = Path(path), encode_idx(array)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+        write_atomically(path, gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be written ({_reason(error)}): write elsewhere") from error
 
@@ -147,19 +147,6 @@ def _read_at_most(stream: Any, n: int) -> bytearray:
     while piece := stream.read(min(_PIECE, n - len(data))):
         data += piece
     return data
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path`: readers, other writers and a crash see the old file or the new."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:

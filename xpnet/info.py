@@ -1,0 +1,91 @@
+"""What ``xpnet info`` prints: the versions, the machine, and what is wrong if something is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, distributions, version
+
+import numpy as np
+
+import xpnet
+from xpnet.backend import why_no_cupy
+from xpnet.data.mnist import find_mnist
+from xpnet.errors import BackendError
+
+
+def report() -> str:
+    """Return the lines of ``xpnet info``."""
+    problems: list[str] = []
+    rows = {
+        "xpnet": xpnet.__version__,
+        "Python": f"{platform.python_version()}, {platform.platform()}",
+        "NumPy": np.__version__,
+        "BLAS": _blas(),
+        "processors": str(_processors()),
+        "scikit-learn": _installed("scikit-learn"),
+        **_gpu(problems),
+        "backend": _backend(problems),
+        "MNIST": _mnist(),
+    }
+    width = max(map(len, rows))
+    lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    return "\n".join([*lines, *(f"problem: {text}" for text in problems)])
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _blas() -> str:
+    """Return each BLAS that NumPy has loaded, with its threads."""
+    from threadpoolctl import threadpool_info
+
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return (
+        ", ".join(
+            f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
+            f" ({pool.get('architecture', 'unknown architecture')})"
+            for pool in found
+        )
+        or "none that threadpoolctl knows"
+    )
+
+
+def _processors() -> int:
+    """Return the processors that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _gpu(problems: list[str]) -> dict[str, str]:
+    """Return what CuPy tells; why it cannot be used is a problem only if CuPy is installed."""
+    packages = sorted(
+        {d.name for d in distributions() if (d.name or "").lower().startswith("cupy")}
+    )
+    if len(packages) > 1:
+        problems.append(f"{' and '.join(packages)} share one folder; uninstall all but one")
+    reason = why_no_cupy()
+    if not packages:
+        return {"GPU": reason}
+    from xpnet.backend.on_cupy import describe
+
+    if reason:
+        problems.append(reason)
+    return describe()
+
+
+def _backend(problems: list[str]) -> str:
+    try:
+        return xpnet.get_backend().name
+    except BackendError as error:
+        problems.append(str(error))
+        return "none"
+
+
+def _mnist() -> str:
+    folder = find_mnist()
+    return str(folder) if folder else "not here yet; xpnet train mnist downloads it"
