@@ -12,6 +12,7 @@ from xpnet.backend import set_backend as set_backend
 from xpnet.backend import use_backend as use_backend
 from xpnet.callbacks import Callback as Callback
 from xpnet.callbacks import EarlyStopping as EarlyStopping
+from xpnet.callbacks import ProgressBar as ProgressBar
 from xpnet.errors import BackendError as BackendError
 from xpnet.errors import DataError as DataError
 from xpnet.errors import DivergenceError as DivergenceError

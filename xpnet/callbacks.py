@@ -104,27 +104,28 @@ class EarlyStopping(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar on standard error over all epochs, and a row for each epoch; needs tqdm.
+    """A bar on standard error over all epochs, and a row for each; needs tqdm.
+
+    Up to 50 epochs have a row each; of more, about 20 do, and always the last.
 
     Parameters
     ----------
-    epochs : int
-        How many there will be.
-        Up to 50 have a row each; of more, about 20 do, and always the last.
-    file : text file
-        Where the rows go.
+    file : text file, optional
+        Where the rows go; by default standard output.
     """
 
-    def __init__(self, epochs: int, file: TextIO | None = None) -> None:
-        self.epochs, self.every, self.file = epochs, 1 if epochs <= 50 else epochs // 20, file
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Draw the empty bar; where standard error is no terminal there is none."""
         from tqdm import tqdm
 
-        total = self.epochs * self.trainer.steps_per_epoch
+        epochs = self.trainer.epochs - self.trainer.epoch
+        self._every = 1 if epochs <= 50 else epochs // 20
+        self._waiting = ""
+        total = epochs * self.trainer.steps_per_epoch
         self._bar = tqdm(total=total, unit="step", leave=False, disable=None)
-        self._last = -1
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Move the bar."""
@@ -132,19 +133,18 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Print the row of the epoch, if it is its turn."""
-        self._epoch, self._logs = epoch, dict(logs)
-        if (epoch + 1) % self.every == 0:
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        total = self.trainer.epochs
+        self._waiting = f"epoch {epoch + 1:>{len(str(total))}}/{total}  {numbers}"
+        if (epoch + 1) % self._every == 0:
             self._print()
 
     def on_train_end(self, logs: Mapping[str, float]) -> None:
-        """Print the last row and remove the bar."""
-        if hasattr(self, "_epoch") and self._epoch != self._last:
-            self._print()
+        """Print the last row, if that has not been done, and remove the bar."""
+        self._print()
         self._bar.close()
 
     def _print(self) -> None:
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in self._logs.items())
-        width = len(str(self.epochs))
-        row = f"epoch {self._epoch + 1:>{width}}/{self.epochs}  {numbers}"
-        self._bar.write(row, file=self.file or sys.stdout)
-        self._last = self._epoch
+        if self._waiting:
+            self._bar.write(self._waiting, file=self.file or sys.stdout)
+        self._waiting = ""

@@ -72,7 +72,6 @@ def _train(options: argparse.Namespace) -> int:
     config = _config(options, recipe, trainer)
     run.write_json("config.json", config)
     print(_headline(config, trainer, split), file=text)
-    bar = ProgressBar(recipe["epochs"], file=text)
     start = time.perf_counter()
     interrupted = False
     try:
@@ -81,7 +80,7 @@ def _train(options: argparse.Namespace) -> int:
             epochs=recipe["epochs"],
             batch_size=recipe["batch_size"],
             validation_data=split.test,
-            callbacks=[bar, run],
+            callbacks=[ProgressBar(text), run],
         )
     except KeyboardInterrupt:
         interrupted = True

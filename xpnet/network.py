@@ -77,7 +77,7 @@ class Sequential(Layer):
         self.xp = get_backend() if backend is None else find_backend(backend)
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
-        self.input_gradient = False
+        self._input_gradient = False
         self._first_with_gradient = 0
         self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
         self._params: Array | None = None
@@ -127,7 +127,7 @@ class Sequential(Layer):
         self.xp.require(dY, "the network", "dY")
         for layer in reversed(self.layers[self._first_with_gradient :]):
             dY = layer.backward(dY)
-        return dY if self.input_gradient else None
+        return dY if self._input_gradient else None
 
     def predict(self, X: Any) -> Array:
         """Return the outputs for any number of samples, with Dropout and BatchNorm1d at rest.
@@ -186,7 +186,7 @@ class Sequential(Layer):
     def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
         """Make every layer's buffers for batches of up to ``batch_size`` samples."""
         self.capacity, self.sample_shape = batch_size, input_shape
-        self.input_gradient = input_gradient
+        self._input_gradient = input_gradient
         shape: Shape | None = input_shape
         self._first_with_gradient = len(self.layers)
         for i, layer in enumerate(self.layers):
@@ -196,6 +196,15 @@ class Sequential(Layer):
             layer.build(batch_size, shape, input_gradient)
             shape = layer.output_shape(shape)
             input_gradient = input_gradient or layer.size > 0
+
+    @property
+    def input_gradient(self) -> bool:
+        """Whether `backward` returns the gradient of the input; off at first, as it costs time."""
+        return self._input_gradient
+
+    @input_gradient.setter
+    def input_gradient(self, wanted: bool) -> None:
+        self._input_gradient, self.capacity = wanted, 0  # the next forward makes the buffers
 
     def _received(self, X: Array) -> Array:
         """Return X in the network's dtype, with the buffers ready for it."""
@@ -404,6 +413,9 @@ def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
         if not isinstance(layer, Layer):
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
             raise OptionError(f"layer {i} of Sequential is no layer: {layer!r}{hint}")
+        if not hasattr(layer, "parameters"):
+            name = type(layer).__name__
+            raise OptionError(f"layer {i}: call super().__init__() in {name}.__init__ first")
     inner = [leaf for i, layer in enumerate(layers) for _, leaf in layer.walk(str(i))]
     for k, layer in enumerate(inner):
         if any(layer is other for other in inner[:k]):

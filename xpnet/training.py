@@ -54,8 +54,8 @@ class Trainer:
     ----------
     history : History
         ``loss``, the mean over the epoch's steps, and ``val_loss`` and ``val_...`` for each metric.
-    epoch : int
-        Epochs done; a second `fit` goes on from there.
+    epoch, epochs : int
+        Epochs done, and how many will be after the present `fit`; a second one goes on from there.
     stop : bool
         Callbacks set it to end the training after the present epoch.
 
@@ -81,7 +81,7 @@ class Trainer:
         names = [metrics] if isinstance(metrics, str) else metrics
         self.metrics = dict(find_metric(metric, self.loss) for metric in names)
         self.seed, self.callbacks = seed, list[Callback]()
-        self.history, self.epoch, self.stop = History(), 0, False
+        self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
         self._judge.validate = False
 
@@ -147,7 +147,7 @@ class Trainer:
         _require_count("epochs", epochs)
         self._load(X, t, sample_weight, batch_size, shuffle)
         validation = None if validation_data is None else self._checked(*validation_data)
-        self.callbacks, self.stop = list(callbacks), False
+        self.callbacks, self.epochs, self.stop = list(callbacks), self.epoch + epochs, False
         self.loss.validate = False  # all targets have been looked at
         self._call("on_train_begin")
         try:
@@ -242,7 +242,7 @@ class Trainer:
         """Check the data set, put it on the device, and make everything that a step writes."""
         net, xp = self.net, self.net.xp
         X, t = self._checked(X, t)
-        columns, dtypes = [X, t], [net.dtype, t.dtype if t.dtype.kind in "iu" else net.dtype]
+        columns, dtypes = [X, t], [net.dtype, np.int64 if t.dtype.kind in "iu" else net.dtype]
         if weights is not None:
             w = on_host(weights)
             check_weights(w, len(X))
