@@ -148,8 +148,11 @@ class Backend:
     # ---- activations --------------------------------------------------------------------------
 
     def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
-        """Y = X where X > 0, else slope·X      (0 ≤ slope < 1)"""
-        return self.copyto(out, self.module.maximum(X, slope * X))
+        """Y = max(X, slope·X), which is X where X > 0; for slope = 0 it is max(X, 0)
+
+        0 ≤ slope < 1. With slope 0 the infinities become ∞ and 0, not 0·∞.
+        """
+        return self.copyto(out, self.module.maximum(X, slope * X if slope else 0))
 
     def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
         """dX = dY where Y > 0, else slope·dY"""

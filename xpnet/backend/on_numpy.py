@@ -152,7 +152,7 @@ class NumPyBackend(Backend):
             _mix64_in_place(z, shifted)
             np.right_shift(z, 11, out=z)
             np.less(z, threshold, out=block)
-            np.divide(block, keep, out=block)
+            np.multiply(block, 1 / keep, out=block)
         return out
 
     def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:

@@ -1,0 +1,226 @@
+"""The CUDA kernels and the Python that starts them, run on the host against the meaning.
+
+``kernels.cu`` is compiled by g++ with a small stand-in for CUDA (``cuda_on_host.h``), and
+`CuPyBackend` runs on NumPy arrays with a launcher that calls the result as CUDA's driver would:
+with pointers to the values of the arguments, whose types only the kernel knows. So a wrong order of
+arguments, a double where the kernel reads a float, a wrong size or a wrong formula shows here,
+without a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import primitive_cases
+import pytest
+from primitive_cases import check, check_array_methods, compare, copies, on_cupy, public, run
+
+from xpnet.backend.base import Backend
+from xpnet.errors import MixedArraysError, ShapeError
+
+CASES = primitive_cases.cases()
+GUARD = 1024  # bytes before and after each array that no kernel may touch
+
+
+class HostKernels:
+    """The kernels as compiled by g++, on a grid that is smaller than most of the arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.libraries = {T: ctypes.CDLL(str(_build(folder, T))) for T in on_cupy.REALS}
+        self.launched: list[tuple[str, str]] = []
+
+    def __call__(self, name: str, T: str, threads: int, args: tuple) -> None:
+        library, blocks = self.libraries[T], min(-(-threads // 64), 3)
+        assert len(args) == library[f"count_{name}"](), f"{name} is started with {len(args)} values"
+        values = [_value(a) for a in args]
+        pointers = (ctypes.c_void_p * len(args))(*[value.ctypes.data for value in values])
+        run = library[f"run_{name}"]
+        run.restype = ctypes.c_char_p
+        failure = run(blocks, 64, pointers)
+        assert failure is None, f"{name}: {failure.decode()}"
+        self.launched.append((name, T))
+
+
+def _build(folder: Path, T: str) -> Path:
+    """Compile kernels.cu with one C function for each kernel that starts it."""
+    lines = ['#include "kernels.cu"']
+    for name in on_cupy.KERNELS:
+        lines += [
+            f'extern "C" int count_{name}() {{ return host::count({name}); }}',
+            f'extern "C" const char* run_{name}(unsigned blocks, unsigned size, void** args)',
+            f"{{ return host::launch({name}, blocks, size, args); }}",
+        ]
+    (folder / "kernels.cu").write_text(on_cupy.source(), encoding="utf-8")
+    (folder / "all.cpp").write_text("\n".join(lines), encoding="utf-8")
+    library, header = folder / f"kernels_{T}.so", Path(__file__).with_name("cuda_on_host.h")
+    real = [option for option in on_cupy.compile_options(T) if option.startswith(("-D", "-std"))]
+    command = ["g++", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *real]
+    command += ["-ffp-contract=off", "-include", str(header), "-o", str(library)]
+    subprocess.run([*command, str(folder / "all.cpp")], check=True)
+    return library
+
+
+def _value(a: object) -> np.ndarray:
+    """The value of an argument in the memory that CuPy would give to the driver."""
+    if isinstance(a, np.ndarray):
+        return np.array(a.ctypes.data, np.uintp)
+    if isinstance(a, np.generic | bool):
+        return np.array(a)
+    return np.array(a, {int: np.int64, float: np.float64}[type(a)])
+
+
+class HostCuPy(on_cupy.CuPyBackend):
+    """The CuPy backend with NumPy in the place of CuPy."""
+
+    module = np
+    asnumpy = staticmethod(np.asarray)
+
+    def __init__(self, kernels: HostKernels) -> None:
+        self._kernels, self._partials = kernels, {}
+
+
+@pytest.fixture(scope="module")
+def xp(tmp_path_factory) -> HostCuPy:
+    if not shutil.which("g++"):
+        pytest.skip("no g++: the CUDA kernels are not run on the host")
+    return HostCuPy(HostKernels(tmp_path_factory.mktemp("kernels")))
+
+
+class Guarded:
+    """Places arrays between guards, to see whether a kernel writes outside of them."""
+
+    def __init__(self) -> None:
+        self.memory: list[np.ndarray] = []
+
+    def place(self, a: np.ndarray) -> np.ndarray:
+        memory = np.full(2 * GUARD + a.nbytes, 0xA5, np.uint8)
+        self.memory.append(memory)
+        inside = memory[GUARD : GUARD + a.nbytes].view(a.dtype).reshape(a.shape)
+        inside[...] = a
+        return inside
+
+    def check(self) -> None:
+        for memory in self.memory:
+            assert (memory[:GUARD] == 0xA5).all()
+            assert (memory[-GUARD:] == 0xA5).all()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_cupy_backend_does_what_base_says(xp, case):
+    xp._kernels.launched.clear()
+    guarded = Guarded()
+    check(xp, case, same_order=True, place=guarded.place)
+    guarded.check()
+    fused = case.primitive in public(on_cupy.CuPyBackend) - {"asnumpy"}
+    empty = not any(case.arrays[name].size for name in case.results)
+    assert bool(xp._kernels.launched) == (fused and case.kernel and not empty)
+
+
+def test_the_cases_start_every_kernel_in_both_types(xp):
+    xp._kernels.launched.clear()
+    for case in CASES:
+        run(xp, case, copies(case))
+    real = {name for name, types in on_cupy.KERNELS.items() if "T" in types}
+    assert {(name, T) for name in real for T in "fd"} <= set(xp._kernels.launched)
+    assert {name for name, _ in xp._kernels.launched} == set(on_cupy.KERNELS)
+
+
+def test_the_same_call_gives_the_same_bits(xp):
+    A, out = np.random.default_rng(0).normal(size=(3, 70_000)).astype(np.float32), np.empty(())
+    sums = {xp.sum(A, out=out.astype(np.float32)).tobytes() for _ in range(3)}
+    assert len(sums) == 1
+
+
+# ---- the Python around the kernels ---------------------------------------------------------------
+
+
+def test_overrides_have_the_signatures_of_base():
+    assert public(on_cupy.CuPyBackend) <= public(Backend)
+    for name in public(on_cupy.CuPyBackend):
+        ours, theirs = (inspect.signature(getattr(c, name)) for c in (on_cupy.CuPyBackend, Backend))
+        assert ours.parameters == theirs.parameters, name
+
+
+def test_arrays_are_made_and_recognised(xp):
+    check_array_methods(xp)
+
+
+@pytest.mark.parametrize("number", [0, np.float64(0.5), np.float32(0.5), True])
+def test_numbers_of_any_kind_reach_the_kernel_in_its_type(xp, number):
+    X = np.array([[-4, 2]], np.float32)
+    assert xp.relu(X, out=np.empty_like(X), slope=number).tolist() == [[-4 * number, 2]]
+
+
+def test_what_is_read_may_have_any_strides(xp):
+    wide = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    out, wanted = np.empty((6, 4), np.float32), np.empty((6, 4), np.float32)
+    for X in (wide[:, ::2], wide[::-1, 4:], wide[:4, :6].T):
+        xp.softmax(X, out=out, work=None)
+        Backend.softmax(primitive_cases.Meaning(), X, out=wanted, work=None)
+        compare("", out, wanted, 16, 0.0)
+
+
+def test_what_is_written_must_be_contiguous(xp):
+    X, out = np.ones((6, 4), np.float32), np.zeros((6, 8), np.float32)
+    with pytest.raises(ShapeError, match=r"xp.relu writes C-contiguous.*\(6, 4\).*\(32, 8\)"):
+        xp.relu(X, out=out[:, ::2])
+    p, g, v, rate = np.ones(4), np.ones(4), np.ones(8)[::2], np.ones(1)
+    with pytest.raises(ShapeError, match=r"xp.momentum writes"):
+        xp.momentum(p, g, v, rate, mu=0.5, nesterov=False, work=None)
+    assert not out.any()
+    assert p.tolist() == [1, 1, 1, 1]
+
+
+def test_arrays_of_another_module_are_refused(xp):
+    class Foreign:
+        shape, dtype, size = (2, 2), np.dtype(np.float32), 4
+
+    Foreign.__module__ = "cupy"
+    with pytest.raises(MixedArraysError, match=r"xp.relu.*Foreign of cupy.*xp.asarray"):
+        xp.relu(Foreign(), out=np.empty((2, 2), np.float32))
+
+
+def test_shapes_that_do_not_fit_run_the_text_of_base(xp):
+    """Which broadcasts them, or refuses them in NumPy's own words; no kernel reads past an end."""
+    xp._kernels.launched.clear()
+    row, out = np.array([[-1.0, 2.0]]), np.empty((3, 2))
+    assert xp.relu(row, out=out).tolist() == [[0, 2]] * 3
+    assert xp.softmax_grad(row, np.ones((3, 2)), out=out, work=None).tolist() == [[-2, 1]] * 3
+    with pytest.raises(ValueError, match="broadcast"):
+        xp.sigmoid(np.ones((2, 3)), out=out)
+    with pytest.raises(ValueError, match="zero-size"):
+        xp.softmax(np.ones((3, 0)), out=np.ones((3, 0)), work=None)
+    with pytest.raises(ValueError, match="broadcast"):
+        xp.softmax_cross_entropy(
+            out, out, losses=np.empty(2), P=np.empty((3, 2)), work=np.empty((3, 2))
+        )
+    with pytest.raises(ValueError, match="broadcast"):
+        xp.gather(np.ones((9, 3)), np.arange(9), np.zeros(1, np.int64), out=out)
+    with pytest.raises(ValueError, match="broadcast"):
+        xp.one_hot(np.arange(4), out=out)
+    with pytest.raises(ValueError, match=r"match|dimension|shape"):
+        xp.sum(out, axis=1, out=np.empty(2))
+    assert not xp._kernels.launched
+
+
+def test_the_grid_covers_small_and_large_arrays(monkeypatch):
+    grids = []
+
+    class Module:
+        def get_function(self, name):
+            return lambda grid, block, args: grids.append((name, grid, block, args))
+
+    monkeypatch.setattr(on_cupy, "_module", lambda T: Module())
+    kernels = on_cupy.Kernels()
+    for threads in (1, 256, 257, 10**9):
+        kernels("relu", "f", threads, (threads,))
+    assert grids == [
+        ("relu", (blocks,), (256,), (threads,))
+        for blocks, threads in ((1, 1), (1, 256), (2, 257), (2048, 10**9))
+    ]
+    assert on_cupy.BLOCK % on_cupy.WARP == 0

@@ -1,0 +1,212 @@
+"""CuPy: what can be said where there is no GPU, and all primitives where there is one.
+
+Tests that need a GPU are skipped with the reason; with XPNET_REQUIRE_GPU=1 they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import primitive_cases
+import pytest
+from primitive_cases import Meaning, check, check_array_methods, copies, on_cupy, public, run
+
+from xpnet.backend import why_no_cupy
+from xpnet.errors import MixedArraysError
+
+CASES = primitive_cases.cases()
+
+# ---- on any machine: the probe says in one sentence what is wrong --------------------------------
+
+
+def fake_cupy(driver: int = 13020, gpus: int = 1) -> SimpleNamespace:
+    def refuse(*args: object) -> None:
+        raise RuntimeError("cudaErrorInsufficientDriver: not what is wrong")
+
+    runtime = SimpleNamespace(
+        driverGetVersion=lambda: driver,
+        runtimeGetVersion=lambda: 13020,
+        getDeviceCount=lambda: gpus,
+        getDeviceProperties=refuse,
+        memGetInfo=refuse,
+    )
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda number: nullcontext())
+    return SimpleNamespace(is_available=lambda: gpus > 0, __version__="14.2.0", cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    ("cupy", "device", "sentence"),
+    [
+        (
+            fake_cupy(driver=0, gpus=0),
+            0,
+            "no usable NVIDIA GPU: there is no NVIDIA driver, and CuPy 14.2.0 was built for "
+            "CUDA 13.2; run nvidia-smi, or use backend='numpy'",
+        ),
+        (
+            fake_cupy(driver=12040, gpus=0),
+            0,
+            "no usable NVIDIA GPU: the driver supports CUDA 12.4, and CuPy 14.2.0 was built for "
+            "CUDA 13.2; update the driver, or change CuPy with pip uninstall cupy-cuda13x and "
+            "pip install 'cupy-cuda12x[ctk]', or use backend='numpy'",
+        ),
+        (
+            fake_cupy(driver=13000, gpus=0),
+            0,
+            "no usable NVIDIA GPU: the driver supports CUDA 13.0, and CuPy 14.2.0 was built for "
+            "CUDA 13.2; run nvidia-smi, or use backend='numpy'",
+        ),
+        (
+            fake_cupy(gpus=2),
+            2,
+            "there is no GPU number 2: nvidia-smi lists 2, and they are counted from 0; "
+            "use backend='cuda:0'",
+        ),
+    ],
+)
+def test_the_probe_says_why_there_is_no_gpu(monkeypatch, cupy, device, sentence):
+    monkeypatch.setattr(on_cupy, "cupy", cupy)
+    assert on_cupy.probe(device) == sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (ImportError("libcublas.so.13: cannot open shared object file"), "cupy-cuda13x[ctk]"),
+        (RuntimeError('Failure finding "libnvrtc.so.13 or\nlibnvrtc.so.12".'), "cupy-cuda13x[ctk]"),
+        (RuntimeError("Failed to find CUDA headers"), "cupy-cuda13x[ctk]"),
+        (RuntimeError("cudaErrorLaunchFailure: unspecified launch failure"), "run nvidia-smi"),
+        (ArithmeticError("wrong values"), "run nvidia-smi"),
+    ],
+)
+def test_the_probe_makes_a_sentence_of_any_error(monkeypatch, error, way_out):
+    def fail(xp: object) -> None:
+        raise error
+
+    monkeypatch.setattr(on_cupy, "cupy", fake_cupy())
+    monkeypatch.setattr(on_cupy, "CuPyBackend", lambda device: None)
+    monkeypatch.setattr(on_cupy, "_smoke_test", fail)
+    sentence = on_cupy.probe(0)
+    assert sentence.startswith(
+        f"CuPy finds the GPU but cannot compute on it ({type(error).__name__}"
+    )
+    assert way_out in sentence
+    assert sentence.endswith("or use backend='numpy'")
+    assert "\n" not in sentence
+    monkeypatch.setattr(on_cupy, "_smoke_test", lambda xp: None)
+    assert on_cupy.probe(0) == ""
+
+
+def test_the_smoke_test_looks_at_the_values():
+    class Right(Meaning):
+        pass
+
+    class Wrong(Meaning):
+        def relu(self, X, out, slope=0.0):
+            return self.copyto(out, X)
+
+    on_cupy._smoke_test(Right())
+    with pytest.raises(ArithmeticError, match="wrong values"):
+        on_cupy._smoke_test(Wrong())
+
+
+def test_describe_never_raises(monkeypatch):
+    monkeypatch.setattr(on_cupy, "cupy", fake_cupy(driver=0, gpus=0))
+    assert on_cupy.describe() == {
+        "CuPy": "14.2.0",
+        "CUDA runtime": "13.2",
+        "driver": "there is no NVIDIA driver",
+        "GPU": "unknown",
+        "GPU memory": "unknown",
+    }
+
+
+# ---- on a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def xp():
+    reason = why_no_cupy()
+    if reason and os.environ.get("XPNET_REQUIRE_GPU") == "1":
+        pytest.fail(f"XPNET_REQUIRE_GPU=1, but {reason}")
+    if reason:
+        pytest.skip(f"tests of the primitives on a GPU not run: {reason}")
+    return on_cupy.CuPyBackend()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_cupy_backend_does_what_base_says(xp, case):
+    check(xp, case, same_order=True)
+
+
+def test_arrays_are_made_and_recognised(xp):
+    check_array_methods(xp)
+    with pytest.raises(MixedArraysError, match=r"ReLU\(\) lives on the backend 'cupy'"):
+        xp.require(np.zeros(1), "ReLU()", "X")
+
+
+def test_numpy_arrays_are_refused(xp):
+    X, out = np.ones((2, 2), np.float32), xp.zeros((2, 2), np.float32)
+    with pytest.raises(MixedArraysError, match=r"xp.relu .* ndarray of numpy"):
+        xp.relu(X, out=out)
+    for primitive in (xp.add, xp.multiply, xp.maximum):
+        with pytest.raises(TypeError):
+            primitive(X, out, out=out)
+    with pytest.raises((TypeError, ValueError)):
+        xp.copyto(out, X)
+    assert not xp.asnumpy(out).any()
+
+
+FUSED = [
+    case
+    for case in CASES
+    if case.primitive in public(on_cupy.CuPyBackend) - {"asnumpy"}
+    and case.kernel
+    and any(case.arrays[name].size for name in case.results)
+]
+
+
+@pytest.mark.parametrize("case", FUSED, ids=str)
+def test_a_warm_call_can_be_captured_and_makes_no_array(xp, case):
+    """Capture refuses whatever waits for the device; the hook sees each new array."""
+    import cupy
+
+    class Allocations(cupy.cuda.MemoryHook):
+        name, count = "Allocations", 0
+
+        def malloc_preprocess(self, **kwargs: object) -> None:
+            self.count += 1
+
+    stream, wanted = cupy.cuda.Stream(non_blocking=True), copies(case)
+    run(Meaning(), case, wanted)
+    with stream:
+        run(xp, case, copies(case, xp.asarray))  # compiles, and makes scratch
+        arrays = copies(case, xp.asarray)
+        with Allocations() as allocations:
+            stream.begin_capture()
+            try:
+                run(xp, case, arrays)
+            finally:
+                graph = stream.end_capture()
+        graph.launch(stream)
+        stream.synchronize()
+        assert allocations.count == 0
+        for name in case.results:
+            ulps = 0 if case.elementary else case.ulps
+            host = xp.asnumpy(arrays[name])
+            primitive_cases.compare(f"{case}: {name}", host, wanted[name], ulps, case.scale)
+
+
+def test_the_same_call_gives_the_same_bits(xp):
+    rng = np.random.default_rng(0)
+    A, T = (xp.asarray(rng.normal(size=(300, 700)), np.float32) for _ in range(2))
+    results = set()
+    for _ in range(20):
+        P, work, losses = (xp.empty(shape, np.float32) for shape in (A.shape, A.shape, 300))
+        xp.softmax_cross_entropy(A, T, losses=losses, P=P, work=work)
+        total = xp.sum(A, out=xp.empty((), np.float32))
+        results.add(b"".join(xp.asnumpy(a).tobytes() for a in (P, losses, total)))
+    assert len(results) == 1

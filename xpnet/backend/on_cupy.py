@@ -1,0 +1,456 @@
+"""CuPy: NumPy's vocabulary by CuPy itself, each fused primitive as one kernel of ``kernels.cu``.
+
+There are kernels for float32 and float64. Where an array has another type, or shapes would have to
+be broadcast, the text of ``base.py`` runs instead: the same values, several times slower. A kernel
+takes C-contiguous arrays; one that is read is copied if it is not, one that is written must be.
+
+Three things differ from NumPy: float32 numbers below 1.2e-38 count as zero in kernels (CuPy always
+compiles with ``-ftz=true``), ``exp``, ``tanh`` and ``log`` round a few last bits differently, and
+sums are taken in another order, the same in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, wraps
+from math import prod
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import cupy
+import numpy as np
+
+from xpnet.backend.base import GELU_A, GELU_C, Array, Backend, is_image
+from xpnet.errors import MixedArraysError, ShapeError
+
+Arrays = tuple[Array, ...]
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048  # threads; kernels go on where the grid ends
+PARTIALS = 1024  # a longer sum is first split into up to so many
+
+# The types of the arrays of each kernel, in the order of its parameters: T is float or double,
+# d double, q int64, Q uint64, B uint8.
+KERNELS = {
+    "sum_rows": "TT",
+    "relu": "TT",
+    "relu_grad": "TTT",
+    "sigmoid": "TT",
+    "sigmoid_grad": "TTT",
+    "tanh_grad": "TTT",
+    "gelu": "TTT",
+    "gelu_grad": "TTTT",
+    "softplus": "TT",
+    "softmax": "TT",
+    "softmax_grad": "TTT",
+    "one_hot": "qT",
+    "softmax_cross_entropy": "TTTT",
+    "gather": "qTqT",
+    "gather_integers": "qqqq",
+    "gather_pixels": "qBqT",
+    "dropout_mask": "QQT",
+    "sgd": "dTT",
+    "momentum": "dTTT",
+    "rmsprop": "dTTT",
+    "adam": "ddTTTT",
+}
+REALS: dict[str, tuple[str, Any]] = {"d": ("double", np.float64), "f": ("float", np.float32)}
+
+_CODES = {np.dtype(name): np.dtype(name).char for name in ("f", "d", "q", "Q", "B")}
+_REAL_OF = {(k, types.replace("T", T)): T for T in REALS for k, types in KERNELS.items()}
+
+
+class Kernels:
+    """``kernels.cu`` on the GPU: compiled when a kernel is first used, and kept by CuPy on disk."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[tuple[str, str], Any] = {}
+
+    def __call__(self, name: str, T: str, threads: int, args: tuple[Any, ...]) -> None:
+        """Queue a kernel of the type T ("f" or "d") on the current stream."""
+        kernel = self._compiled.get((name, T))
+        if kernel is None:
+            kernel = self._compiled[name, T] = _module(T).get_function(name)
+        kernel((min(-(-threads // BLOCK), MAX_BLOCKS),), (BLOCK,), args)
+
+
+def source() -> str:
+    """Return the text of ``kernels.cu``."""
+    return Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+
+
+def compile_options(T: str) -> tuple[str, ...]:
+    """Return what the compiler is told; --fmad=false: round as the text of base.py says."""
+    return ("-std=c++17", "--fmad=false", f"-DREAL={REALS[T][0]}")
+
+
+@cache
+def _module(T: str) -> Any:
+    return cupy.RawModule(code=source(), options=compile_options(T))
+
+
+class _NoKernelError(Exception):
+    """No kernel takes arrays of these types and shapes."""
+
+
+def fused(method: Method) -> Method:
+    """Make the text of ``base.py`` run where no kernel takes the arrays."""
+    meaning = getattr(Backend, method.__name__)
+
+    @wraps(method)
+    def call(self: CuPyBackend, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except _NoKernelError:
+            return meaning(self, *args, **kwargs)
+
+    return cast(Method, call)
+
+
+class CuPyBackend(Backend):
+    """One GPU. A primitive queues its kernel on CuPy's current stream and returns at once.
+
+    Parameters
+    ----------
+    device : int
+        The number of the GPU, which becomes CuPy's current device in this thread.
+    """
+
+    name = "cupy"
+    module = cupy
+
+    def __init__(self, device: int = 0) -> None:
+        cupy.cuda.Device(device).use()
+        self._kernels: Callable[[str, str, int, tuple[Any, ...]], None] = Kernels()
+        self._partials: dict[Any, Array] = {}
+
+    def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
+        """Return a copy on the host, after waiting for the device."""
+        return cast("np.ndarray[Any, Any]", cupy.asnumpy(a))
+
+    # ---- how a kernel is started ----------------------------------------------------------------
+
+    def _launch(
+        self,
+        name: str,
+        threads: int,
+        read: Arrays,
+        written: Arrays,
+        sizes: tuple[Any, ...],
+        numbers: tuple[float, ...] = (),
+    ) -> None:
+        """Queue a kernel; ``numbers`` become numbers of its type T."""
+        for a in read + written:
+            if not self.owns(a):
+                raise MixedArraysError(
+                    f"xp.{name} computes with CuPy arrays, but got a {type(a).__name__} of "
+                    f"{type(a).__module__}; pass it through xp.asarray first"
+                )
+        T = _REAL_OF.get((name, "".join([_CODES.get(a.dtype, "?") for a in read + written])))
+        if T is None:
+            raise _NoKernelError
+        for a in written:
+            if not a.flags.c_contiguous:
+                raise ShapeError(
+                    f"xp.{name} writes C-contiguous arrays only, but an output of shape {a.shape} "
+                    f"has the strides {a.strides}; write into an array of xp.empty"
+                )
+        if threads:
+            real = REALS[T][1]
+            read = tuple([a if a.flags.c_contiguous else a.copy() for a in read])
+            self._kernels(name, T, threads, (*read, *written, *sizes, *map(real, numbers)))
+
+    def _elements(
+        self,
+        name: str,
+        read: Arrays,
+        written: Arrays,
+        *numbers: float,
+        device: Arrays = (),
+        sizes: tuple[Any, ...] = (),
+    ) -> Array:
+        """Queue a kernel with a thread for each element of arrays of one shape.
+
+        ``device`` are numbers that live on the device, the kernel's first parameters.
+        """
+        out = written[0]
+        if any(a.shape != out.shape for a in read + written):
+            raise _NoKernelError
+        self._launch(name, out.size, device + read, written, (out.size, *sizes), numbers)
+        return out
+
+    def _rows(self, name: str, read: Arrays, out: Array, of_each_row: Arrays = ()) -> Array:
+        """Queue a kernel with a warp for each row of matrices of one shape."""
+        shape = out.shape
+        if len(shape) != 2 or shape[1] == 0 or any(a.shape != shape for a in read):
+            raise _NoKernelError
+        if any(a.shape != shape[:1] for a in of_each_row):
+            raise _NoKernelError
+        self._launch(name, WARP * shape[0], read, (out, *of_each_row), shape)
+        return out
+
+    # ---- NumPy's vocabulary, where CuPy's own would allocate ------------------------------------
+
+    @fused
+    def sum(
+        self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
+    ) -> Array:
+        """out = Σ A; over the last axis, or all, CuPy's own would make two temporary arrays"""
+        everything = axis is None or A.ndim == 1
+        kept = () if everything else A.shape[:-1]
+        shape = kept + (1,) * (A.ndim - len(kept)) if keepdims else kept
+        if out.shape != shape or A.size == 0 or axis not in (None, -1, A.ndim - 1):
+            raise _NoKernelError
+        if out.size == 1 and A.size > PARTIALS:
+            A = self._partial_sums(A)
+        sizes = (out.size, A.size // out.size, A.size)
+        self._launch("sum_rows", WARP * out.size, (A,), (out,), sizes)
+        return out
+
+    def _partial_sums(self, A: Array) -> Array:
+        """Return the sums of up to PARTIALS equal parts of A, in scratch that is kept."""
+        if A.dtype not in self._partials:
+            self._partials[A.dtype] = self.empty(PARTIALS, A.dtype)
+        columns = max(PARTIALS, -(-A.size // PARTIALS))
+        rows = -(-A.size // columns)
+        out = self._partials[A.dtype][:rows]
+        self._launch("sum_rows", WARP * rows, (A,), (out,), (rows, columns, A.size))
+        return out
+
+    # ---- activations --------------------------------------------------------------------------
+
+    @fused
+    def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
+        """Y = X where X > 0, else slope·X"""
+        return self._elements("relu", (X,), (out,), slope)
+
+    @fused
+    def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
+        """dX = dY where Y > 0, else slope·dY"""
+        return self._elements("relu_grad", (dY, Y), (out,), slope)
+
+    @fused
+    def sigmoid(self, X: Array, out: Array) -> Array:
+        """Y = 1 / (1 + exp(-X))"""
+        return self._elements("sigmoid", (X,), (out,))
+
+    @fused
+    def sigmoid_grad(self, dY: Array, Y: Array, out: Array) -> Array:
+        """dX = dY · Y (1 - Y)"""
+        return self._elements("sigmoid_grad", (dY, Y), (out,))
+
+    @fused
+    def tanh_grad(self, dY: Array, Y: Array, out: Array) -> Array:
+        """dX = dY · (1 - Y²)"""
+        return self._elements("tanh_grad", (dY, Y), (out,))
+
+    @fused
+    def gelu(self, X: Array, out: Array, T: Array) -> Array:
+        """T = tanh(√(2/π) (X + a X³)),  Y = X (1 + T) / 2"""
+        return self._elements("gelu", (X,), (out, T), GELU_C, GELU_A)
+
+    @fused
+    def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
+        """dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2"""
+        return self._elements("gelu_grad", (dY, X, T), (out,), GELU_C, 3 * GELU_A)
+
+    @fused
+    def softmax(self, X: Array, out: Array, work: Array) -> Array:
+        """Yᵢⱼ = exp(Xᵢⱼ - maxₖ Xᵢₖ) / Σₖ exp(Xᵢₖ - maxₖ Xᵢₖ)"""
+        return self._rows("softmax", (X,), out)
+
+    @fused
+    def softmax_grad(self, dY: Array, Y: Array, out: Array, work: Array) -> Array:
+        """dXᵢⱼ = Yᵢⱼ (dYᵢⱼ - Σₖ dYᵢₖ Yᵢₖ)"""
+        return self._rows("softmax_grad", (dY, Y), out)
+
+    @fused
+    def softplus(self, X: Array, out: Array) -> Array:
+        """Y = log(1 + exp X)"""
+        return self._elements("softplus", (X,), (out,))
+
+    # ---- losses -------------------------------------------------------------------------------
+
+    @fused
+    def one_hot(self, labels: Array, out: Array) -> Array:
+        """outᵢⱼ = 1 where j = labelsᵢ, else 0"""
+        if out.ndim != 2 or labels.shape != out.shape[:1]:
+            raise _NoKernelError
+        self._launch("one_hot", out.size, (labels,), (out,), (out.size, out.shape[1]))
+        return out
+
+    @fused
+    def softmax_cross_entropy(
+        self, Z: Array, T: Array, *, losses: Array, P: Array, work: Array
+    ) -> Array:
+        """P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ"""
+        self._rows("softmax_cross_entropy", (Z, T), P, of_each_row=(losses,))
+        return losses
+
+    # ---- batches and masks --------------------------------------------------------------------
+
+    @fused
+    def gather(
+        self, data: Array, order: Array, position: Array, out: Array, work: Array | None = None
+    ) -> Array:
+        """outᵢ = data[order[position + i]], pixels as k/255; ``position`` is read on the device"""
+        if data.shape[1:] != out.shape[1:]:
+            raise _NoKernelError
+        kind = "gather_pixels" if is_image(data, out) else "gather"
+        if out.dtype.kind == "i":
+            kind = "gather_integers"
+        columns = max(1, prod(out.shape[1:]))
+        self._launch(kind, out.size, (position, data, order), (out,), (out.size, columns))
+        return out
+
+    @fused
+    def dropout_mask(
+        self, key: Array, counter: Array, out: Array, keep: float, work: Array
+    ) -> Array:
+        """outⱼ = 1/keep with probability keep, else 0: draw number ``counter`` of stream ``key``"""
+        below = np.uint64(keep * 2**53)
+        return self._elements(
+            "dropout_mask", (), (out,), 1 / keep, device=(key, counter), sizes=(below,)
+        )
+
+    # ---- optimizers ---------------------------------------------------------------------------
+
+    @fused
+    def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
+        """p = p - η g"""
+        self._elements("sgd", (g,), (p,), device=(rate,))
+
+    @fused
+    def momentum(
+        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+    ) -> None:
+        """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (g + μ v))"""
+        self._elements("momentum", (g,), (p, v), mu, device=(rate,), sizes=(nesterov,))
+
+    @fused
+    def rmsprop(
+        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+    ) -> None:
+        """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)"""
+        self._elements("rmsprop", (g,), (p, s), rho, 1 - rho, eps, device=(rate,))
+
+    @fused
+    def adam(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rate: Array,
+        powers: Array,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        work: Array,
+    ) -> None:
+        """m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = (1 - η λ) p - η m̂ / (√v̂ + ε)"""
+        numbers = (beta1, 1 - beta1, beta2, 1 - beta2, eps, decay)
+        self._elements("adam", (g,), (p, m, v), *numbers, device=(rate, powers))
+
+
+# ---- does it work here? --------------------------------------------------------------------------
+
+
+def probe(device: int = 0) -> str:
+    """Return "" if CuPy computes on that GPU, else one sentence with the reason and the way out."""
+    if not cupy.is_available():
+        return (
+            f"no usable NVIDIA GPU: {_driver()}, and CuPy {cupy.__version__} was built for CUDA "
+            f"{_built_for()}; {_other_cupy() or 'run nvidia-smi'}, or use backend='numpy'"
+        )
+    count = cupy.cuda.runtime.getDeviceCount()
+    if device >= count:
+        return (
+            f"there is no GPU number {device}: nvidia-smi lists {count}, and they are counted "
+            "from 0; use backend='cuda:0'"
+        )
+    try:
+        with cupy.cuda.Device(device):
+            _smoke_test(CuPyBackend(device))
+    except Exception as error:  # whatever it is, the user needs a sentence
+        return _why(error)
+    return ""
+
+
+def _smoke_test(xp: CuPyBackend) -> None:
+    """Multiply two matrices and run a kernel: that needs the driver, cuBLAS and NVRTC."""
+    A, Y = xp.asarray(np.array([[1, -2], [3, -4]], np.float32)), xp.empty((2, 2), np.float32)
+    product = xp.asnumpy(xp.matmul(A, A, out=Y)).tolist()
+    rectified = xp.asnumpy(xp.relu(A, out=Y)).tolist()
+    if product != [[-5, 6], [-9, 10]] or rectified != [[1, 0], [3, 0]]:
+        raise ArithmeticError(f"wrong values, {product} and {rectified}")
+
+
+def _why(error: Exception) -> str:
+    """Return the sentence for an error of the smoke test."""
+    said = " ".join(str(error).split()).rstrip(".")[:300]
+    way_out = "run nvidia-smi"
+    if isinstance(error, ImportError | OSError) or " find" in said or "finding" in said:
+        major = _built_for().partition(".")[0]
+        way_out = f"CUDA's libraries come with pip install 'cupy-cuda{major}x[ctk]'"
+    return (
+        f"CuPy finds the GPU but cannot compute on it ({type(error).__name__}: {said}); "
+        f"{way_out}, or use backend='numpy'"
+    )
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _built_for() -> str:
+    return _version(cupy.cuda.runtime.runtimeGetVersion())
+
+
+def _driver() -> str:
+    number = cupy.cuda.runtime.driverGetVersion()
+    return f"the driver supports CUDA {_version(number)}" if number else "there is no NVIDIA driver"
+
+
+def _other_cupy() -> str:
+    """Return how to get the CuPy for an older driver, "" if the driver is not the reason."""
+    driver, built = (
+        number() // 1000
+        for number in (cupy.cuda.runtime.driverGetVersion, cupy.cuda.runtime.runtimeGetVersion)
+    )
+    if not 0 < driver < built:
+        return ""
+    return (
+        f"update the driver, or change CuPy with pip uninstall cupy-cuda{built}x and "
+        f"pip install 'cupy-cuda{driver}x[ctk]'"
+    )
+
+
+def describe(device: int = 0) -> dict[str, str]:
+    """Return what ``xpnet info`` prints about CuPy; "unknown" where something cannot be asked."""
+    runtime, gib = cupy.cuda.runtime, 2**30
+
+    def gpu() -> str:
+        return str(runtime.getDeviceProperties(device)["name"].decode())
+
+    def memory() -> str:
+        with cupy.cuda.Device(device):
+            free, total = runtime.memGetInfo()
+        return f"{total / gib:.1f} GiB, {free / gib:.1f} GiB free"
+
+    return {
+        "CuPy": str(cupy.__version__),
+        "CUDA runtime": _answer(_built_for),
+        "driver": _answer(_driver),
+        "GPU": _answer(gpu),
+        "GPU memory": _answer(memory),
+    }
+
+
+def _answer(question: Callable[[], str]) -> str:
+    try:
+        return question()
+    except Exception:  # information only: never in the way
+        return "unknown"
