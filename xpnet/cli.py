@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.names import unknown
 from xpnet.network import DTYPES
-from xpnet.optimizers import OPTIMIZERS, find_optimizer
+from xpnet.optimizers import OPTIMIZERS
 from xpnet.problems import PROBLEMS, Problem, Split, build
-from xpnet.schedules import OneCycle
 from xpnet.training import Trainer
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -65,27 +65,24 @@ def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
     recipe = _recipe(options)
     backend = find_backend(options.backend or os.environ.get("XPNET_BACKEND") or "auto")
-    run = RunFolder(options.out, options.problem)
-    split = PROBLEMS[options.problem].load(options.seed, options.data_dir)
+    run = RunFolder(options.out, recipe.name)
+    split = recipe.load(options.seed, options.data_dir)
     text = sys.stderr if options.json else sys.stdout
-    trainer = _trainer(options, recipe, split, backend)
-    config = _config(options, recipe, trainer)
-    run.write_json("config.json", config)
-    print(_headline(config, trainer, split), file=text)
-    start = time.perf_counter()
-    interrupted = False
+    trainer = build(recipe, split, dtype=options.dtype, seed=options.seed, backend=backend)
+    run.write_json("config.json", _config(options, recipe, trainer))
+    print(_headline(recipe, trainer, split), file=text)
+    start, interrupted = time.perf_counter(), False
     try:
         trainer.fit(
             *split.train,
-            epochs=recipe["epochs"],
-            batch_size=recipe["batch_size"],
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
             validation_data=split.test,
             callbacks=[ProgressBar(text), run],
         )
     except KeyboardInterrupt:
         interrupted = True
-    seconds = time.perf_counter() - start
-    results = _results(options, trainer, split, seconds)
+    results = _results(recipe, trainer, split, time.perf_counter() - start)
     run.write_json("results.json", results)
     run.write_weights(trainer)
     print(_closing(results, run.folder, interrupted), file=text)
@@ -94,19 +91,17 @@ def _train(options: argparse.Namespace) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _recipe(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the recipe of the problem with what the command line changes."""
-    problem: Problem = PROBLEMS[options.problem]
+def _recipe(options: argparse.Namespace) -> Problem:
+    """Return the problem with what the command line changes in its recipe."""
+    problem = PROBLEMS[options.problem]
     names = ("hidden", "activation", "loss", "optimizer", "lr", "epochs", "batch_size")
-    recipe = {name: getattr(problem, name) for name in names}
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if given.get("batch_size") == "full":
         given["batch_size"] = None
-    # A rate that was asked for is meant as it stands; another optimizer needs another rate.
-    one_cycle = problem.one_cycle and not {"lr", "optimizer"} & given.keys()
-    if "optimizer" in given and "lr" not in given and given["optimizer"] != problem.optimizer:
-        given["lr"] = DEFAULT_RATES[given["optimizer"]]
-    return recipe | given | {"one_cycle": one_cycle}
+    if given.get("optimizer", problem.optimizer) != problem.optimizer:
+        given.setdefault("lr", DEFAULT_RATES[given["optimizer"]])
+    # A rate that was asked for is meant as it stands.
+    return replace(problem, **given, one_cycle=problem.one_cycle and "lr" not in given)
 
 
 DEFAULT_RATES = {
@@ -119,35 +114,11 @@ DEFAULT_RATES = {
 }
 
 
-def _trainer(
-    options: argparse.Namespace, recipe: dict[str, Any], split: Split, backend: Any
-) -> Trainer:
-    """Return the trainer of a network that is built for the problem."""
-    net = build(
-        split,
-        recipe["hidden"],
-        recipe["activation"],
-        recipe["loss"],
-        PROBLEMS[options.problem].init,
-        dtype=options.dtype,
-        seed=options.seed,
-        backend=backend,
-    )
-    lr = recipe["lr"]
-    if recipe["one_cycle"]:
-        n = len(split.train[0])
-        lr = OneCycle(lr, recipe["epochs"] * -(-n // (recipe["batch_size"] or n)))
-    optimizer = find_optimizer(recipe["optimizer"], net, lr=lr)
-    metrics = ["accuracy"] if split.classes else ["rmse", "r2"]
-    return Trainer(net, recipe["loss"], optimizer, metrics=metrics, seed=options.seed)
-
-
-def _config(
-    options: argparse.Namespace, recipe: dict[str, Any], trainer: Trainer
-) -> dict[str, Any]:
+def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> dict[str, Any]:
     """Return all that is needed to run the same training again."""
+    told = ("hidden", "activation", "init", "loss", "optimizer", "lr", "one_cycle", "epochs")
     return {
-        "problem": options.problem,
+        "problem": recipe.name,
         "xpnet": xpnet.__version__,
         "numpy": np.__version__,
         "backend": trainer.net.xp.name,
@@ -155,29 +126,27 @@ def _config(
         "seed": options.seed,
         "parameters": trainer.net.size,
         "network": [repr(layer) for layer in trainer.net],
-        **recipe,
+        **{name: getattr(recipe, name) for name in told},
+        "batch_size": recipe.batch_size or "full",
     }
 
 
-def _headline(config: dict[str, Any], trainer: Trainer, split: Split) -> str:
-    rate = f"{config['lr']:g}" + (", one cycle" if config["one_cycle"] else "")
-    batch = config["batch_size"] or "full"
+def _headline(recipe: Problem, trainer: Trainer, split: Split) -> str:
+    net, cycle = trainer.net, ", one cycle" if recipe.one_cycle else ""
     return (
-        f"{config['problem']}: {len(split.train[0])} samples to train on, "
-        f"{len(split.test[0])} to test with, backend {config['backend']}\n"
-        f"{config['network']!s}".replace("'", "")
-        + f"\n{trainer.net.size:,} parameters, {config['dtype']}, {config['loss']}, "
-        f"{config['optimizer']} (lr {rate}), batch {batch}"
+        f"{recipe.name}: {len(split.train[0])} samples to train on, "
+        f"{len(split.test[0])} to test with, backend {net.xp.name}\n"
+        f"{', '.join(map(repr, net))}\n"
+        f"{net.size:,} parameters, {net.dtype}, {recipe.loss}, "
+        f"{recipe.optimizer} (lr {recipe.lr:g}{cycle}), batch {recipe.batch_size or 'full'}"
     )
 
 
-def _results(
-    options: argparse.Namespace, trainer: Trainer, split: Split, seconds: float
-) -> dict[str, Any]:
+def _results(recipe: Problem, trainer: Trainer, split: Split, seconds: float) -> dict[str, Any]:
     """Return the outcome, for people and for ``--json``."""
     train, test = trainer.evaluate(*split.train), trainer.evaluate(*split.test)
     results: dict[str, Any] = {
-        "problem": options.problem,
+        "problem": recipe.name,
         "backend": trainer.net.xp.name,
         "epochs": trainer.epoch,
     }

@@ -17,6 +17,9 @@ from xpnet.initializers import Initializer
 from xpnet.layers import ACTIVATIONS, Layer, Linear, Sigmoid, Softmax
 from xpnet.names import look_up
 from xpnet.network import Sequential
+from xpnet.optimizers import find_optimizer
+from xpnet.schedules import OneCycle, Schedule
+from xpnet.training import Trainer
 
 Arrays = tuple[Any, Any]
 
@@ -53,35 +56,36 @@ class Problem:
 
 
 def build(
-    split: Split,
-    hidden: tuple[int, ...],
-    activation: str,
-    loss: str,
-    init: str | Initializer,
-    *,
-    dtype: str,
-    seed: int,
-    backend: Backend,
-) -> Sequential:
-    """Return a fully connected network for a problem, ending as its loss wants it.
+    problem: Problem, split: Split, *, dtype: str, seed: int, backend: str | Backend | None = None
+) -> Trainer:
+    """Return a trainer of a fresh, fully connected network, by the recipe of the problem.
 
-    Losses on probabilities get a Sigmoid or Softmax, losses on scores and regressions get nothing.
+    The network ends as its loss wants it: with a Sigmoid or Softmax for losses on probabilities,
+    with nothing for losses on scores and for regression. To change the recipe, give
+    ``dataclasses.replace(problem, hidden=(256, 128))``.
 
     Raises
     ------
     OptionError
-        If the loss does not fit the problem.
+        If a name is unknown or the loss does not fit the problem.
     """
-    X, t = split.train
-    outputs = 1 if split.classes == 2 else split.classes or t.reshape(len(t), -1).shape[1]
-    end = _last_layer(loss, split.classes)
-    function = look_up("activation", activation, ACTIVATIONS)
-    sizes = [int(np.prod(X.shape[1:])), *hidden]
+    (X, t), classes = split.train, split.classes
+    outputs = 1 if classes == 2 else classes or t.reshape(len(t), -1).shape[1]
+    end = _last_layer(problem.loss, classes)
+    activation = look_up("activation", problem.activation, ACTIVATIONS)
+    sizes = [int(np.prod(X.shape[1:])), *problem.hidden]
     layers: list[Layer] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [Linear(n_in, n_out, init=init), function()]
-    layers.append(Linear(sizes[-1], outputs, init=init))
-    return Sequential(*layers, *end, dtype=dtype, seed=seed, backend=backend)
+        layers += [Linear(n_in, n_out, init=problem.init), activation()]
+    layers.append(Linear(sizes[-1], outputs, init=problem.init))
+    net = Sequential(*layers, *end, dtype=dtype, seed=seed, backend=backend)
+    lr: float | Schedule = problem.lr
+    if problem.one_cycle:
+        steps_per_epoch = -(-len(X) // (problem.batch_size or len(X)))
+        lr = OneCycle(problem.lr, problem.epochs * steps_per_epoch)
+    optimizer = find_optimizer(problem.optimizer, net, lr=lr)
+    metrics = ["accuracy"] if classes else ["rmse", "r2"]
+    return Trainer(net, problem.loss, optimizer, metrics=metrics, seed=seed)
 
 
 def _last_layer(loss: str, classes: int) -> list[Layer]:
