@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
+from xpnet.checks import at_least_0, count
 from xpnet.errors import OptionError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class EarlyStopping(Callback):
     Parameters
     ----------
     monitor : str
-        A name in the history. Accuracies and R² are to grow, all others to shrink.
+        A name in the history. Accuracies, R² and scores are to grow, all others to shrink.
     patience : int
         Epochs without improvement that are waited for.
     min_delta : float
@@ -67,19 +69,16 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         restore_best_weights: bool = True,
     ) -> None:
-        if patience < 1 or min_delta < 0:
-            raise OptionError(
-                "EarlyStopping needs patience >= 1 and min_delta >= 0; "
-                f"got patience={patience!r}, min_delta={min_delta!r}"
-            )
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.monitor, self.patience = monitor, count("patience", patience)
+        self.min_delta = at_least_0("min_delta", min_delta)
         self.restore_best_weights = restore_best_weights
-        self.sign = -1.0 if monitor.endswith(("accuracy", "r2")) else 1.0
+        grows = "accuracy" in monitor or "r2" in monitor or monitor.endswith("score")
+        self.sign = -1.0 if grows else 1.0
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Forget the training before."""
         self.best: float | None = None
-        self.best_epoch, self._best_state = 0, None
+        self.best_epoch = 0
         self._weights: Any = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
@@ -90,7 +89,8 @@ class EarlyStopping(Callback):
                 "values that begin with val_ need validation_data"
             )
         value = logs[self.monitor]
-        if self.best is None or self.sign * (self.best - value) > self.min_delta:
+        first = self.best is None and isfinite(value)
+        if first or (self.best is not None and self.sign * (self.best - value) > self.min_delta):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self._weights = self.trainer.net.state_dict()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.backend import find_backend, parse_name
+from xpnet.backend import find_backend, from_environment, parse_name, use_backend
 from xpnet.callbacks import Callback, ProgressBar
 from xpnet.errors import BackendError, OptionError, XpnetError
 from xpnet.files import write_atomically
@@ -26,6 +25,7 @@ from xpnet.names import unknown
 from xpnet.network import DTYPES
 from xpnet.optimizers import OPTIMIZERS
 from xpnet.problems import PROBLEMS, Problem, Split, build
+from xpnet.schedules import OneCycle
 from xpnet.training import Trainer
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"xpnet: error: {error}", file=sys.stderr)
         return USAGE
     except (XpnetError, OSError, MemoryError) as error:
-        print(f"xpnet: error: {error or 'out of memory'}", file=sys.stderr)
+        print(f"xpnet: error: {str(error) or 'out of memory'}", file=sys.stderr)
         return FAILED
 
 
@@ -64,11 +64,12 @@ def _info(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
     recipe = _recipe(options)
-    backend = find_backend(options.backend or os.environ.get("XPNET_BACKEND") or "auto")
-    run = RunFolder(options.out, recipe.name)
+    backend = find_backend(options.backend) if options.backend else from_environment("auto")
     split = recipe.load(options.seed, options.data_dir)
     text = sys.stderr if options.json else sys.stdout
-    trainer = build(recipe, split, dtype=options.dtype, seed=options.seed, backend=backend)
+    with use_backend(backend):
+        trainer = build(recipe, split, dtype=options.dtype, seed=options.seed)
+    run = RunFolder(options.out, recipe.name)
     run.write_json("config.json", _config(options, recipe, trainer))
     print(_headline(recipe, trainer, split), file=text)
     start, interrupted = time.perf_counter(), False
@@ -116,7 +117,7 @@ DEFAULT_RATES = {
 
 def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> dict[str, Any]:
     """Return all that is needed to run the same training again."""
-    told = ("hidden", "activation", "init", "loss", "optimizer", "lr", "one_cycle", "epochs")
+    told = ("hidden", "activation", "init", "loss", "optimizer", "lr", "epochs")
     return {
         "problem": recipe.name,
         "xpnet": xpnet.__version__,
@@ -127,12 +128,14 @@ def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> d
         "parameters": trainer.net.size,
         "network": [repr(layer) for layer in trainer.net],
         **{name: getattr(recipe, name) for name in told},
+        "one_cycle": isinstance(trainer.optimizer.schedule, OneCycle),
         "batch_size": recipe.batch_size or "full",
     }
 
 
 def _headline(recipe: Problem, trainer: Trainer, split: Split) -> str:
-    net, cycle = trainer.net, ", one cycle" if recipe.one_cycle else ""
+    one_cycle = isinstance(trainer.optimizer.schedule, OneCycle)
+    net, cycle = trainer.net, ", one cycle" if one_cycle else ""
     return (
         f"{recipe.name}: {len(split.train[0])} samples to train on, "
         f"{len(split.test[0])} to test with, backend {net.xp.name}\n"
@@ -165,7 +168,7 @@ def _closing(results: dict[str, Any], folder: Path, interrupted: bool) -> str:
             f"test accuracy {results['test_accuracy']:.2%}, train {results['train_accuracy']:.2%}"
         )
     else:
-        told = f"test RMSE {results['test_rmse']:.4f}, R² {results['test_r2']:.4f}"
+        told = f"test RMSE {results['test_rmse']:.4f}, R2 {results['test_r2']:.4f}"
     stopped = f"stopped by Ctrl-C after {results['epochs']} epochs: " if interrupted else ""
     return f"{stopped}{told}, {results['seconds']:.1f} s\nresults in {folder}"
 
@@ -191,6 +194,8 @@ class RunFolder(Callback):
         self.folder = Path(out) if out else _unused(Path("runs") / name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for name in ("results.json", "weights.npz"):  # of a run before
+                (self.folder / name).unlink(missing_ok=True)
             (self.folder / "log.jsonl").write_text("", encoding="utf-8")
         except OSError as error:
             raise XpnetError(

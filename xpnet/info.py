@@ -71,10 +71,12 @@ def _gpu(problems: list[str]) -> dict[str, str]:
     reason = why_no_cupy()
     if not packages:
         return {"GPU": reason}
-    from xpnet.backend.on_cupy import describe
-
     if reason:
         problems.append(reason)
+    try:
+        from xpnet.backend.on_cupy import describe
+    except Exception:  # a CuPy that does not import; the reason says so
+        return {"GPU": "unknown"}
     return describe()
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend, backend_of, get_backend
-from xpnet.errors import DataError, OptionError, ShapeError
+from xpnet.checks import on_host, positive
+from xpnet.errors import DataError, OptionError, ShapeError, XpnetError
 from xpnet.names import look_up
 
 
@@ -37,6 +38,7 @@ class Loss:
     threshold = 0.5  # a single output above this means class 1
     value: Array
     xp: Backend  # of the outputs that came last
+    Y: Array = None
     _elements: Array
     _dY: Array
     _T: Array
@@ -92,7 +94,7 @@ class Loss:
         self._prepare(Y)
         t = self._received(t, "t")
         if self.validate:
-            check_targets(self, self.xp.asnumpy(t), Y.shape)
+            check_targets(self, on_host(t, f"{self!r}: t"), Y.shape)
         n = len(Y)
         self.Y, self.T = Y, self._targets(t, n)
         self.elements(Y, self.T, out=self._elements[:n])
@@ -100,6 +102,8 @@ class Loss:
 
     def backward(self) -> Array:
         """Return dY, the gradient of the L that the last `forward` gave, shape (n, outputs)."""
+        if self.Y is None:
+            raise XpnetError(f"{self!r}: backward needs the forward pass of the batch first")
         dY = self._dY[: len(self.Y)]
         self.slope(self.Y, self.T, out=dY)
         return self.xp.multiply(dY, self._share, out=dY)
@@ -114,7 +118,7 @@ class Loss:
             return xp.multiply(self.value, self._share, out=self.value)
         w = self._received(sample_weight, "sample_weight")
         if self.validate:
-            check_weights(xp.asnumpy(w), n)
+            check_weights(on_host(w, "sample_weight"), n)
         share = xp.copyto(self._weights[:n], w.reshape(n, 1))
         xp.sum(share, out=self.value)
         xp.multiply(self.value, outputs, out=self.value)
@@ -136,20 +140,27 @@ class Loss:
         n, width = Y.shape
         if n == 0:
             raise DataError(f"{self!r} needs at least one sample; got none")
-        known = self.xp.owns(Y)
-        enough = n <= self._shape[0] and width == self._shape[1]
-        if known and enough and self._dtype == Y.dtype:
-            return
-        xp = self.xp = self.xp if known else backend_of(Y)
-        self._shape, self._dtype = (n, width), Y.dtype
-        self._elements = xp.empty((n, 1 if self.one_element else width), Y.dtype)
-        self._dY, self._T, self._scratch = (xp.empty((n, width), Y.dtype) for _ in range(3))
-        self._weights, self.value = xp.empty((n, 1), Y.dtype), xp.zeros((), Y.dtype)
+        if not self.xp.owns(Y):
+            self.use(backend_of(Y))
+        if n > self._shape[0] or width != self._shape[1] or self._dtype != Y.dtype:
+            self._make(n, width, Y.dtype)
+
+    def use(self, xp: Backend) -> None:
+        """Compute on a backend from now on."""
+        if xp is not self.xp:
+            self.xp, self._shape = xp, (0, 0)
+
+    def _make(self, n: int, width: int, dtype: Any) -> None:
+        """Make the buffers for up to n outputs of this width."""
+        empty, self._shape, self._dtype = self.xp.empty, (n, width), dtype
+        self._elements = empty((n, 1 if self.one_element else width), dtype)
+        self._dY, self._T, self._scratch = (empty((n, width), dtype) for _ in range(3))
+        self._weights, self.value = empty((n, 1), dtype), self.xp.zeros((), dtype)
 
     def _received(self, a: Any, argument: str) -> Array:
         """Return targets or weights as an array of the backend; lists are copied there."""
         if isinstance(a, list | tuple | int | float):
-            return self.xp.asarray(np.asarray(a))
+            return self.xp.asarray(on_host(a, f"{self!r}: {argument}"))
         self.xp.require(a, repr(self), argument)
         return a
 
@@ -196,9 +207,7 @@ class Huber(Loss):
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()
-        if not delta > 0:
-            raise OptionError(f"Huber: delta must be positive; got {delta!r}")
-        self.delta = float(delta)
+        self.delta = positive("Huber: delta", delta)
 
     def __repr__(self) -> str:
         return f"Huber({self.delta})"
@@ -329,9 +338,14 @@ class SoftmaxCrossEntropy(Loss):
     one_element = True
     distribution = True
 
+    def _make(self, n: int, width: int, dtype: Any) -> None:
+        """Make room for p, too."""
+        super()._make(n, width, dtype)
+        self._P = self.xp.empty((n, width), dtype)
+
     def elements(self, Y: Array, T: Array, out: Array) -> None:
         """ℓ, and p on the way"""
-        self.P = self._dY[: len(Y)]
+        self.P = self._P[: len(Y)]
         self.xp.softmax_cross_entropy(Y, T, losses=out[:, 0], P=self.P, work=self.work)
 
     def slope(self, Y: Array, T: Array, out: Array) -> None:
@@ -385,8 +399,6 @@ def check_targets(loss: Loss, t: np.ndarray[Any, Any], shape: tuple[int, int]) -
             f"{loss!r}: the network gives outputs of shape {shape}, but the targets t have the "
             f"shape {t.shape}; they must have the same shape{labels}"
         )
-    if t.dtype.kind not in "fiubc":
-        raise DataError(f"{loss!r}: targets t must be numbers; got the dtype {t.dtype}")
     rows = t.reshape(n, -1)
     low, high = (0.0, 1.0) if loss.distribution else loss.target_range or (-np.inf, np.inf)
     _refuse(loss, rows, ~np.isfinite(rows).all(axis=1), "targets must be finite")

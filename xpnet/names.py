@@ -14,8 +14,9 @@ T = TypeVar("T")
 def unknown(what: str, name: object, names: Iterable[str]) -> str:
     """Return the sentence for an unknown name, with the nearest valid one."""
     names = sorted(names)
-    near = get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    folded = {known.lower(): known for known in names}
+    near = get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return f"unknown {what} {name!r}; {hint}choose from {', '.join(names)}"
 
 

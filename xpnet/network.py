@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import numpy as np
 
 from xpnet.backend import Array, Backend, find_backend, get_backend
-from xpnet.errors import DataError, OptionError, ShapeError
+from xpnet.checks import count, on_host
+from xpnet.errors import DataError, OptionError, ShapeError, XpnetError
 from xpnet.layers.base import Layer, Shape
 from xpnet.names import unknown
 from xpnet.random import Random
@@ -72,7 +73,7 @@ class Sequential(Layer):
     ) -> None:
         super().__init__()
         self.layers = _checked_layers(layers)
-        self.seed = seed
+        self.seed = count("seed", seed, least=0)
         self.dtype = _checked_dtype(dtype)
         self.xp = get_backend() if backend is None else find_backend(backend)
         self.capacity = 0  # the batch size that the buffers were built for
@@ -82,8 +83,9 @@ class Sequential(Layer):
         self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
         self._params: Array | None = None
         self._grads: Array | None = None
-        Random(seed)  # a bad seed is refused here, not at the first batch
         self.output_shape(None)
+        for layer in self.layers:
+            layer.owner = ref(self)
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
@@ -124,6 +126,8 @@ class Sequential(Layer):
 
         Returns the gradient of the input, or None where it is not needed (see `input_gradient`).
         """
+        if not self.capacity:
+            raise XpnetError("backward needs the forward pass of the batch first: net.forward(X)")
         self.xp.require(dY, "the network", "dY")
         for layer in reversed(self.layers[self._first_with_gradient :]):
             dY = layer.backward(dY)
@@ -142,8 +146,8 @@ class Sequential(Layer):
         array, shape (n, *output shape)
             Of the kind that X was: NumPy for NumPy and lists.
         """
-        from_device = not isinstance(X, np.ndarray | list | tuple) and self.xp.owns(X)
-        X = X if from_device else np.asarray(X)
+        from_device = not isinstance(X, np.ndarray) and self.xp.owns(X)
+        X = X if from_device else on_host(X, "X")
         if X.ndim == 0 or len(X) == 0:
             raise DataError(f"predict needs at least one sample; got an array of shape {X.shape}")
         xp, pieces = self.xp, []
@@ -164,12 +168,14 @@ class Sequential(Layer):
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Behave as in prediction inside a ``with`` block."""
-        before = self.training
+        layers = [self, *(layer for _, layer in self.walk(""))]
+        before = [layer.training for layer in layers]
         self.train(False)
         try:
             yield
         finally:
-            self.train(before)
+            for layer, training in zip(layers, before, strict=True):
+                layer.training = training
 
     # ---- shapes and memory --------------------------------------------------------------------
 
@@ -209,7 +215,7 @@ class Sequential(Layer):
     def _received(self, X: Array) -> Array:
         """Return X in the network's dtype, with the buffers ready for it."""
         if isinstance(X, list | tuple):
-            X = self.xp.asarray(X, dtype=self.dtype)
+            X = self.xp.asarray(on_host(X, "X"))
         self.xp.require(X, "the network", "X")
         if X.ndim == 0 or X.shape[1:] != self.sample_shape or len(X) > self.capacity:
             self._prepare(X)
@@ -321,14 +327,15 @@ class Sequential(Layer):
         Sequential
             The network itself.
         """
+        xp = self.xp if backend is None else find_backend(backend)
+        checked = self.dtype if dtype is None else _checked_dtype(dtype)
         params, grads = (
             np.array(self.xp.asnumpy(self.params)),
             np.array(self.xp.asnumpy(self.grads)),
         )
         states = self.host_states()
         optimizers = [(o, o.host_state()) for o in self.optimizers]
-        self.xp = self.xp if backend is None else find_backend(backend)
-        self.dtype = self.dtype if dtype is None else _checked_dtype(dtype)
+        self.xp, self.dtype = xp, checked
         self._place(params, grads, states)
         for optimizer, state in optimizers:
             optimizer.restore(state)
@@ -358,23 +365,24 @@ class Sequential(Layer):
         Raises
         ------
         DataError
-            If a name is missing or unknown.
+            If a name is missing or unknown, or a value is no number.
         ShapeError
             If a value has another shape; nothing is changed then.
         """
-        arrays = self._named_arrays()
+        arrays, new = self._named_arrays(), {}
         for name in values:
             if name not in arrays:
                 raise DataError(unknown("parameter", name, arrays))
         for name, a in arrays.items():
             if name not in values:
                 raise DataError(f"no value for the parameter {name!r}, shape {a.shape}")
-            if np.shape(values[name]) != a.shape:
+            new[name] = on_host(values[name], f"the parameter {name!r}")
+            if new[name].shape != a.shape:
                 raise ShapeError(
-                    f"the parameter {name!r} has the shape {a.shape}; got {np.shape(values[name])}"
+                    f"the parameter {name!r} has the shape {a.shape}; got {new[name].shape}"
                 )
         for name, a in arrays.items():
-            self.xp.copyto(a, self.xp.asarray(np.asarray(values[name]), a.dtype))
+            self.xp.copyto(a, self.xp.asarray(new[name], a.dtype))
 
     def _named_arrays(self) -> dict[str, Array]:
         self._bound()
@@ -423,13 +431,19 @@ def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
                 f"{layer!r} stands in the network twice; its second gradient would overwrite the "
                 "first, so make one object for each place"
             )
+    for i, layer in enumerate(layers):
+        if layer.owner() is not None:
+            raise OptionError(
+                f"layer {i}, {layer!r}, belongs to another network; make a new layer, or a copy of "
+                "the network with net.copy()"
+            )
     return list(layers)
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     """Return the dtype, if a network can have it."""
     try:
-        checked: np.dtype[Any] = np.dtype(dtype)
+        checked: np.dtype[Any] = np.dtype("none" if dtype is None else dtype).newbyteorder("=")
     except TypeError:
         raise OptionError(unknown("dtype", dtype, DTYPES)) from None
     if checked.name not in (*DTYPES, "complex128"):  # complex: for the gradient check

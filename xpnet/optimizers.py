@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.checks import at_least_0, fraction, positive
 from xpnet.errors import OptionError
 from xpnet.names import look_up
 from xpnet.network import Sequential
@@ -54,9 +55,9 @@ class Optimizer:
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.schedule = lr if callable(lr) else Constant(_positive("lr", lr))
-        self.weight_decay = _at_least_0("weight_decay", weight_decay)
-        self.clip_norm = None if clip_norm is None else _positive("clip_norm", clip_norm)
+        self.schedule = lr if callable(lr) else Constant(lr)
+        self.weight_decay = at_least_0("weight_decay", weight_decay)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
         self.net, self.t = net, 0
         self._place()
         net.optimizers.add(self)
@@ -104,7 +105,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float | Schedule) -> None:
-        self.schedule = value if callable(value) else Constant(_positive("lr", value))
+        self.schedule = value if callable(value) else Constant(value)
         self._fill_rates()
 
     def _fill_rates(self) -> None:
@@ -188,7 +189,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.mu, self.nesterov = _fraction("momentum", momentum), nesterov
+        self.mu, self.nesterov = fraction("momentum", momentum), nesterov
         if nesterov and not momentum:
             raise OptionError("nesterov=True needs a momentum, such as momentum=0.9")
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
@@ -237,7 +238,7 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.rho, self.eps = _fraction("rho", rho), _positive("eps", eps)
+        self.rho, self.eps = fraction("rho", rho), positive("eps", eps)
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
 
     def make_state(self) -> None:
@@ -281,8 +282,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
-        self.eps = _positive("eps", eps)
+        self.beta1, self.beta2 = fraction("beta1", beta1), fraction("beta2", beta2)
+        self.eps = positive("eps", eps)
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
 
     def make_state(self) -> None:
@@ -381,28 +382,3 @@ def find_optimizer(optimizer: str | Optimizer, net: Sequential, **options: Any) 
     if optimizer.net is not net:
         raise OptionError(f"{optimizer!r} was made for another network")
     return optimizer
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise OptionError(f"{name} must be a number; got {value!r}") from None
-
-
-def _positive(name: str, value: Any) -> float:
-    if not 0 < _number(name, value) < float("inf"):
-        raise OptionError(f"{name} must be positive and finite; got {value!r}")
-    return float(value)
-
-
-def _at_least_0(name: str, value: Any) -> float:
-    if not 0 <= _number(name, value) < float("inf"):
-        raise OptionError(f"{name} must be 0 or more and finite; got {value!r}")
-    return float(value)
-
-
-def _fraction(name: str, value: Any) -> float:
-    if not 0 <= _number(name, value) < 1:
-        raise OptionError(f"{name} must be at least 0 and below 1; got {value!r}")
-    return float(value)

@@ -80,9 +80,9 @@ def build(
     layers.append(Linear(sizes[-1], outputs, init=problem.init))
     net = Sequential(*layers, *end, dtype=dtype, seed=seed, backend=backend)
     lr: float | Schedule = problem.lr
-    if problem.one_cycle:
-        steps_per_epoch = -(-len(X) // (problem.batch_size or len(X)))
-        lr = OneCycle(problem.lr, problem.epochs * steps_per_epoch)
+    steps = problem.epochs * -(-len(X) // (problem.batch_size or len(X)))
+    if problem.one_cycle and steps >= 10:  # in fewer there is no going up and down
+        lr = OneCycle(problem.lr, steps)
     optimizer = find_optimizer(problem.optimizer, net, lr=lr)
     metrics = ["accuracy"] if classes else ["rmse", "r2"]
     return Trainer(net, problem.loss, optimizer, metrics=metrics, seed=seed)

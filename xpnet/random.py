@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import OptionError
+from xpnet.checks import count
 
 
 class Random:
@@ -34,10 +34,9 @@ class Random:
     """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise OptionError(f"seed must be an integer, 0 or more; got {seed!r}")
         words = [zlib.crc32(p.encode()) if isinstance(p, str) else p for p in purpose]
-        self._philox = np.random.Philox(np.random.SeedSequence([int(seed), *words]))
+        key = np.random.SeedSequence(count("seed", seed, least=0), spawn_key=words)
+        self._philox = np.random.Philox(key)
 
     def raw(self, n: int) -> NDArray[np.uint64]:
         """Return n raw integers, uniform on 0 ... 2⁶⁴ - 1."""

@@ -6,15 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
 
+from xpnet.checks import count, positive
 from xpnet.errors import OptionError
 
 Schedule = Callable[[int], float]
-
-
-def _require_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise OptionError(f"{name} must be positive; got {value!r}")
 
 
 def _half_cosine(start: float, end: float, progress: float) -> float:
@@ -27,6 +22,9 @@ class Constant:
     """η"""
 
     lr: float
+
+    def __post_init__(self) -> None:
+        positive("lr", self.lr)
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -41,7 +39,9 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_positive(lr=self.lr, every=self.every, factor=self.factor)
+        positive("lr", self.lr)
+        count("every", self.every)
+        positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
         return float(self.lr * self.factor ** (step // self.every))
@@ -55,7 +55,8 @@ class Exponential:
     factor: float
 
     def __post_init__(self) -> None:
-        _require_positive(lr=self.lr, factor=self.factor)
+        positive("lr", self.lr)
+        positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
         return float(self.lr * self.factor**step)
@@ -73,7 +74,8 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_positive(lr=self.lr, steps=self.steps)
+        positive("lr", self.lr)
+        count("steps", self.steps)
 
     def __call__(self, step: int) -> float:
         return _half_cosine(self.lr, self.final, step / self.steps)
@@ -87,7 +89,9 @@ class WarmUp:
     steps: int
 
     def __post_init__(self) -> None:
-        _require_positive(steps=self.steps)
+        if not callable(self.then):
+            raise OptionError(f"WarmUp: then must be a schedule; got {self.then!r}")
+        count("steps", self.steps)
 
     def __call__(self, step: int) -> float:
         if step < self.steps:
@@ -110,7 +114,10 @@ class OneCycle:
     end: float = 250_000.0
 
     def __post_init__(self) -> None:
-        _require_positive(lr=self.lr, steps=self.steps, start=self.start, end=self.end)
+        positive("lr", self.lr)
+        count("steps", self.steps)
+        positive("start", self.start)
+        positive("end", self.end)
         if not 1 < self.up * self.steps < self.steps - 1:
             raise OptionError(
                 f"OneCycle needs a step on either side of its peak; got steps={self.steps!r}, "

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.callbacks import Callback
+from xpnet.checks import count, on_host
 from xpnet.data.batches import Batches
 from xpnet.errors import DataError, DivergenceError, OptionError, ShapeError
 from xpnet.losses import Loss, check_targets, check_weights, find_loss
@@ -80,7 +81,7 @@ class Trainer:
         self.optimizer = find_optimizer(optimizer, net)
         names = [metrics] if isinstance(metrics, str) else metrics
         self.metrics = dict(find_metric(metric, self.loss) for metric in names)
-        self.seed, self.callbacks = seed, list[Callback]()
+        self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
         self._judge.validate = False
@@ -144,20 +145,22 @@ class Trainer:
         KeyboardInterrupt
             After Ctrl-C, at the end of the present step; the history so far is kept.
         """
-        _require_count("epochs", epochs)
+        count("epochs", epochs)
         self._load(X, t, sample_weight, batch_size, shuffle)
         validation = None if validation_data is None else self._checked(*validation_data)
         self.callbacks, self.epochs, self.stop = list(callbacks), self.epoch + epochs, False
-        self.loss.validate = False  # all targets have been looked at
-        self._call("on_train_begin")
+        validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
+            self._call("on_train_begin")
             with interruptible() as interrupted:
                 for _ in range(epochs):
                     self._run_epoch(validation, interrupted)
+                    if interrupted:
+                        raise KeyboardInterrupt
                     if self.stop:
                         break
         finally:
-            self.loss.validate = True
+            self.loss.validate = validate
             self._call("on_train_end", logs={k: v[-1] for k, v in self.history.items()})
         return self.history
 
@@ -192,6 +195,8 @@ class Trainer:
         row = {"loss": self._mean_loss()}
         if validation is not None:
             row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
+            if not isfinite(row["val_loss"]):
+                raise self._diverged("validation loss", row["val_loss"], len(self._sizes) - 1)
         self.history.add(row)
         self.epoch += 1
         self._call("on_epoch_end", self.epoch - 1, logs=row)
@@ -201,7 +206,7 @@ class Trainer:
         xp, kept = self.net.xp, self._losses[i : i + 1]
         xp.copyto(kept, self.loss.value)
         if xp.on_host and not isfinite(kept[0]):
-            raise self._diverged(i, float(kept[0]))
+            raise self._diverged("loss", float(kept[0]), i)
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's samples: the one time that the device is read."""
@@ -209,27 +214,31 @@ class Trainer:
         mean = float(losses.astype(np.float64) @ self._shares)
         if not isfinite(mean):
             i = int(np.argmin(np.isfinite(losses)))
-            raise self._diverged(i, float(losses[i]))
+            raise self._diverged("loss", float(losses[i]), i)
         return mean
 
-    def _diverged(self, i: int, value: float) -> DivergenceError:
+    def _diverged(self, what: str, value: float, i: int) -> DivergenceError:
         """Return the error for a loss that is not finite: step, layer and what may help."""
         xp, where = self.net.xp, "every layer's output is still finite, the loss itself overflows"
+        n = len(self.loss.Y)  # rows of the last batch
         for path, layer in self.net.walk(""):
             Y = getattr(layer, "Y", None)
-            if Y is not None and not np.isfinite(xp.asnumpy(Y[: self._sizes[-1]])).all():
+            if Y is not None and not np.isfinite(xp.asnumpy(Y[:n])).all():
                 where = f"the first output that is not finite is that of layer {path}, {layer!r}"
                 break
         return DivergenceError(
-            f"the loss became {value} in step {i + 1} of epoch {self.epoch + 1}: {where}; "
+            f"the {what} became {value} in step {i + 1} of epoch {self.epoch + 1}: {where}; "
             f"lower the learning rate (now {self.optimizer.lr:g}) or set clip_norm"
         )
 
     def _evaluate(self, X: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> dict[str, float]:
         """Return the loss and the metrics of checked data on the host."""
-        xp, Y = self.net.xp, self.net.predict(X)
-        loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
-        return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
+        xp = self.net.xp
+        self._judge.use(xp)
+        with np.errstate(all="ignore"):
+            Y = self.net.predict(X)
+            loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
+            return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
         for callback in self.callbacks:
@@ -241,16 +250,17 @@ class Trainer:
     def _load(self, X: Any, t: Any, weights: Any, batch_size: int | None, shuffle: bool) -> None:
         """Check the data set, put it on the device, and make everything that a step writes."""
         net, xp = self.net, self.net.xp
+        self.loss.use(xp)
         X, t = self._checked(X, t)
         columns, dtypes = [X, t], [net.dtype, np.int64 if t.dtype.kind in "iu" else net.dtype]
         if weights is not None:
-            w = on_host(weights)
+            w = on_host(weights, "sample_weight")
             check_weights(w, len(X))
             used = w.reshape(-1) > 0  # a batch must not consist of weights 0
             columns = [X[used], t[used], w.reshape(-1)[used]]
             dtypes.append(net.dtype)
         n = len(columns[0])
-        size = n if batch_size is None else min(_require_count("batch_size", batch_size), n)
+        size = n if batch_size is None else min(count("batch_size", batch_size), n)
         stored = [X.dtype if X.dtype == np.uint8 else net.dtype, *dtypes[1:]]
         placed = [xp.asarray(c, d) for c, d in zip(columns, stored, strict=True)]
         self._batches = Batches(xp, placed, dtypes, size, shuffle, self.seed)
@@ -262,7 +272,8 @@ class Trainer:
 
     def _checked(self, X: Any, t: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return inputs and targets on the host, after checking them against network and loss."""
-        X, t = check_inputs(on_host(X)), on_host(t)
+        X, t = on_host(X, "X"), on_host(t, f"{self.loss!r}: t")
+        check_inputs(X, float(np.finfo(self.net.dtype).max))
         shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
             raise ShapeError(
@@ -273,32 +284,16 @@ class Trainer:
         return X, t
 
 
-def on_host(a: Any) -> np.ndarray[Any, Any]:
-    """Return a list, a NumPy array or a device array as a NumPy array."""
-    if isinstance(a, np.ndarray):
-        return a
-    if hasattr(a, "get") and hasattr(a, "dtype"):  # CuPy's, which np.asarray refuses
-        return np.asarray(a.get())
-    try:
-        return np.asarray(a)
-    except ValueError:
-        raise DataError(
-            "the data are lists of unequal lengths; every sample needs as many"
-        ) from None
-
-
-def check_inputs(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the inputs of a training, after checking them.
+def check_inputs(X: np.ndarray[Any, Any], largest: float) -> None:
+    """Check the inputs of a training.
 
     Raises
     ------
     DataError
-        If there is no sample, or values are not numbers or not finite; the first such is named.
+        If there is no sample, or a value is NaN or above the largest; the first such is named.
     ShapeError
         If X has no axis of features.
     """
-    if X.dtype.kind not in "fiub":
-        raise DataError(f"X must hold numbers; got the dtype {X.dtype}")
     if X.ndim < 2:
         raise ShapeError(
             f"X must have the shape (samples, features); got {X.shape}; "
@@ -308,13 +303,13 @@ def check_inputs(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         raise DataError(f"X has no values: its shape is {X.shape}")
     if X.dtype.kind == "f":
         for start in range(0, len(X), CHECK_ROWS):
-            finite = np.isfinite(X[start : start + CHECK_ROWS])
+            finite = np.abs(X[start : start + CHECK_ROWS]) <= largest  # False for NaN
             if not finite.all():
                 place = np.unravel_index(int(np.argmin(finite)), finite.shape)
                 value = X[start : start + CHECK_ROWS][place]
                 row, *rest = (int(k) for k in place)
-                raise DataError(f"X must be finite; X{[start + row, *rest]} is {value}")
-    return X
+                where = [start + row, *rest]
+                raise DataError(f"X must be finite (to {largest:.2g}); X{where} is {value}")
 
 
 @contextmanager
@@ -335,9 +330,3 @@ def interruptible() -> Iterator[list[int]]:
         yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _require_count(name: str, n: Any) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"{name} must be a whole number, 1 or more; got {n!r}")
-    return int(n)

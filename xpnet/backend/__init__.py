@@ -64,12 +64,15 @@ def set_backend(name: str | Backend) -> Backend:
 
 def get_backend() -> Backend:
     """Return the default backend: what `set_backend` chose, else ``$XPNET_BACKEND``, else NumPy."""
-    if _default is None:
-        try:
-            return set_backend(os.environ.get("XPNET_BACKEND", "").strip() or "numpy")
-        except BackendError as error:
-            raise BackendError(f"the environment variable XPNET_BACKEND: {error}") from None
-    return _default
+    return set_backend(from_environment("numpy")) if _default is None else _default
+
+
+def from_environment(otherwise: str) -> Backend:
+    """Return the backend that ``$XPNET_BACKEND`` names, or the other one if it names none."""
+    try:
+        return find_backend(os.environ.get("XPNET_BACKEND", "").strip() or otherwise)
+    except BackendError as error:
+        raise BackendError(f"the environment variable XPNET_BACKEND: {error}") from None
 
 
 @contextmanager
@@ -129,7 +132,7 @@ def parse_name(name: str) -> tuple[str, int]:
         With the nearest valid name, if there is no such backend.
     """
     kind, colon, device = str(name).strip().lower().partition(":")
-    numbered = device.isdigit() and kind in ("cupy", "gpu", "cuda")
+    numbered = device.isascii() and device.isdigit() and kind in ("cupy", "gpu", "cuda")
     if kind not in NAMES or (colon and not numbered):
         raise BackendError(unknown("backend", name, NAMES))
     return kind, int(device or 0)
@@ -143,10 +146,9 @@ def get_array_module(*arrays: Any) -> Any:
     MixedArraysError
         If some arrays are NumPy's and some CuPy's.
     """
-    kinds = {type(a).__module__.partition(".")[0] for a in arrays if hasattr(a, "dtype")}
-    if "cupy" not in kinds:
+    if not any(type(a).__module__.partition(".")[0] == "cupy" for a in arrays):
         return np
-    if "numpy" in kinds and any(isinstance(a, np.ndarray) for a in arrays):
+    if any(isinstance(a, np.ndarray) for a in arrays):
         raise MixedArraysError(
             "NumPy and CuPy arrays in one call; move them to one side first, "
             "with cupy.asarray(a) or a.get()"

@@ -26,7 +26,7 @@ typedef unsigned char u8;
     i += gridDim.x * (i64)blockDim.x / WARP
 #define EACH_COLUMN(j, columns) i64 j = threadIdx.x % WARP; j < columns; j += WARP
 
-// ---- what lanes do together: all of them get the same bits --------------------------------------
+// ---- what the lanes of a warp do together: all get the same number ------------------------------
 
 // Σ x over the warp
 __device__ T warp_sum(T x)
@@ -35,16 +35,15 @@ __device__ T warp_sum(T x)
     return x;
 }
 
-// max(a, b), NaN where either is NaN
-__device__ T max_or_nan(T a, T b) { return a > b || a != a ? a : b; }
-
-// max x over a row, NaN if there is one
+// max x over a row; a NaN may be lost, but then Σ exp(x - max) is NaN and the whole row with it
 __device__ T row_max(const T* x, i64 columns)
 {
     T top = x[0];
-    for (EACH_COLUMN(j, columns)) top = max_or_nan(top, x[j]);
-    for (int k = WARP / 2; k > 0; k /= 2)
-        top = max_or_nan(top, __shfl_xor_sync(0xffffffff, top, k));
+    for (EACH_COLUMN(j, columns)) top = x[j] > top ? x[j] : top;
+    for (int k = WARP / 2; k > 0; k /= 2) {
+        T other = __shfl_xor_sync(0xffffffff, top, k);
+        top = other > top ? other : top;
+    }
     return top;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.errors import OptionError, ShapeError
+from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, find_initializer
 from xpnet.random import Random
 
@@ -64,6 +65,7 @@ class Layer:
     dX: Array = None
     training = True
     dtype: np.dtype[Any]
+    owner: Callable[[], Any] = staticmethod(lambda: None)  # the network that it is part of
 
     def __init__(self) -> None:
         self.parameters: dict[str, Parameter] = {}
@@ -116,7 +118,14 @@ class Layer:
 
     def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
         """Return the starting value of each parameter, in order, float64 on the host."""
-        return [p.init(random, p.shape) for p in self.parameters.values()]
+        values = {name: p.init(random, p.shape) for name, p in self.parameters.items()}
+        for name, value in values.items():
+            if np.shape(value) != self.parameters[name].shape:
+                raise ShapeError(
+                    f"{self!r}: the initialiser of {name} gave the shape {np.shape(value)}; "
+                    f"{name} has {self.parameters[name].shape}"
+                )
+        return list(values.values())
 
     def initial_state(self, random: Random) -> dict[str, np.ndarray[Any, Any]]:
         """Return the starting value of each entry of ``state``, on the host."""
@@ -146,16 +155,3 @@ def features(layer: Layer, shape: Shape | None, n: int) -> Shape:
         hint = "; put Flatten() before it" if len(shape) > 1 and prod(shape) == n else ""
         raise ShapeError(f"{layer!r} takes {n} features, but {came} come in{hint}")
     return (n,)
-
-
-def positive(layer: str, **sizes: int) -> None:
-    """Check that sizes are whole numbers of at least one.
-
-    Raises
-    ------
-    OptionError
-        Naming the layer, the argument and the value.
-    """
-    for name, n in sizes.items():
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise OptionError(f"{layer}: {name} must be a positive whole number; got {n!r}")

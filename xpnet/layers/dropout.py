@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.errors import OptionError
+from xpnet.checks import fraction
 from xpnet.layers.base import Layer, Shape
 from xpnet.random import Random
 
@@ -38,9 +38,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise OptionError(f"Dropout: p must be at least 0 and below 1; got {p!r}")
-        self.p = float(p)
+        self.p = fraction("Dropout: p", p)
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"

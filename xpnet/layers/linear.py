@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from xpnet.backend import Array
+from xpnet.checks import count
 from xpnet.initializers import Initializer
-from xpnet.layers.base import Layer, Shape, features, positive
+from xpnet.layers.base import Layer, Shape, features
 
 
 class Linear(Layer):
@@ -36,8 +37,8 @@ class Linear(Layer):
         self, n_in: int, n_out: int, bias: bool = True, init: str | Initializer = "glorot_uniform"
     ) -> None:
         super().__init__()
-        positive("Linear", n_in=n_in, n_out=n_out)
-        self.n_in, self.n_out, self.bias = n_in, n_out, bias
+        self.n_in, self.n_out = count("Linear: n_in", n_in), count("Linear: n_out", n_out)
+        self.bias = bias
         self.parameter("W", (n_in, n_out), init)
         if bias:
             self.parameter("b", (n_out,), "zeros")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.checks import count, positive
 from xpnet.errors import OptionError
-from xpnet.layers.base import Layer, Shape, features, positive
+from xpnet.layers.base import Layer, Shape, features
 from xpnet.random import Random
 
 
@@ -29,10 +30,8 @@ class Normalization(Layer):
 
     def __init__(self, n: int, eps: float = 1e-5) -> None:
         super().__init__()
-        positive(type(self).__name__, n=n)
-        if not eps > 0:
-            raise OptionError(f"{type(self).__name__}: eps must be positive; got {eps!r}")
-        self.n, self.eps = n, float(eps)
+        name = type(self).__name__
+        self.n, self.eps = count(f"{name}: n", n), positive(f"{name}: eps", eps)
         self.parameter("gamma", (n,), "ones")
         self.parameter("beta", (n,), "zeros")
 
