@@ -79,7 +79,7 @@ class Sequential(Layer):
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
         self._input_gradient = False
-        self._first_with_gradient = 0
+        self._first_with_gradient, self._output_shape = 0, ()
         self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
         self._params: Array | None = None
         self._grads: Array | None = None
@@ -119,6 +119,7 @@ class Sequential(Layer):
         X = self._received(X)
         for layer in self.layers:
             X = layer.forward(X)
+        self._output_shape = X.shape
         return X
 
     def backward(self, dY: Array) -> Array | None:
@@ -129,6 +130,10 @@ class Sequential(Layer):
         if not self.capacity:
             raise XpnetError("backward needs the forward pass of the batch first: net.forward(X)")
         self.xp.require(dY, "the network", "dY")
+        if dY.shape != self._output_shape:
+            raise ShapeError(
+                f"dY must have the shape of the last output, {self._output_shape}; got {dY.shape}"
+            )
         for layer in reversed(self.layers[self._first_with_gradient :]):
             dY = layer.backward(dY)
         return dY if self._input_gradient else None
@@ -351,6 +356,8 @@ class Sequential(Layer):
         shared = {"optimizers": WeakSet(), "xp": self.xp}
         for name, value in vars(self).items():
             setattr(twin, name, shared[name] if name in shared else deepcopy(value, memo))
+        for layer in twin.layers:
+            layer.owner = ref(twin)
         if self._params is not None:  # the copied layers hold views of nothing yet
             twin.bind(twin.xp, twin._params, twin._grads)
         return twin
@@ -432,7 +439,8 @@ def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
                 "first, so make one object for each place"
             )
     for i, layer in enumerate(layers):
-        if layer.owner() is not None:
+        owner = layer.owner()
+        if owner is not None and any(layer is own for own in owner.layers):
             raise OptionError(
                 f"layer {i}, {layer!r}, belongs to another network; make a new layer, or a copy of "
                 "the network with net.copy()"

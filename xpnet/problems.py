@@ -129,12 +129,13 @@ def _mnist(seed: int, folder: str | Path | None) -> Split:
     return Split((X, t), (X_test, t_test), classes)
 
 
+# The notebook's net; with its lr of 1, 2 of 100 starts are not done after 5000 epochs.
 _gate_recipe: dict[str, Any] = {
     "hidden": (3,),
     "activation": "sigmoid",
     "loss": "mse",
     "optimizer": "sgd",
-    "lr": 1.0,
+    "lr": 2.0,
     "epochs": 5000,
     "batch_size": None,
     "init": "normal",
@@ -188,11 +189,11 @@ PROBLEMS = {
             "digits",
             "1797 handwritten digits of 8 x 8 pixels, part of scikit-learn",
             _digits,
-            hidden=(64, 32),
+            hidden=(128, 64),
             activation="relu",
             loss="softmax_cross_entropy",
             optimizer="adam",
-            lr=0.005,
+            lr=0.003,
             epochs=40,
             batch_size=32,
             init="he_uniform",

@@ -117,7 +117,12 @@ class Layer:
         return [(path, self)]
 
     def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
-        """Return the starting value of each parameter, in order, float64 on the host."""
+        """Return the starting value of each parameter, in order, on the host.
+
+        A layer that has been part of a network before keeps its values.
+        """
+        if hasattr(self, "xp"):
+            return [self.xp.asnumpy(getattr(self, name)) for name in self.parameters]
         values = {name: p.init(random, p.shape) for name, p in self.parameters.items()}
         for name, value in values.items():
             if np.shape(value) != self.parameters[name].shape:

@@ -1,0 +1,671 @@
+"""The command line: what it prints, what it leaves in the folder, and how it says no."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import backend as backends
+from xpnet.backend import find_backend
+from xpnet.cli import main
+from xpnet.data import write_idx
+from xpnet.problems import PROBLEMS, build
+
+ROOT = Path(xpnet.__file__).parents[1]
+NUMBERS = {"problem", "backend", "epochs", "train_loss", "test_loss", "seconds", "weights_sha256"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPNET_BACKEND", "numpy")
+    monkeypatch.delenv("XPNET_DATA", raising=False)
+
+
+def exit_code(*arguments):
+    """Run the command in this process."""
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as stop:  # argparse has the last word
+        return stop.code
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command; returns its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        code = exit_code(*arguments)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture
+def train(run):
+    """Train with --json, which must go well; returns the results."""
+
+    def train(*arguments):
+        done = run("train", *arguments, "--json")
+        assert done.code == 0, done.err
+        assert len(done.out.splitlines()) == 1
+        return json.loads(done.out, parse_constant=pytest.fail)
+
+    return train
+
+
+def started(*command, **environment):
+    """Start a fresh interpreter that finds this xpnet, installed or not."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
+    )
+
+
+def folder():
+    """Return the one folder in runs/."""
+    (only,) = Path("runs").iterdir()
+    return only
+
+
+def contents(name, where=None):
+    return json.loads(((where or folder()) / name).read_text(encoding="utf-8"))
+
+
+def log(where=None):
+    lines = ((where or folder()) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def weights(where=None):
+    with np.load((where or folder()) / "weights.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+def says(done, code, *parts):
+    """Check that a command failed with one line of error, and nothing else but usage."""
+    last = done.err.splitlines()[-1]
+    assert done.code == code, done.err
+    assert [part for part in parts if part not in last] == [], last
+    assert "error: " in last
+    assert "Traceback" not in done.err
+    assert code == 2 or len(done.err.splitlines()) == 1, done.err
+
+
+# ---- training ---------------------------------------------------------------------------------
+
+
+def test_digits_are_the_default(run):
+    done = run("train", "--epochs", 2)
+    assert done.code == 0
+    rows = [line for line in done.out.splitlines() if line.startswith("epoch ")]
+    assert [row.split("  ")[0] for row in rows] == ["epoch 1/2", "epoch 2/2"]
+    assert all(" loss " in row and " val_accuracy 0." in row for row in rows)
+    results, config = contents("results.json"), contents("config.json")
+    assert results["problem"] == config["problem"] == "digits"
+    assert results["test_accuracy"] > 0.9
+    assert f"test accuracy {results['test_accuracy']:.2%}" in done.out
+    assert done.out.splitlines()[-1] == f"results in {folder()}"
+    assert "1437 samples" in done.out
+    assert "360 to test" in done.out
+    assert "17,226 parameters" in done.out
+    assert f"val_accuracy {results['test_accuracy']:.4f}" in rows[-1]  # of the same weights
+
+
+@pytest.mark.parametrize("problem", sorted(PROBLEMS.keys() - {"mnist"}))
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_every_problem(train, problem, epochs):
+    results = train(problem, "--epochs", epochs)
+    kind = "rmse" if problem in ("curve", "surface") else "accuracy"
+    assert NUMBERS | {f"train_{kind}", f"test_{kind}"} <= results.keys()
+    assert results["problem"] == problem
+    assert results["backend"] == "numpy"
+    assert results["epochs"] == epochs == len(log())
+    assert results == contents("results.json")
+    assert {p.name for p in folder().iterdir()} == {
+        "config.json",
+        "log.jsonl",
+        "results.json",
+        "weights.npz",
+    }
+
+
+def test_json_leaves_standard_output_to_the_results(run):
+    done = run("train", "curve", "--epochs", 5, "--json")
+    assert set(json.loads(done.out)) == NUMBERS | {
+        "train_rmse", "test_rmse", "train_r2", "test_r2", "parameters",
+    }  # fmt: skip
+    assert len([line for line in done.err.splitlines() if line.startswith("epoch")]) == 5
+    assert "test RMSE" in done.err
+    assert "results in runs" in done.err
+
+
+def test_many_epochs_print_about_twenty_rows_and_the_last(run):
+    rows = re.findall(r"^epoch +(\d+)/110 ", run("train", "and", "--epochs", 110).out, re.M)
+    assert rows == [str(n) for n in (*range(5, 111, 5),)]
+    assert len(log()) == 110
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_hash_is_that_of_the_weights(train, dtype):
+    results, arrays = train("spiral", "--epochs", 2, "--dtype", dtype), weights()
+    assert list(arrays) == ["0.W", "0.b", "2.W", "2.b", "4.W", "4.b"]
+    assert {a.dtype for a in arrays.values()} == {np.dtype(dtype)}
+    assert arrays["2.W"].shape == (64, 64)
+    little = [a.astype(a.dtype.newbyteorder("<")).tobytes() for a in arrays.values()]
+    assert hashlib.sha256(b"".join(little)).hexdigest() == results["weights_sha256"]
+    assert sum(a.size for a in arrays.values()) == results["parameters"]
+
+
+def test_the_results_are_those_of_the_weights(train):
+    results, problem = train("curve", "--epochs", 5, "--seed", 3), PROBLEMS["curve"]
+    split = problem.load(3, None)
+    trainer = build(problem, split, dtype="float32", seed=3, backend="numpy")
+    assert trainer.seed == trainer.net.seed == 3
+    trainer.net.load_state_dict(weights())
+    assert trainer.net.sha256() == results["weights_sha256"]
+    for part, data in (("train", split.train), ("test", split.test)):
+        for name, value in trainer.evaluate(*data).items():
+            assert results[f"{part}_{name}"] == pytest.approx(value, rel=1e-6), (part, name)
+
+
+def test_the_seed_decides(train):
+    hashes = [
+        train("digits", "--epochs", 1, "--seed", seed, "--out", f"{i}")["weights_sha256"]
+        for i, seed in enumerate([0, 0, 1])
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert contents("config.json", Path("2"))["seed"] == 1
+
+
+def test_config_has_all_that_is_needed_to_repeat(train):
+    results = train(
+        "spiral", "--epochs", 3, "--hidden", "5,4", "--activation", "tanh", "--loss", "bce",
+        "--optimizer", "momentum", "--lr", "0.125", "--batch-size", 100, "--seed", 9,
+        "--dtype", "float64",
+    )  # fmt: skip
+    config = contents("config.json")
+    assert config["network"] == [
+        "Linear(2, 5)", "Tanh()", "Linear(5, 4)", "Tanh()", "Linear(4, 1)", "Sigmoid()",
+    ]  # fmt: skip
+    expected = {
+        "problem": "spiral", "epochs": 3, "hidden": [5, 4], "activation": "tanh", "loss": "bce",
+        "optimizer": "momentum", "lr": 0.125, "batch_size": 100, "seed": 9, "dtype": "float64",
+        "one_cycle": False, "backend": "numpy", "xpnet": xpnet.__version__,
+        "parameters": results["parameters"],
+    }  # fmt: skip
+    assert {name: config[name] for name in expected} == expected
+    assert results["parameters"] == 2 * 5 + 5 + 5 * 4 + 4 + 4 + 1
+
+
+def test_the_recipe_is_that_of_the_problem(train):
+    train("digits", "--epochs", 1)
+    config, problem = contents("config.json"), PROBLEMS["digits"]
+    for name in ("activation", "loss", "optimizer", "lr", "batch_size", "one_cycle"):
+        assert config[name] == getattr(problem, name), name
+    assert config["hidden"] == list(problem.hidden)
+    assert (config["seed"], config["dtype"]) == (0, "float32")
+
+
+@pytest.mark.parametrize(
+    ("options", "lr", "one_cycle"),
+    [
+        ([], 0.01, True),
+        (["--lr", "0.5"], 0.5, False),  # meant as it stands
+        (["--optimizer", "sgd"], 0.1, False),  # another optimizer needs another rate
+        (["--optimizer", "sgd", "--lr", "0.01"], 0.01, False),
+        (["--optimizer", "adam"], 0.01, True),  # is what it was
+    ],
+)
+def test_the_learning_rate_fits_the_optimizer(train, options, lr, one_cycle):
+    train("curve", "--epochs", 10, *options)
+    config = contents("config.json")
+    assert (config["lr"], config["one_cycle"]) == (lr, one_cycle)
+
+
+def test_full_batches_and_no_hidden_layers(train):
+    train("spiral", "--epochs", 2, "--batch-size", "full", "--hidden", 0)
+    config = contents("config.json")
+    assert config["batch_size"] == "full"
+    assert config["network"] == ["Linear(2, 1)"]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 9, 10])
+def test_a_training_may_be_too_short_for_a_cycle(train, epochs):
+    assert train("curve", "--epochs", epochs)["epochs"] == epochs
+    assert contents("config.json")["one_cycle"] is (epochs >= 10)
+
+
+# ---- the folder -------------------------------------------------------------------------------
+
+
+def test_an_unused_folder_is_found(train, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "20260102-030405")
+    for _ in range(3):
+        train("and", "--epochs", 1)
+    names = ["and-20260102-030405", "and-20260102-030405-2", "and-20260102-030405-3"]
+    assert sorted(os.listdir("runs")) == names
+
+
+def test_the_default_folder_has_problem_and_time(train):
+    train("xor", "--epochs", 1)
+    assert re.fullmatch(r"xor-\d{8}-\d{6}", folder().name)
+
+
+def test_out_makes_the_folders_above_it(train):
+    train("and", "--epochs", 1, "--out", "a/b")
+    assert len(log(Path("a/b"))) == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/below"])
+def test_out_that_cannot_be_written(run, out):
+    Path("taken").write_text("a file")
+    done = run("train", "and", "--epochs", 1, "--out", out)
+    says(done, 1, "cannot write to the folder taken", "--out DIR")
+    assert done.out == ""  # before any training
+    assert Path("taken").read_text() == "a file"
+
+
+def test_a_second_run_leaves_nothing_of_the_first(run, train):
+    train("curve", "--epochs", 5, "--out", "here")
+    done = run(
+        "train", "curve", "--optimizer", "sgd", "--lr", "1e38", "--epochs", 9, "--out", "here"
+    )
+    assert done.code == 1
+    assert sorted(os.listdir("here")) == ["config.json", "log.jsonl"]
+    assert contents("config.json", Path("here"))["epochs"] == 9
+
+
+# ---- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["digitz"], ["unknown problem 'digitz'", "did you mean 'digits'", "spiral"]),
+        (["--loss", "mes"], ["--loss", "unknown loss 'mes'", "did you mean 'mse'", "huber"]),
+        (["--optimizer", "adm"], ["--optimizer", "'adm'", "did you mean 'adam'", "nesterov"]),
+        (["--activation", "rulu"], ["--activation", "'rulu'", "did you mean 'relu'", "gelu"]),
+        (["--dtype", "float16"], ["--dtype", "'float16'", "did you mean 'float", "float32"]),
+        (["--backend", "numpi"], ["--backend", "'numpi'", "did you mean 'numpy'", "cupy"]),
+        (["--backend", "cuda:x"], ["--backend", "'cuda:x'", "did you mean 'cuda'"]),
+        (["--epochs", "-1"], ["--epochs", "1 or more; got '-1'"]),
+        (["--epochs", "0"], ["--epochs", "1 or more; got '0'"]),
+        (["--epochs", "x"], ["--epochs", "1 or more; got 'x'"]),
+        (["--epochs", "1.5"], ["--epochs", "whole number", "got '1.5'"]),
+        (["--batch-size", "0"], ["--batch-size", "1 or more; got '0'"]),
+        (["--batch-size", "all"], ["--batch-size", "1 or more; got 'all'"]),
+        (["--hidden", "64,x"], ["--hidden", "1 or more; got 'x'"]),
+        (["--hidden", "64,0"], ["--hidden", "1 or more; got '0'"]),
+        (["--hidden", ""], ["--hidden", "1 or more; got ''"]),
+        (["--lr", "0"], ["--lr", "positive number; got '0'"]),
+        (["--lr", "nan"], ["--lr", "positive number; got 'nan'"]),
+        (["--lr", "inf"], ["--lr", "positive number; got 'inf'"]),
+        (["--lr=-1"], ["--lr", "positive number; got '-1'"]),
+        (["--lr", "fast"], ["--lr", "positive number; got 'fast'"]),
+        (["--seed", "-1"], ["--seed", "0 or more; got '-1'"]),
+        (["--seed", "x"], ["--seed", "0 or more; got 'x'"]),
+        (["--speed=1"], ["unrecognized arguments: --speed"]),
+        (["and", "xor"], ["unrecognized arguments: xor"]),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(run, arguments, parts):
+    done = run("train", *arguments)
+    says(done, 2, *parts)
+    assert done.out == ""
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("problem", "loss", "kind", "fitting"),
+    [
+        ("curve", "bce", "a regression", "mse, huber"),
+        ("spiral", "cross_entropy", "two classes", "bce_logits, bce, mse, huber"),
+        ("digits", "mse", "10 classes", "softmax_cross_entropy, cross_entropy"),
+    ],
+)
+def test_a_loss_that_does_not_fit(run, problem, loss, kind, fitting):
+    done = run("train", problem, "--loss", loss)
+    says(done, 2, f"the loss '{loss}' does not fit {kind}; choose from {fitting}")
+    assert done.out == ""
+
+
+@pytest.mark.parametrize("loss", ["bce_logits", "bce", "mse", "huber"])
+def test_losses_that_fit(train, loss):
+    assert train("xor", "--loss", loss, "--epochs", 1)["epochs"] == 1
+    end = contents("config.json")["network"][-1]
+    assert end == ("Linear(3, 1)" if loss == "bce_logits" else "Sigmoid()")
+
+
+def test_probabilities_for_the_loss_that_wants_them(train):
+    train("digits", "--loss", "cross_entropy", "--epochs", 1)
+    assert contents("config.json")["network"][-1] == "Softmax()"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["curve", "--loss", "bce"], ["mnist", "--data-dir", "nowhere"]], ids=" ".join
+)
+def test_a_training_that_never_starts_leaves_no_folder(run, arguments):
+    assert run("train", *arguments).code in (1, 2)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_divergence(run, json_option):
+    done = run(
+        "train", "curve", "--loss", "mse", "--optimizer", "sgd", "--lr", "1e30",
+        "--activation", "relu", "--batch-size", 50, "--epochs", 9, *json_option,
+    )  # fmt: skip
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    where = r"in step 2 of epoch 1: .* not finite is that of layer 2, Linear\(32, 32\)"
+    assert re.search(
+        rf"error: the loss became (inf|nan) {where}; lower the learning rate \(now", last
+    )
+    assert "Traceback" not in done.err
+    assert "results" not in done.out
+    assert json_option == [] or done.out == ""
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_divergence_in_the_last_step_of_an_epoch(run, epochs):
+    """Nobody warns, no Infinity gets into the JSON, and weights that are worth nothing fail."""
+    done = run("train", "curve", "--optimizer", "sgd", "--lr", "1e38", "--epochs", epochs, "--json")
+    assert done.code == 1
+    assert done.out == ""
+    assert re.search(r"error: the .*loss.* (inf|nan)", done.err.splitlines()[-1])
+
+
+def raising(error):
+    def load(seed, data_dir):
+        raise error
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "xpnet: interrupted"),
+        (MemoryError(), 1, "xpnet: error: out of memory"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (xpnet.DataError("broken file"), 1, "xpnet: error: broken file"),
+        (xpnet.OptionError("wrong option"), 2, "xpnet: error: wrong option"),
+    ],
+)
+def test_every_error_is_one_line(run, monkeypatch, error, code, line):
+    monkeypatch.setitem(PROBLEMS, "and", replace(PROBLEMS["and"], load=raising(error)))
+    done = run("train", "and")
+    assert done.code == code
+    assert len(done.err.splitlines()) == 1
+    assert line in done.err
+
+
+def test_a_bug_is_not_hidden(run, monkeypatch):
+    monkeypatch.setitem(PROBLEMS, "and", replace(PROBLEMS["and"], load=raising(KeyError("bug"))))
+    with pytest.raises(KeyError, match="bug"):
+        run("train", "and")
+
+
+# ---- backends ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(backends, "why_no_cupy", lambda device=0: "the reason; the way out")
+
+
+def test_cupy_that_cannot_be_used(run, no_gpu):
+    done = run("train", "and", "--backend", "cupy")
+    says(done, 1, "'cupy' cannot be used: the reason; the way out")
+    assert done.out == ""
+    assert not Path("runs").exists()
+
+
+def test_auto_is_the_default_and_says_what_it_does(run, no_gpu, monkeypatch, caplog):
+    monkeypatch.delenv("XPNET_BACKEND")
+    monkeypatch.setattr(backends, "_say_once", logging.getLogger("xpnet").warning)
+    assert run("train", "and", "--epochs", 1).code == 0
+    assert contents("config.json")["backend"] == "numpy"
+    assert [record.message for record in caplog.records] == [
+        "no GPU in use, computing with NumPy: the reason; the way out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [("numpi", "did you mean 'numpy'"), ("cupy", "the reason; the way out")]
+)
+def test_the_environment_variable_is_named(run, no_gpu, monkeypatch, value, reason):
+    monkeypatch.setenv("XPNET_BACKEND", value)
+    says(run("train", "and", "--epochs", 1), 1, "XPNET_BACKEND", repr(value), reason)
+
+
+@pytest.mark.parametrize("value", ["numpi", "cupy", " ", ""])
+def test_an_option_is_stronger_than_the_environment(train, no_gpu, monkeypatch, value):
+    monkeypatch.setenv("XPNET_BACKEND", value)
+    for problem in ("and", "curve", "digits"):
+        assert train(problem, "--epochs", 5, "--backend", "cpu", "--out", problem)["epochs"] == 5
+
+
+def test_an_empty_environment_variable_is_none(train, no_gpu, monkeypatch):
+    monkeypatch.setenv("XPNET_BACKEND", " ")
+    assert train("and", "--epochs", 1)["backend"] == "numpy"
+
+
+def test_the_default_backend_is_what_it_was(train):
+    own = xpnet.set_backend(type(find_backend("numpy"))())
+    train("and", "--epochs", 1)
+    assert xpnet.get_backend() is own
+
+
+# ---- mnist ------------------------------------------------------------------------------------
+
+FILES = [
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+]
+
+
+@pytest.fixture
+def idx_files(tmp_path):
+    """Three classes of images of 5 x 4 pixels: the class is the row that is bright."""
+    where = tmp_path / "idx"
+    for name, n in zip(FILES, (60, 60, 12, 12), strict=True):
+        t = np.arange(n) % 3
+        X = np.full((n, 5, 4), 20, np.uint8)
+        X[np.arange(n), t] = 250
+        write_idx(where / name, X if "images" in name else t.astype(np.uint8))
+    return where
+
+
+def test_images_of_your_own(train, idx_files):
+    results = train("mnist", "--data-dir", idx_files, "--batch-size", 8, "--epochs", 10)
+    network = contents("config.json")["network"]
+    assert (network[0], network[-1]) == ("Linear(20, 64)", "Linear(32, 3)")
+    assert results["test_accuracy"] == results["train_accuracy"] == 1.0
+
+
+def test_the_recipe_of_mnist(train, idx_files):
+    assert train("mnist", "--data-dir", idx_files)["epochs"] == PROBLEMS["mnist"].epochs
+
+
+def test_missing_files_are_listed(run, idx_files):
+    (idx_files / FILES[1]).unlink()
+    (idx_files / FILES[2]).unlink()
+    done = run("train", "mnist", "--data-dir", idx_files)
+    says(done, 1, f"{idx_files} lacks {FILES[1]}, {FILES[2]} (looked in", "--data-dir")
+    assert done.out == ""
+
+
+# ---- info, help, and the ways in ----------------------------------------------------------------
+
+
+def test_info(run, no_gpu, monkeypatch):
+    monkeypatch.setattr("xpnet.info.why_no_cupy", lambda device=0: "the reason; the way out")
+    done = run("info")
+    rows = dict(
+        re.split(r"\s{2,}", line, maxsplit=1) for line in done.out.splitlines() if "  " in line
+    )
+    assert (done.code, done.err) == (0, "")
+    assert rows["xpnet"] == xpnet.__version__
+    assert rows["NumPy"] == np.__version__
+    assert rows["Python"].startswith(".".join(map(str, sys.version_info[:3])))
+    assert re.search(r"\d+ threads", rows["BLAS"])
+    assert int(rows["processors"]) >= 1
+    assert re.match(r"\d+\.\d+", rows["scikit-learn"])
+    assert rows["backend"] == "numpy"
+    assert "MNIST" in rows
+    assert "the reason; the way out" in done.out
+    assert "GPU" in rows
+
+
+def test_info_finds_the_data_folder(run, idx_files, monkeypatch):
+    monkeypatch.setenv("XPNET_DATA", str(idx_files))
+    assert re.search(rf"^MNIST +{re.escape(str(idx_files))}$", run("info").out, re.M)
+    (idx_files / FILES[0]).unlink()
+    assert str(idx_files) not in run("info").out
+
+
+def test_info_names_what_is_wrong(run, monkeypatch):
+    monkeypatch.setenv("XPNET_BACKEND", "numpi")
+    done = run("info")
+    assert done.code == 0
+    assert re.search(r"^problem: .*XPNET_BACKEND.*'numpi'; did you mean 'numpy'", done.out, re.M)
+    assert re.search(r"^backend +none$", done.out, re.M)
+
+
+@pytest.mark.parametrize("installed", [[], ["cupy-cuda12x"], ["cupy-cuda12x", "cupy-cuda13x"]])
+def test_info_bears_any_state_of_cupy(run, monkeypatch, installed):
+    """Above all a CuPy that is installed and does not import."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.delitem(sys.modules, "xpnet.backend.on_cupy", raising=False)
+    monkeypatch.setattr(backends, "on_cupy", None, raising=False)
+    monkeypatch.setattr("xpnet.info.why_no_cupy", lambda device=0: "CuPy does not import")
+    found = [SimpleNamespace(name=name) for name in installed]
+    monkeypatch.setattr("xpnet.info.distributions", lambda: found)
+    done = run("info")
+    assert done.code == 0
+    assert "CuPy does not import" in done.out
+    assert ("problem: CuPy does not import" in done.out) is bool(installed)
+    assert ("cupy-cuda12x and cupy-cuda13x share" in done.out) is (len(installed) == 2)
+
+
+def test_version(run):
+    done = run("--version")
+    assert (done.code, done.out) == (0, f"xpnet {xpnet.__version__}\n")
+
+
+def test_help_lists_everything(run):
+    done = run("train", "--help")
+    assert done.code == 0
+    for name, problem in PROBLEMS.items():
+        assert re.search(rf"^  {name} +{re.escape(problem.summary)}$", done.out, re.M)
+        assert f"{problem.optimizer} lr {problem.lr:g}" in done.out
+    for name in ("leaky_relu", "softmax_cross_entropy", "nesterov", "float64", "--data-dir"):
+        assert name in done.out
+    top = run("--help")
+    assert top.code == 0
+    assert re.search(r"^ +info ", top.out, re.M)
+    assert re.search(r"^ +train ", top.out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"), [([], "COMMAND"), (["trian"], "'trian'"), (["info", "x"], "x")]
+)
+def test_no_command(run, arguments, part):
+    done = run(*arguments)
+    says(done, 2, part)
+    assert done.err.startswith("usage: xpnet")
+    assert done.out == ""
+
+
+def test_nothing_needs_more_than_ascii(monkeypatch):
+    """As where the output goes to a file in the encoding of an old terminal."""
+    for arguments in (["train", "curve", "--epochs", "5"], ["info"], ["train", "--help"]):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        assert exit_code(*arguments) == 0
+
+
+def test_python_m_xpnet():
+    process = started("-m", "xpnet", "train", "and", "--epochs", "1", "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["problem"] == "and"
+    assert "Warning" not in err
+    process = started("-m", "xpnet", "train", "nonsense")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert "unknown problem 'nonsense'" in err
+
+
+def test_the_installed_command():
+    """What pip makes of the entry point: sys.exit(main())."""
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("there is no pyproject.toml beside this xpnet")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, function = project["scripts"]["xpnet"].split(":")
+    assert getattr(importlib.import_module(module), function) is main
+    program = f"import sys; from {module} import {function}; sys.exit({function}())"
+    process = started("-c", program, "train", "and", "--epochs", "1", "--out", "/dev/null/x")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith("xpnet: error: cannot write to the folder")
+
+
+# ---- Ctrl-C -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c():
+    process = started("-m", "xpnet", "train", "spiral", "--epochs", "100000", "--out", "here")
+    file, deadline = Path("here/log.jsonl"), time.monotonic() + 60
+    while not (file.exists() and file.read_text().count("\n")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == ""
+    results, rows = contents("results.json", Path("here")), log(Path("here"))
+    assert 1 <= results["epochs"] < 100000
+    assert [row["epoch"] for row in rows] == [*range(1, results["epochs"] + 1)]
+    assert f"stopped by Ctrl-C after {results['epochs']} epochs" in out
+    assert "results in here" in out
+    parameters = b"".join(a.astype("<f4").tobytes() for a in weights(Path("here")).values())
+    assert hashlib.sha256(parameters).hexdigest() == results["weights_sha256"]
+
+
+def test_ctrl_c_before_the_first_epoch_is_done(run, monkeypatch):
+    def fit(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xpnet.Trainer, "fit", fit)
+    done = run("train", "and", "--json")
+    assert done.code == 130
+    assert json.loads(done.out)["epochs"] == 0
+    assert contents("results.json")["epochs"] == 0
+    assert "stopped by Ctrl-C after 0 epochs" in done.err
