@@ -78,7 +78,7 @@ class EarlyStopping(Callback):
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Forget the training before."""
         self.best: float | None = None
-        self.best_epoch = 0
+        self.best_epoch = self.trainer.epoch - 1  # patience begins with this fit
         self._weights: Any = None
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:

@@ -148,10 +148,13 @@ class Trainer:
         count("epochs", epochs)
         self._load(X, t, sample_weight, batch_size, shuffle)
         validation = None if validation_data is None else self._checked(*validation_data)
-        self.callbacks, self.epochs, self.stop = list(callbacks), self.epoch + epochs, False
+        self.callbacks, self.epochs, self.stop = [], self.epoch + epochs, False
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
-            self._call("on_train_begin")
+            for callback in callbacks:
+                callback.trainer = self
+                callback.on_train_begin(NO_LOGS)
+                self.callbacks.append(callback)  # only what has begun is called, and ended
             with interruptible() as interrupted:
                 for _ in range(epochs):
                     self._run_epoch(validation, interrupted)
@@ -242,7 +245,6 @@ class Trainer:
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
         for callback in self.callbacks:
-            callback.trainer = self
             getattr(callback, name)(*args, logs)
 
     # ---- the data -----------------------------------------------------------------------------
@@ -262,7 +264,8 @@ class Trainer:
         n = len(columns[0])
         size = n if batch_size is None else min(count("batch_size", batch_size), n)
         stored = [X.dtype if X.dtype == np.uint8 else net.dtype, *dtypes[1:]]
-        placed = [xp.asarray(c, d) for c, d in zip(columns, stored, strict=True)]
+        with np.errstate(over="ignore"):  # a target too large for the dtype shows in the loss
+            placed = [xp.asarray(c, d) for c, d in zip(columns, stored, strict=True)]
         self._batches = Batches(xp, placed, dtypes, size, shuffle, self.seed)
         self._sizes = self._batches.sizes()
         self._shares = np.array(self._sizes) / n
@@ -273,7 +276,7 @@ class Trainer:
     def _checked(self, X: Any, t: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return inputs and targets on the host, after checking them against network and loss."""
         X, t = on_host(X, "X"), on_host(t, f"{self.loss!r}: t")
-        check_inputs(X, float(np.finfo(self.net.dtype).max))
+        check_inputs(X, self.net.dtype)
         shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
             raise ShapeError(
@@ -284,13 +287,13 @@ class Trainer:
         return X, t
 
 
-def check_inputs(X: np.ndarray[Any, Any], largest: float) -> None:
-    """Check the inputs of a training.
+def check_inputs(X: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
+    """Check the inputs of a training in a network of this dtype.
 
     Raises
     ------
     DataError
-        If there is no sample, or a value is NaN or above the largest; the first such is named.
+        If there is no sample, or a value is NaN, infinite or too large; the first such is named.
     ShapeError
         If X has no axis of features.
     """
@@ -302,6 +305,7 @@ def check_inputs(X: np.ndarray[Any, Any], largest: float) -> None:
     if X.size == 0:
         raise DataError(f"X has no values: its shape is {X.shape}")
     if X.dtype.kind == "f":
+        largest = min(float(np.finfo(X.dtype).max), float(np.finfo(dtype).max))
         for start in range(0, len(X), CHECK_ROWS):
             finite = np.abs(X[start : start + CHECK_ROWS]) <= largest  # False for NaN
             if not finite.all():
@@ -316,10 +320,11 @@ def check_inputs(X: np.ndarray[Any, Any], largest: float) -> None:
 def interruptible() -> Iterator[list[int]]:
     """Give a list that is empty until Ctrl-C; a second Ctrl-C interrupts at once, as usual."""
     interrupted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if elsewhere or before in (signal.SIG_IGN, None):  # Ctrl-C is not ours to handle
         yield interrupted
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def remember(number: int, frame: FrameType | None) -> None:
         interrupted.append(number)
