@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend.base import Backend
+from xpnet.backend.base import Backend, mix64
 
 FLOATS = (np.float32, np.float64)
 SHAPES = ((1, 1), (3, 5), (1, 33), (33, 1), (70, 31), (9, 64), (130, 100), (0, 5))
 ARRAY_METHODS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}  # check_array_methods
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e4, -1e4, 1e-30, -1e-30])
 
+KEY = np.array([0xF123456789ABCDEF], np.uint64)
 JUNK = -1234.5  # what results and scratch hold before: a value that is never a result
 
 
@@ -407,6 +408,8 @@ def _gathers() -> Iterator[Case]:
         every, start = np.arange(256, dtype=np.uint8)[:, None], np.array([0])
         scratch, out = {"work": np.zeros((256, 1), np.uint8)}, _junk((256, 1), dtype)
         yield _gather(f"{letter}-all-pixels", every, np.arange(256)[::-1], start, out, scratch)
+    several, out = np.arange(120).reshape(40, 3), _junk((13, 3), np.int64)
+    yield _gather("several", several, order, position, out, {})
     for code in (np.int64, np.int32, np.uint8):
         labels, out = (np.arange(40) * 6).astype(code), _junk(13, code)
         yield _gather(code.__name__, labels, order, position, out, {}, kernel=code is np.int64)
@@ -427,17 +430,26 @@ def _gather(
 
 def _masks() -> Iterator[Case]:
     for dtype in FLOATS:
+        letter = np.dtype(dtype).char
         for shape in ((1, 1), (3, 5), (70, 31), (0, 5), (4, 3, 2)):
             for keep, drawn in ((0.5, 0), (0.7, 1), (0.85, 2**64 - 1), (1.0, 3), (0.01, 4)):
-                yield _case(
-                    "dropout_mask",
-                    f"{np.dtype(dtype).char}-{'x'.join(map(str, shape))}-{keep}",
-                    key=np.array([0xF123456789ABCDEF], np.uint64),
-                    counter=np.array([drawn], np.uint64),
-                    out=_junk(shape, dtype),
-                    keep=keep,
-                    work=np.zeros((2, 7), np.uint64),
+                yield _mask(
+                    f"{letter}-{'x'.join(map(str, shape))}-{keep}", dtype, shape, keep, drawn
                 )
+        first = int(mix64(mix64(KEY + mix64(np.array([9], np.uint64))))[0]) >> 11
+        yield _mask(f"{letter}-limit", dtype, (3,), first / 2**53, 9)  # its own number is not below
+
+
+def _mask(title: str, dtype: Any, shape: tuple[int, ...], keep: float, drawn: int) -> Case:
+    return _case(
+        "dropout_mask",
+        title,
+        key=KEY,
+        counter=np.array([drawn], np.uint64),
+        out=_junk(shape, dtype),
+        keep=keep,
+        work=np.zeros((2, 7), np.uint64),
+    )
 
 
 def _optimizers() -> Iterator[Case]:

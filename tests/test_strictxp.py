@@ -118,7 +118,6 @@ VOCABULARY = {
     "where with one argument": lambda m, A, B, U, i: m.where(A)[0],
     "divmod": lambda m, A, B, U, i: divmod(A, 0.5)[1],
     "modf": lambda m, A, B, U, i: m.modf(A)[0],
-    "fix": lambda m, A, B, U, i: m.fix(A),
     "real": lambda m, A, B, U, i: (A * (1 + 2j)).imag,
     "complex": lambda m, A, B, U, i: (A + 1j).real,
     "add.reduce": lambda m, A, B, U, i: m.add.reduce(A),
