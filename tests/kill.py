@@ -6,7 +6,6 @@ on xpnet as it is. Every formula is written here once more, in plain NumPy, in t
 
 from __future__ import annotations
 
-import sys
 from math import cos, pi, sqrt
 
 import numpy as np
@@ -484,4 +483,4 @@ def run() -> None:
 
 if __name__ == "__main__":
     run()
-    sys.exit(print("no mistake was found"))
+    print("no mistake was found")

@@ -262,10 +262,16 @@ LOSSES = [
             "            xp.sigmoid(Y, out=out)\n",
         ),
         (
-            "BCE on scores: sign of t y",
-            "xp.multiply(Y, T, out=work)\n            xp.subtract(",
-            "xp.multiply(Y, T, out=work)\n            xp.add(",
+            "BCE on scores: sign of the second term",
+            "xp.multiply(out, work, out=out)\n            xp.add(",
+            "xp.multiply(out, work, out=out)\n            xp.subtract(",
         ),
+        (
+            "BCE on scores: 1 - t missing",
+            "            xp.multiply(out, work, out=out)\n            xp.add(",
+            "            xp.add(",
+        ),
+        ("BCE on scores: y for -y", "xp.multiply(Y, -1.0, out=work)", "xp.copyto(work, Y)"),
         ("CE: sign of the value", "self.xp.multiply(out, -1.0,", "self.xp.multiply(out, 1.0,", 0),
         ("CE: sign of the slope", "self.xp.multiply(out, -1.0,", "self.xp.multiply(out, 1.0,", 1),
         (
@@ -638,7 +644,7 @@ REST = [
             "self._batches.start(0)",
         ),
         ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
-        ("samples of weight 0 used", "used = w.reshape(-1) > 0", "used = w.reshape(-1) >= 0"),
+        ("samples of weight 0 used", "used = w > 0", "used = w >= 0"),
         (
             "the loss of the step before",
             "self._losses[i : i + 1]",

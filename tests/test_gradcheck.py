@@ -283,6 +283,7 @@ def test_a_wrong_layer_is_found_and_named(kind, names, guess, method):
         assert re.search(guess, entry.guess), entry
         assert f"analytic {entry.analytic:.8g}, numerical {entry.numerical:.8g}" in str(entry)
         assert str(entry).endswith(entry.guess)
+    assert all(entry.guess == "" for entry in report.entries if entry.ok)
     assert str(report).endswith("NOT right")
 
 

@@ -13,6 +13,8 @@ import ctypes
 import inspect
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import primitive_cases
 import pytest
 from primitive_cases import check, check_array_methods, compare, copies, on_cupy, public, run
 
+from xpnet.backend import find_backend
 from xpnet.backend.base import Backend
 from xpnet.errors import MixedArraysError, ShapeError
 
@@ -80,14 +83,14 @@ class HostCuPy(on_cupy.CuPyBackend):
     module = np
     asnumpy = staticmethod(np.asarray)
 
-    def __init__(self, kernels: HostKernels) -> None:
+    def __init__(self, kernels: Callable[..., None]) -> None:
         self._kernels, self._partials = kernels, {}
 
 
 @pytest.fixture(scope="module")
 def xp(tmp_path_factory) -> HostCuPy:
-    if not shutil.which("g++"):
-        pytest.skip("no g++: the CUDA kernels are not run on the host")
+    if sys.platform != "linux" or not shutil.which("g++"):
+        pytest.skip("no g++ on Linux here: the CUDA kernels are not run on the host")
     return HostCuPy(HostKernels(tmp_path_factory.mktemp("kernels")))
 
 
@@ -144,6 +147,12 @@ def test_overrides_have_the_signatures_of_base():
     for name in public(on_cupy.CuPyBackend):
         ours, theirs = (inspect.signature(getattr(c, name)) for c in (on_cupy.CuPyBackend, Backend))
         assert ours.parameters == theirs.parameters, name
+
+
+def test_a_pickle_finds_the_same_gpu():
+    xp = object.__new__(on_cupy.CuPyBackend)
+    xp.device = 1
+    assert xp.__reduce__() == (find_backend, ("cupy:1",))
 
 
 def test_arrays_are_made_and_recognised(xp):
@@ -206,6 +215,23 @@ def test_shapes_that_do_not_fit_run_the_text_of_base(xp):
     with pytest.raises(ValueError, match=r"match|dimension|shape"):
         xp.sum(out, axis=1, out=np.empty(2))
     assert not xp._kernels.launched
+
+
+def test_elements_have_a_thread_each_and_rows_a_warp():
+    started = []
+    xp = HostCuPy(lambda name, T, threads, args: started.append((name, threads)))
+    X, out = np.ones((70, 50)), np.empty((70, 50))
+    xp.relu(X, out=out)
+    xp.softmax(X, out=out, work=None)
+    xp.sum(X, axis=1, out=np.empty(70))
+    xp.sum(X, out=np.empty(()))  # 3500 numbers: four parts of at least 1024, then their sum
+    assert started == [
+        ("relu", 3500),
+        ("softmax", 70 * 32),
+        ("sum_rows", 70 * 32),
+        ("sum_rows", 4 * 32),
+        ("sum_rows", 32),
+    ]
 
 
 def test_the_grid_covers_small_and_large_arrays(monkeypatch):

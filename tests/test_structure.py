@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "backend": {"errors", "names"},
     "initializers": {"names", "random"},
     "schedules": {"checks", "errors"},
-    "data": {"errors", "files", "random"},
+    "data": {"checks", "errors", "files", "random"},
     "layers": {*LOWEST, "backend", "initializers"},
     "losses": {*LOWEST, "backend", "initializers"},
     "parallel": {*LOWEST, "backend"},

@@ -26,6 +26,7 @@ from xpnet.random import Random
 
 TOLERANCE = {"central": 1e-7, "complex": 1e-13}
 STEP = {"central": 1e-5, "complex": 1e-20}
+FLOOR = {"central": 1e-2, "complex": 1.0}  # a sum that cancels is right to u times its terms
 
 
 @dataclass
@@ -38,7 +39,8 @@ class Entry:
         The parameter, such as ``"0.W"``, or ``"input"``.
     error : float
         The largest difference between analytic and numerical gradient, over the largest numerical
-        value (but no less than a hundredth of the largest of the whole network).
+        value (but no less than a hundredth of the largest of the whole network, and for the
+        complex step no less than that one itself: it sees the rounding of sums that cancel).
     worst : tuple of int
         Where that is.
     analytic, numerical : float
@@ -160,7 +162,7 @@ def gradcheck(
         }
     largest = max(float(np.abs(s.central).max(initial=0.0)) for s in slopes.values())
     entries = [
-        _compare(name, g, slopes[name], limit, largest, len(point.X))
+        _compare(name, g, slopes[name], limit, FLOOR[method] * largest, len(point.X))
         for name, g in analytic.items()
     ]
     for entry in entries:
@@ -213,6 +215,7 @@ class _Point:
         host = self.net.xp.asnumpy
         self.forward()
         before = self.net.state_dict()
+        self.net.xp.copyto(self.net.grads, np.nan)  # each is overwritten
         dX = self.net.backward(self.loss.backward())
         after = self.net.state_dict()
         names = [n for n in before if not np.array_equal(before[n], after[n])]
@@ -274,11 +277,11 @@ def _at(f: Callable[[], complex], array: Array, place: tuple[int, ...], step: co
 
 
 def _compare(
-    name: str, g: np.ndarray[Any, Any], s: _Slopes, limit: float, largest: float, n: int
+    name: str, g: np.ndarray[Any, Any], s: _Slopes, limit: float, floor: float, n: int
 ) -> Entry:
     """Return the entry of one gradient."""
     analytic, numerical = g.flat[s.index], s.central
-    scale = max(np.abs(numerical).max(initial=0.0), 1e-2 * largest, 1e-30)
+    scale = max(np.abs(numerical).max(initial=0.0), floor, 1e-30)
     error = np.abs(analytic - numerical) / scale
     kink = (error > limit) & (np.abs(s.right - s.left) > 1e-3 * scale)
     error[kink] = 0.0  # the slopes on the two sides differ: there is none to compare with
@@ -312,10 +315,12 @@ def _place(i: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _guess(g: np.ndarray[Any, Any], s: _Slopes, n: int) -> str:
     """Return what may be wrong with a gradient, from how it differs from the slope."""
     a, b = g.flat[s.index], s.central
+    if np.isnan(g).all():
+        return "it is NaN everywhere: was it never written, or added to what was there?"
     if not np.isfinite(g).all():
         return "it is not finite"
     if not a.any():
-        return "it is zero everywhere: was it never written, or is the way to it cut?"
+        return "it is zero everywhere: is the way to it cut?"
     factor = float(a @ b / (b @ b)) if b.any() else 0.0
     if np.abs(a - factor * b).max() <= 1e-5 * np.abs(a).max():
         return _name_factor(factor, n)

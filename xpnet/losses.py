@@ -54,6 +54,8 @@ class Loss:
         return f"{type(self).__name__}()"
 
     def __float__(self) -> float:
+        if self.Y is None:
+            raise XpnetError(f"{self!r} has no value before its first forward pass")
         return float(self.value)
 
     # ---- what a loss defines ------------------------------------------------------------------
@@ -135,8 +137,11 @@ class Loss:
 
     def _prepare(self, Y: Array) -> None:
         """Make the buffers for outputs of this shape on their backend, if they are not there."""
-        if getattr(Y, "ndim", 0) != 2:
-            raise ShapeError(f"{self!r} takes outputs of shape (n, outputs); got {np.shape(Y)}")
+        if getattr(Y, "ndim", 0) != 2 or Y.dtype.kind not in "fc":
+            came = (
+                f"{Y.dtype} of shape {Y.shape}" if hasattr(Y, "dtype") else repr(type(Y).__name__)
+            )
+            raise ShapeError(f"{self!r} takes floating outputs of shape (n, outputs); got {came}")
         n, width = Y.shape
         if n == 0:
             raise DataError(f"{self!r} needs at least one sample; got none")
@@ -238,12 +243,12 @@ class BinaryCrossEntropy(Loss):
     on probabilities y; the small ε keeps both finite at y = 0 and y = 1. With
     ``from_logits=True`` y are scores before the sigmoid, and no ε is needed:
 
-    ℓ = log(1 + exp y) - t y        ∂ℓ/∂y = σ(y) - t
+    ℓ = (1 - t) log(1 + exp y) + t log(1 + exp(-y))        ∂ℓ/∂y = σ(y) - t
 
     Parameters
     ----------
     from_logits : bool
-        True: the network has no Sigmoid at its end. Exact and stable for any score.
+        True: the network has no Sigmoid at its end. Stable for any score.
     eps : float
         ε.
     """
@@ -252,7 +257,8 @@ class BinaryCrossEntropy(Loss):
 
     def __init__(self, from_logits: bool = False, eps: float = 1e-8) -> None:
         super().__init__()
-        self.from_logits, self.eps = from_logits, float(eps)
+        self.from_logits = from_logits
+        self.eps = positive("BinaryCrossEntropy: eps", eps)
         self.threshold = 0.0 if from_logits else 0.5
 
     def __repr__(self) -> str:
@@ -261,12 +267,16 @@ class BinaryCrossEntropy(Loss):
     def elements(self, Y: Array, T: Array, out: Array) -> None:
         """ℓ"""
         xp, work = self.xp, self.work
-        if self.from_logits:
-            xp.softplus(Y, out=out)
-            xp.multiply(Y, T, out=work)
-            xp.subtract(out, work, out=out)
-            return
         other = self._dY[: len(Y)]  # not in use before `slope`
+        if self.from_logits:
+            xp.multiply(Y, -1.0, out=work)
+            xp.softplus(work, out=other)
+            xp.multiply(other, T, out=other)
+            xp.softplus(Y, out=out)
+            xp.subtract(1.0, T, out=work)
+            xp.multiply(out, work, out=out)
+            xp.add(out, other, out=out)
+            return
         xp.add(Y, self.eps, out=work)
         xp.log(work, out=work)
         xp.multiply(T, work, out=out)
@@ -310,7 +320,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, eps: float = 1e-8) -> None:
         super().__init__()
-        self.eps = float(eps)
+        self.eps = positive("CrossEntropy: eps", eps)
 
     def elements(self, Y: Array, T: Array, out: Array) -> None:
         """-t log(y + ε)"""

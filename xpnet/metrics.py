@@ -41,9 +41,13 @@ def rmse(t: np.ndarray[Any, Any], Y: np.ndarray[Any, Any]) -> float:
 
 
 def r2(t: np.ndarray[Any, Any], Y: np.ndarray[Any, Any]) -> float:
-    """Return R² = 1 - Σ (y - t)² / Σ (t - mean t)², the share of the variance that is explained."""
+    """Return R² = 1 - Σ (y - t)² / Σ (t - mean t)², the share of the variance that is explained.
+
+    Where all targets are equal it is 1 for a perfect fit, else 0, as in scikit-learn.
+    """
     t = t.reshape(Y.shape)
-    return float(1 - np.sum((Y - t) ** 2) / np.sum((t - t.mean(axis=0)) ** 2))
+    rest, total = float(np.sum((Y - t) ** 2)), float(np.sum((t - t.mean(axis=0)) ** 2))
+    return 1 - rest / total if total else float(rest == 0)
 
 
 METRICS: dict[str, Metric] = {"accuracy": accuracy, "rmse": rmse, "r2": r2}

@@ -350,17 +350,19 @@ class Sequential(Layer):
         """Return an independent copy: same values, no optimizer attached."""
         return deepcopy(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Sequential:
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        shared = {"optimizers": WeakSet(), "xp": self.xp}
-        for name, value in vars(self).items():
-            setattr(twin, name, shared[name] if name in shared else deepcopy(value, memo))
-        for layer in twin.layers:
-            layer.owner = ref(twin)
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs; optimizers stay with the original."""
+        state = super().__getstate__()
+        del state["optimizers"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.optimizers = WeakSet()
+        for layer in self.layers:
+            layer.owner = ref(self)
         if self._params is not None:  # the copied layers hold views of nothing yet
-            twin.bind(twin.xp, twin._params, twin._grads)
-        return twin
+            self.bind(self.xp, self._params, self._grads)
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return every parameter and state value by name, such as ``"0.W"``, on the host."""

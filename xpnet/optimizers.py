@@ -28,7 +28,8 @@ class Optimizer:
     net : Sequential
         Its ``params`` are updated in place from its ``grads``.
     lr : float or schedule
-        The learning rate η, or a function of the step such as `xpnet.schedules.Cosine`.
+        The learning rate η, or a function of the step such as `xpnet.schedules.Cosine`; it is
+        asked up to 1023 steps ahead.
     weight_decay : float
         λ of the L2 penalty: λ p is added to the gradient of every parameter (decoupled in AdamW).
     clip_norm : float, optional
@@ -49,16 +50,20 @@ class Optimizer:
 
     def __init__(
         self,
-        net: Sequential,
+        net: Any,
         lr: float | Schedule = 0.01,
         *,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
+        if not isinstance(net, Sequential):
+            name = type(self).__name__
+            raise OptionError(f"the network comes first, {name}(net, lr=...); got {net!r}")
         self.schedule = lr if callable(lr) else Constant(lr)
         self.weight_decay = at_least_0("weight_decay", weight_decay)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
-        self.net, self.t = net, 0
+        self.net: Sequential = net
+        self.t = 0
         self._place()
         net.optimizers.add(self)
 

@@ -81,6 +81,8 @@ class Trainer:
         self.optimizer = find_optimizer(optimizer, net)
         names = [metrics] if isinstance(metrics, str) else metrics
         self.metrics = dict(find_metric(metric, self.loss) for metric in names)
+        if len(self.metrics) < len(names):
+            raise OptionError(f"each metric needs a name of its own; got {names!r}")
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
@@ -147,11 +149,15 @@ class Trainer:
         """
         count("epochs", epochs)
         self._load(X, t, sample_weight, batch_size, shuffle)
-        validation = None if validation_data is None else self._checked(*validation_data)
+        validation = None if validation_data is None else self._checked(*_pair(validation_data))
         self.callbacks, self.epochs, self.stop = [], self.epoch + epochs, False
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
             for callback in callbacks:
+                if not isinstance(callback, Callback):
+                    raise OptionError(
+                        f"no callback: {callback!r}; write for example EarlyStopping()"
+                    )
                 callback.trainer = self
                 callback.on_train_begin(NO_LOGS)
                 self.callbacks.append(callback)  # only what has begun is called, and ended
@@ -258,8 +264,10 @@ class Trainer:
         if weights is not None:
             w = on_host(weights, "sample_weight")
             check_weights(w, len(X))
-            used = w.reshape(-1) > 0  # a batch must not consist of weights 0
-            columns = [X[used], t[used], w.reshape(-1)[used]]
+            w = w.reshape(-1).astype(np.float64)
+            used = w > 0  # a batch must not consist of weights 0
+            w = np.ldexp(w, -np.frexp(w.max())[1])  # by a power of 2 to at most 1: no overflow
+            columns = [X[used], t[used], w[used]]
             dtypes.append(net.dtype)
         n = len(columns[0])
         size = n if batch_size is None else min(count("batch_size", batch_size), n)
@@ -314,6 +322,13 @@ def check_inputs(X: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
                 row, *rest = (int(k) for k in place)
                 where = [start + row, *rest]
                 raise DataError(f"X must be finite (to {largest:.2g}); X{where} is {value}")
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    """Return (X, t), after checking that it is a pair."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise OptionError(f"validation_data must be a pair (X, t); got {type(data).__name__}")
+    return data[0], data[1]
 
 
 @contextmanager

@@ -44,12 +44,17 @@ class Backend:
     def __repr__(self) -> str:
         return f"<xpnet backend {self.name!r}>"
 
-    # A backend is one per process: networks that are copied go on using the same one.
+    # A backend is one per process: copies of a network use the same one, pickles look it up.
     def __copy__(self) -> Backend:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from xpnet.backend import find_backend
+
+        return find_backend, (self.name,)
 
     # ---- arrays -------------------------------------------------------------------------------
 
@@ -221,6 +226,7 @@ class Backend:
     ) -> Array:
         """outᵢ = data[order[position + i]], where uint8 means k/255 if ``out`` is floating
 
+        Otherwise ``data`` and ``out`` have the same type.
         ``position`` is an array of one integer, so that it can change without a host read. ``work``
         is scratch of out's shape in the type of ``data``, needed only for uint8.
         """

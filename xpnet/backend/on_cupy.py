@@ -121,8 +121,13 @@ class CuPyBackend(Backend):
 
     def __init__(self, device: int = 0) -> None:
         cupy.cuda.Device(device).use()
+        self.device = device
         self._kernels: Callable[[str, str, int, tuple[Any, ...]], None] = Kernels()
         self._partials: dict[Any, Array] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        find_backend, _ = super().__reduce__()
+        return find_backend, (f"{self.name}:{self.device}",)
 
     def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
         """Return a copy on the host, after waiting for the device."""

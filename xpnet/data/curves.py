@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import OptionError
+from xpnet.checks import at_least_0, count
 from xpnet.random import Random
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ def curve(n: int = 200, noise: float = 0.1, seed: int = 0) -> tuple[Floats, Floa
     OptionError
         If n is below 1 or the noise is negative.
     """
-    _require(n, noise)
+    n, noise = count("n", n), at_least_0("noise", noise)
     random = Random(seed, "curve")
     X = random.uniform((n, 1), -3.0, 3.0)
     return X, curve_truth(X) + noise * random.normal((n, 1))
@@ -65,7 +65,7 @@ def surface(n: int = 200, noise: float = 0.0, seed: int = 0) -> tuple[Floats, Fl
     OptionError
         If n is below 1 or the noise is negative.
     """
-    _require(n, noise)
+    n, noise = count("n", n), at_least_0("noise", noise)
     random = Random(seed, "surface")
     X = random.uniform((n, 2), -1.0, 1.0)
     return X, _bowl(X) + noise * random.normal((n, 1))
@@ -80,8 +80,3 @@ def surface_grid(side: int = 50) -> tuple[Floats, Floats]:
 
 def _bowl(X: Floats) -> Floats:
     return np.asarray(np.sum(X * X, axis=1, keepdims=True))
-
-
-def _require(n: int, noise: float) -> None:
-    if n < 1 or noise < 0:
-        raise OptionError(f"need n >= 1 and noise >= 0; got n={n!r}, noise={noise!r}")

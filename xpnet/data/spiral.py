@@ -7,6 +7,7 @@ from math import pi
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.checks import at_least_0, count, positive
 from xpnet.errors import OptionError
 from xpnet.random import Random
 
@@ -41,11 +42,9 @@ def spiral(
     OptionError
         If n is below 2 or the noise is negative.
     """
-    if n < 2 or noise < 0 or turns <= 0.25:
-        raise OptionError(
-            "spiral needs n >= 2, noise >= 0 and turns > 0.25; "
-            f"got n={n!r}, noise={noise!r}, turns={turns!r}"
-        )
+    n, noise, turns = count("n", n, least=2), at_least_0("noise", noise), positive("turns", turns)
+    if turns <= 0.25:
+        raise OptionError(f"turns must be above a quarter, where the arms begin; got {turns!r}")
     random, end = Random(seed, "spiral"), 2 * pi * turns
     angle = np.sqrt(random.uniform((n,), (pi / 2) ** 2, end**2))
     t = np.arange(n) % 2

@@ -74,6 +74,10 @@ class Layer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the owner, which a copy does not have."""
+        return {name: value for name, value in vars(self).items() if name != "owner"}
+
     # ---- what a layer defines -----------------------------------------------------------------
 
     def forward(self, X: Array) -> Array:
