@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# For a machine with a GPU: the suite on CuPy, then the goals on CuPy, in one call.
-# Writes bench/results/gpu-<device>.json (or under the folder that $1 names).
+# For a machine with a GPU, CuPy and xpnet's dependencies: the GPU tests, then the goals on CuPy, in
+# one call. Writes bench/results/gpu-<device>.json (or into the folder that $1 names).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-bench/results}"
 mkdir -p "$out"
 export XPNET_REQUIRE_GPU=1 PYTHONPATH=. PYTHONUNBUFFERED=1
 
-python3 -m xpnet info
-python3 -m pytest -q -p no:cacheprovider -k "cupy or gpu" 2>&1 | tee "$out/tests.txt"
+python3 -m xpnet info || exit
+python3 -m pytest -q -p no:cacheprovider tests/test_on_cupy.py 2>&1 | tee "$out/tests.txt"
 tests=${PIPESTATUS[0]}
+python3 -m pytest -q -p no:cacheprovider -m gpu 2>&1 | tee -a "$out/tests.txt"
+tests=$((tests || PIPESTATUS[0]))
 python3 bench/goals.py --quick --backend cupy 2>&1 | tee "$out/goals.txt"
 goals=${PIPESTATUS[0]}
 python3 bench/gpu_report.py "$out" "$tests" "$goals"

@@ -216,7 +216,7 @@ def wrong_values(monkeypatch):
 SITUATIONS = pytest.mark.parametrize(
     ("situation", "reason", "way_out"),
     [
-        (not_installed, "CuPy is not installed", r"pip install 'xpnet\[cuda13\]'"),
+        (not_installed, "CuPy is not installed", r"pip install 'cupy-cuda13x\[ctk\]'"),
         (broken, "does not import .*libcudart.so.13", "reinstall it"),
         (no_gpu, "no usable NVIDIA GPU: there is no NVIDIA driver", "nvidia-smi"),
         (no_kernel, "RuntimeError: no kernel image", "nvidia-smi"),

@@ -168,7 +168,7 @@ def why_no_cupy(device: int = 0) -> str:
             return f"CuPy is installed but does not import ({error}); reinstall it"
         return (
             "CuPy is not installed; on a machine with an NVIDIA GPU run "
-            "pip install 'xpnet[cuda13]' (driver 580 or newer) or pip install 'xpnet[cuda12]'"
+            "pip install 'cupy-cuda13x[ctk]' (driver 580 or newer) or 'cupy-cuda12x[ctk]'"
         )
     return probe(device)
 
