@@ -1,11 +1,10 @@
 """CuPy: what can be said where there is no GPU, and all primitives where there is one.
 
-Tests that need a GPU are skipped with the reason; with XPNET_REQUIRE_GPU=1 they fail instead.
+Tests that need a GPU have the marker ``gpu``; see conftest.py.
 """
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import primitive_cases
 import pytest
 from primitive_cases import Meaning, check, check_array_methods, copies, on_cupy, public, run
 
-from xpnet.backend import why_no_cupy
+from xpnet.backend import find_backend
 from xpnet.errors import MixedArraysError
 
 CASES = primitive_cases.cases()
@@ -129,25 +128,23 @@ def test_describe_never_raises(monkeypatch):
 
 @pytest.fixture(scope="session")
 def xp():
-    reason = why_no_cupy()
-    if reason and os.environ.get("XPNET_REQUIRE_GPU") == "1":
-        pytest.fail(f"XPNET_REQUIRE_GPU=1, but {reason}")
-    if reason:
-        pytest.skip(f"tests of the primitives on a GPU not run: {reason}")
-    return on_cupy.CuPyBackend()
+    return find_backend("cupy")  # without a GPU an error that says why
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_cupy_backend_does_what_base_says(xp, case):
     check(xp, case, same_order=True)
 
 
+@pytest.mark.gpu
 def test_arrays_are_made_and_recognised(xp):
     check_array_methods(xp)
     with pytest.raises(MixedArraysError, match=r"ReLU\(\) lives on the backend 'cupy'"):
         xp.require(np.zeros(1), "ReLU()", "X")
 
 
+@pytest.mark.gpu
 def test_numpy_arrays_are_refused(xp):
     X, out = np.ones((2, 2), np.float32), xp.zeros((2, 2), np.float32)
     with pytest.raises(MixedArraysError, match=r"xp.relu .* ndarray of numpy"):
@@ -169,6 +166,7 @@ FUSED = [
 ]
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("case", FUSED, ids=str)
 def test_a_warm_call_can_be_captured_and_makes_no_array(xp, case):
     """Capture refuses whatever waits for the device; the hook sees each new array."""
@@ -200,6 +198,7 @@ def test_a_warm_call_can_be_captured_and_makes_no_array(xp, case):
             primitive_cases.compare(f"{case}: {name}", host, wanted[name], ulps, case.scale)
 
 
+@pytest.mark.gpu
 def test_the_same_call_gives_the_same_bits(xp):
     rng = np.random.default_rng(0)
     A, T = (xp.asarray(rng.normal(size=(300, 700)), np.float32) for _ in range(2))

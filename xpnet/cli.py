@@ -190,8 +190,8 @@ class RunFolder(Callback):
     """
 
     def __init__(self, out: str | None, problem: str) -> None:
-        name = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.folder = Path(out) if out else _unused(Path("runs") / name)
+        new = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        self.folder = Path(out) if out else _unused(Path("runs") / new)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in ("results.json", "weights.npz"):  # of a run before

@@ -150,14 +150,16 @@ def gradcheck(
     """
     look_up("method", method, TOLERANCE)
     limit = TOLERANCE[method] if tolerance is None else tolerance
-    point = _Point(net, find_loss(loss), X, t, sample_weight)
+    given = (net, find_loss(loss), X, t, sample_weight)
+    point = _Point(*given, net.xp, "float64")
+    displaced = _Point(*given, ComplexStep(), "complex128") if method == "complex" else point
     with np.errstate(all="ignore"):  # what is not finite is reported by name
         value = point.value().real
         if not np.isfinite(value):
             raise DataError(f"the loss is {value} at the point of the check: it has no slope there")
         analytic = point.analytic()
         slopes = {
-            name: _slopes(point, name, g, method, value, max_entries)
+            name: _slopes(displaced, name, g, method, value, max_entries)
             for name, g in analytic.items()
         }
     largest = max(float(np.abs(s.central).max(initial=0.0)) for s in slopes.values())
@@ -185,17 +187,17 @@ class _Slopes:
 
 
 class _Point:
-    """The place where the slope is taken: a float64 copy of network, loss and batch."""
+    """The place where the slope is taken: a copy of network, loss and batch in another type."""
 
-    def __init__(self, net: Sequential, loss: Loss, X: Any, t: Any, sample_weight: Any) -> None:
-        self.net = _copy(net, net.xp, "float64")
-        self.loss = _fresh(loss, net.xp)
-        xp = net.xp
-        self.X = _converted(xp, X)
-        self.t = t if isinstance(t, list | int | float) or xp.owns(t) else xp.asarray(t)
-        self.weight = sample_weight
-        if sample_weight is not None and not xp.owns(sample_weight):
-            self.weight = xp.asarray(np.asarray(sample_weight))
+    def __init__(
+        self, net: Sequential, loss: Loss, X: Any, t: Any, weight: Any, xp: Backend, dtype: str
+    ) -> None:
+        self.net, self.loss = net.copy().to(xp, dtype), deepcopy(loss)
+        self.net.input_gradient = True
+        self.loss.use(xp)
+        self.X = _converted(xp, X, dtype)
+        self.t = xp.asarray(on_host(t, f"{loss!r}: t"))
+        self.weight = None if weight is None else xp.asarray(on_host(weight, "sample_weight"))
         self.states = self.net.host_states()
         self.changed = ""
 
@@ -235,17 +237,6 @@ class _Point:
         path, _, parameter = name.rpartition(".")
         return getattr(dict(self.net.walk(""))[path], parameter)
 
-    def complex_twin(self) -> _Point:
-        """Return the same point in complex numbers."""
-        twin = object.__new__(_Point)
-        xp, host = ComplexStep(), self.net.xp.asnumpy
-        twin.net = _copy(self.net, xp, "complex128")
-        twin.loss, twin.states, twin.changed = _fresh(self.loss, xp), self.states, ""
-        twin.X = np.array(host(self.X), np.complex128)
-        twin.t = host(self.t) if self.net.xp.owns(self.t) else self.t
-        twin.weight = None if self.weight is None else host(self.weight)
-        return twin
-
 
 def _slopes(
     point: _Point, name: str, g: np.ndarray[Any, Any], method: str, value: float, most: int
@@ -254,8 +245,6 @@ def _slopes(
     index = np.arange(g.size)
     if g.size > most:
         index = np.sort(Random(0, "gradcheck", name).permutation(g.size)[:most])
-    if method == "complex":
-        point = point.complex_twin()
     array, h = point.where(name), STEP[method]
     places = [_place(int(i), g.shape) for i in index]
     if method == "complex":
@@ -364,23 +353,9 @@ class ComplexStep(Backend):
         return self.copyto(out, np.maximum(X, 0) + np.log(1 + np.exp(-magnitude)))
 
 
-def _copy(net: Sequential, xp: Backend, dtype: str) -> Sequential:
-    """Return a copy in another type that also gives the gradient of its input."""
-    twin = net.copy().to(xp, dtype)
-    twin.input_gradient = True
-    return twin
-
-
-def _fresh(loss: Loss, xp: Backend) -> Loss:
-    """Return a loss of the same kind with buffers of its own on a backend."""
-    twin = deepcopy(loss)
-    twin.use(xp)
-    return twin
-
-
-def _converted(xp: Backend, X: Any) -> Array:
-    """Return the batch in float64; uint8 means pixels, as everywhere."""
+def _converted(xp: Backend, X: Any, dtype: str) -> Array:
+    """Return the batch in a type; uint8 means pixels, as everywhere."""
     X = xp.asarray(on_host(X, "X"))
-    converted = xp.empty(X.shape, np.float64)
+    converted = xp.empty(X.shape, dtype)
     xp.copyto(converted, X)
     return xp.divide(converted, 255.0, out=converted) if X.dtype == np.uint8 else converted

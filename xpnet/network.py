@@ -272,9 +272,7 @@ class Sequential(Layer):
         return [pair for i, layer in enumerate(self.layers) for pair in layer.walk(f"{prefix}{i}")]
 
     def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
-        """Return the starting values; a network that already has parameters keeps them."""
-        if self._params is not None:
-            return [self.xp.asnumpy(self._params)]
+        """Return the starting values of all layers; those that already have some keep them."""
         return [value for layer in self.layers for value in layer.initial_values(random)]
 
     def bind(self, xp: Backend, params: Array, grads: Array) -> None:
