@@ -80,8 +80,12 @@ LAYERS = [
             "        dX = self.dX[: len(dY)]\n        xp.subtract(self.W, self.dW, out=self.W)\n",
         ),
         ("dX with the wrong sign", "xp.matmul(dY, self.W.T, out=", "xp.matmul(-dY, self.W.T, out="),
-        ("b left out of Y", "xp.add(Y, self.b, out=Y)", "pass"),
-        ("b subtracted from Y", "xp.add(Y, self.b, out=Y)", "xp.subtract(Y, self.b, out=Y)"),
+        (
+            "b left out of Y",
+            "if not self.bias:\n            return",
+            "if True:\n            return",
+        ),
+        ("b subtracted from Y", "affine(X, self.W, self.b,", "affine(X, self.W, -self.b,"),
     ),
     *_in(
         "layers/normalization.py",
@@ -281,8 +285,8 @@ LOSSES = [
         ),
         (
             "softmax CE: sign of the slope",
-            "self.xp.subtract(self.P, T, out=out)",
-            "self.xp.subtract(T, self.P, out=out)",
+            "self.xp.copyto(out, self.dZ)",
+            "self.xp.multiply(self.dZ, -1, out=out)",
         ),
     ),
 ]
@@ -410,6 +414,8 @@ BASE = [
             "S = Z - m.max(Z, axis=1, keepdims=True)",
             "S = Z",
         ),
+        ("affine: b left out", "return self.add(out, b, out=out)", "return out"),
+        ("softmax_cross_entropy: T not subtracted", "E / sums - T", "E / sums"),
         ("gather: k/256", "rows / 255", "rows / 256"),
         ("gather: always from the start", "position[0] + self.module.arange", "self.module.arange"),
         (
@@ -514,7 +520,12 @@ NUMPY = [
         ),
         (
             "softmax_cross_entropy: P not divided",
-            "        np.divide(P, column, out=P)\n",
+            "        np.divide(dZ, column, out=dZ)\n",
+            "",
+        ),
+        (
+            "softmax_cross_entropy: T not subtracted",
+            "        np.subtract(dZ, T, out=dZ)\n",
             "",
         ),
         ("gather: k/256", "np.divide(out, 255, out=out)", "np.divide(out, 256, out=out)"),
@@ -681,10 +692,14 @@ REST = [
         "schedules.py",
         ("WarmUp starts at 0", "(step + 1) / self.steps", "step / self.steps"),
         ("WarmUp goes on where it is", "self.then(step - self.steps)", "self.then(step)"),
-        ("Cosine upside down", "(1 + cos(pi", "(1 - cos(pi"),
-        ("Cosine goes up again", "min(progress, 1.0)", "progress"),
-        ("Step without steps", "step // self.every", "step / self.every"),
-        ("Exponential without its power", "self.factor**step)", "self.factor * step)"),
+        (
+            "Cosine upside down",
+            "(start - end) * share * share",
+            "(start - end) * (1 - share * share)",
+        ),
+        ("Cosine goes up again", "if progress < 1 else 0.0", ""),
+        ("Step without steps", "step // self.every", "step"),
+        ("Exponential without its power", "_power(self.factor, step)", "(self.factor * step)"),
         ("OneCycle: peak a step late", "self.up * self.steps - 1", "self.up * self.steps"),
     ),
     *_in(

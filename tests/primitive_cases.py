@@ -115,7 +115,8 @@ def check(
     for name, before in case.arrays.items():
         host = np.asarray(xp.asnumpy(got[name]))
         if id(before) in written:
-            compare(f"{case}: {name}", host, wanted[name], ulps, case.scale)
+            scale = case.scale[name] if isinstance(case.scale, dict) else case.scale
+            compare(f"{case}: {name}", host, wanted[name], ulps, scale)
         elif name != "work":
             assert host.tobytes() == before.tobytes(), f"{case}: {name} was changed"
     assert _which(got_return, got) == _which(wanted_return, wanted), f"{case}: what is returned"
@@ -241,6 +242,8 @@ def _vocabulary() -> Iterator[Case]:
         yield from _copies(dtype, letter)
         yield from _products(dtype, letter)
         yield from _sums(dtype, letter)
+        for axis, shape in ((0, (1, 9)), (1, (7, 1))):
+            yield _case("max", f"{letter}-{axis}", A=A, axis=axis, out=_junk(shape, dtype))
         table, indices = _random((20, 3, 2), dtype), np.array([19, 0, 7, 7])
         yield _case("take", f"{letter}-rows", A=table, indices=indices, out=_junk((4, 3, 2), dtype))
         line, one = table[:, 0, 0].copy(), np.array([4])
@@ -270,7 +273,10 @@ def _products(dtype: Any, letter: str) -> Iterator[Case]:
     for n, k, m in ((1, 1, 1), (3, 5, 2), (33, 17, 9), (4, 1, 6)):
         A, B, out = _random((n, k), dtype, 1), _random((k, m), dtype, 2), _junk((n, m), dtype)
         scale = np.abs(A).astype(np.float64) @ np.abs(B)
-        yield _case("matmul", f"{letter}-{n}x{k}x{m}", A=A, B=B, out=out, ulps=k + 2, scale=scale)
+        title = f"{letter}-{n}x{k}x{m}"
+        yield _case("matmul", title, A=A, B=B, out=out, ulps=k + 2, scale=scale)
+        b = _random((m,), dtype, 3)
+        yield _case("affine", title, X=A, W=B, b=b, out=out, ulps=k + 3, scale=scale + np.abs(b))
 
 
 def _sums(dtype: Any, letter: str) -> Iterator[Case]:
@@ -382,10 +388,11 @@ def _losses() -> Iterator[Case]:
 
 
 def _cross_entropy(title: str, Z: np.ndarray, T: np.ndarray) -> Case:
-    """All its sums have terms of one sign: nothing cancels, so the scale is the result itself."""
-    losses, P, work = _junk(len(Z), Z.dtype), _junk(Z.shape, Z.dtype), _junk(Z.shape, Z.dtype)
-    arrays = {"Z": Z, "T": T, "losses": losses, "P": P, "work": work}
-    return _case("softmax_cross_entropy", title, "losses P", ulps=16, **arrays)
+    """All its sums have terms of one sign; only P - T cancels, where the scale is its terms."""
+    losses, dZ, work = _junk(len(Z), Z.dtype), _junk(Z.shape, Z.dtype), _junk(Z.shape, Z.dtype)
+    arrays = {"Z": Z, "T": T, "losses": losses, "dZ": dZ, "work": work}
+    scale = {"losses": 0.0, "dZ": np.nan_to_num(np.abs(T), posinf=0.0) + 1}
+    return _case("softmax_cross_entropy", title, "losses dZ", ulps=16, scale=scale, **arrays)
 
 
 def _gathers() -> Iterator[Case]:

@@ -206,7 +206,7 @@ def test_shapes_that_do_not_fit_run_the_text_of_base(xp):
         xp.softmax(np.ones((3, 0)), out=np.ones((3, 0)), work=None)
     with pytest.raises(ValueError, match="broadcast"):
         xp.softmax_cross_entropy(
-            out, out, losses=np.empty(2), P=np.empty((3, 2)), work=np.empty((3, 2))
+            out, out, losses=np.empty(2), dZ=np.empty((3, 2)), work=np.empty((3, 2))
         )
     with pytest.raises(ValueError, match="broadcast"):
         xp.gather(np.ones((9, 3)), np.arange(9), np.zeros(1, np.int64), out=out)

@@ -205,7 +205,7 @@ def test_the_same_call_gives_the_same_bits(xp):
     results = set()
     for _ in range(20):
         P, work, losses = (xp.empty(shape, np.float32) for shape in (A.shape, A.shape, 300))
-        xp.softmax_cross_entropy(A, T, losses=losses, P=P, work=work)
+        xp.softmax_cross_entropy(A, T, losses=losses, dZ=P, work=work)
         total = xp.sum(A, out=xp.empty((), np.float32))
         results.add(b"".join(xp.asnumpy(a).tobytes() for a in (P, losses, total)))
     assert len(results) == 1

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.backend import find_backend, from_environment, parse_name, use_backend
+from xpnet.backend import Backend, find_backend, from_environment, parse_name, use_backend
 from xpnet.callbacks import Callback, ProgressBar
 from xpnet.errors import BackendError, OptionError, XpnetError
 from xpnet.files import write_atomically
@@ -64,7 +64,7 @@ def _info(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
     recipe = _recipe(options)
-    backend = find_backend(options.backend) if options.backend else from_environment("auto")
+    backend = _chosen_backend(options)
     split = recipe.load(options.seed, options.data_dir)
     text = sys.stderr if options.json else sys.stdout
     with use_backend(backend):
@@ -90,6 +90,14 @@ def _train(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(results))
     return INTERRUPTED if interrupted else 0
+
+
+def _chosen_backend(options: argparse.Namespace) -> Backend:
+    """Return the backend that the command line or else the environment names."""
+    reproducible = options.reproducible or None
+    if options.backend:
+        return find_backend(options.backend, reproducible)
+    return from_environment("auto", reproducible)
 
 
 def _recipe(options: argparse.Namespace) -> Problem:
@@ -123,6 +131,7 @@ def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> d
         "xpnet": xpnet.__version__,
         "numpy": np.__version__,
         "backend": trainer.net.xp.name,
+        "reproducible": trainer.net.xp.reproducible,
         "dtype": options.dtype,
         "seed": options.seed,
         "parameters": trainer.net.size,
@@ -136,9 +145,10 @@ def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> d
 def _headline(recipe: Problem, trainer: Trainer, split: Split) -> str:
     one_cycle = isinstance(trainer.optimizer.schedule, OneCycle)
     net, cycle = trainer.net, ", one cycle" if one_cycle else ""
+    mode = ", reproducible" if net.xp.reproducible else ""
     return (
         f"{recipe.name}: {len(split.train[0])} samples to train on, "
-        f"{len(split.test[0])} to test with, backend {net.xp.name}\n"
+        f"{len(split.test[0])} to test with, backend {net.xp.name}{mode}\n"
         f"{', '.join(map(repr, net))}\n"
         f"{net.size:,} parameters, {net.dtype}, {recipe.loss}, "
         f"{recipe.optimizer} (lr {recipe.lr:g}{cycle}), batch {recipe.batch_size or 'full'}"
@@ -280,6 +290,11 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         type=_backend,
         metavar="B",
         help="numpy, cupy or auto (default: $XPNET_BACKEND, or auto)",
+    )
+    add(
+        "--reproducible",
+        action="store_true",
+        help="the same bits on every machine and backend (default: $XPNET_REPRODUCIBLE)",
     )
     add(
         "--hidden", type=_sizes, metavar="N,N", help="sizes of the hidden layers, as 64,32; 0: none"

@@ -151,7 +151,7 @@ def gradcheck(
     look_up("method", method, TOLERANCE)
     limit = TOLERANCE[method] if tolerance is None else tolerance
     given = (net, find_loss(loss), X, t, sample_weight)
-    point = _Point(*given, net.xp, "float64")
+    point = _Point(*given, net.xp.ordinary, "float64")
     displaced = _Point(*given, ComplexStep(), "complex128") if method == "complex" else point
     with np.errstate(all="ignore"):  # what is not finite is reported by name
         value = point.value().real

@@ -349,18 +349,18 @@ class SoftmaxCrossEntropy(Loss):
     distribution = True
 
     def _make(self, n: int, width: int, dtype: Any) -> None:
-        """Make room for p, too."""
+        """Make room for p - t, too."""
         super()._make(n, width, dtype)
-        self._P = self.xp.empty((n, width), dtype)
+        self._dZ = self.xp.empty((n, width), dtype)
 
     def elements(self, Y: Array, T: Array, out: Array) -> None:
-        """ℓ, and p on the way"""
-        self.P = self._P[: len(Y)]
-        self.xp.softmax_cross_entropy(Y, T, losses=out[:, 0], P=self.P, work=self.work)
+        """ℓ, and p - t on the way"""
+        self.dZ = self._dZ[: len(Y)]
+        self.xp.softmax_cross_entropy(Y, T, losses=out[:, 0], dZ=self.dZ, work=self.work)
 
     def slope(self, Y: Array, T: Array, out: Array) -> None:
         """P - t"""
-        self.xp.subtract(self.P, T, out=out)
+        self.xp.copyto(out, self.dZ)
 
 
 LOSSES: dict[str, Any] = {

@@ -74,8 +74,8 @@ class Sequential(Layer):
         super().__init__()
         self.layers = _checked_layers(layers)
         self.seed = count("seed", seed, least=0)
-        self.dtype = _checked_dtype(dtype)
         self.xp = get_backend() if backend is None else find_backend(backend)
+        self.dtype = _checked_dtype(dtype, self.xp)
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
         self._input_gradient = False
@@ -224,7 +224,11 @@ class Sequential(Layer):
         self.xp.require(X, "the network", "X")
         if X.ndim == 0 or X.shape[1:] != self.sample_shape or len(X) > self.capacity:
             self._prepare(X)
-        return X if X.dtype == self.dtype else self._converted(X)
+        return X if X.dtype == self.input_dtype(X.dtype) else self._converted(X)
+
+    def input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the type in which samples of some type come to the first layer."""
+        return dtype if dtype == np.uint8 and self.xp.takes_pixels else self.dtype
 
     def _prepare(self, X: Array) -> None:
         """Build for a new kind of batch: a larger one, or samples of another shape."""
@@ -321,7 +325,7 @@ class Sequential(Layer):
         Parameters
         ----------
         backend : str or Backend, optional
-            See `xpnet.set_backend`.
+            See `xpnet.set_backend`; a name keeps the mode, reproducible or not.
         dtype : str or dtype, optional
             ``"float32"`` or ``"float64"``.
 
@@ -330,8 +334,8 @@ class Sequential(Layer):
         Sequential
             The network itself.
         """
-        xp = self.xp if backend is None else find_backend(backend)
-        checked = self.dtype if dtype is None else _checked_dtype(dtype)
+        xp = self.xp if backend is None else self._backend(backend)
+        checked = _checked_dtype(self.dtype if dtype is None else dtype, xp)
         params, grads = (
             np.array(self.xp.asnumpy(self.params)),
             np.array(self.xp.asnumpy(self.grads)),
@@ -343,6 +347,11 @@ class Sequential(Layer):
         for optimizer, state in optimizers:
             optimizer.restore(state)
         return self
+
+    def _backend(self, name: str | Backend) -> Backend:
+        """Return a backend; one that is named has the mode, reproducible or not, of the present."""
+        given = isinstance(name, Backend)
+        return find_backend(name, None if given else self.xp.reproducible)
 
     def copy(self) -> Sequential:
         """Return an independent copy: same values, no optimizer attached."""
@@ -448,12 +457,17 @@ def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
     return list(layers)
 
 
-def _checked_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return the dtype, if a network can have it."""
+def _checked_dtype(dtype: Any, xp: Backend) -> np.dtype[Any]:
+    """Return the dtype, if a network on that backend can have it."""
     try:
         checked: np.dtype[Any] = np.dtype("none" if dtype is None else dtype).newbyteorder("=")
     except TypeError:
         raise OptionError(unknown("dtype", dtype, DTYPES)) from None
     if checked.name not in (*DTYPES, "complex128"):  # complex: for the gradient check
         raise OptionError(unknown("dtype", checked.name, DTYPES))
+    if checked.name not in xp.dtypes:
+        raise OptionError(
+            f"reproducible mode takes networks of {' or '.join(xp.dtypes)}; got {checked.name}; "
+            "leave the mode with reproducible=False, or with net.to(net.xp.ordinary)"
+        )
     return checked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cos, pi
+from math import pi
 
 from xpnet.checks import count, positive
 from xpnet.errors import OptionError
@@ -12,9 +12,30 @@ from xpnet.errors import OptionError
 Schedule = Callable[[int], float]
 
 
+def _power(x: float, n: int) -> float:
+    """Return xⁿ by repeated squaring: products are the same on every machine, pow is not."""
+    result = 1.0
+    while n:
+        result, x, n = (result * x if n % 2 else result), x * x, n // 2
+    return result
+
+
+def _cos(x: float) -> float:
+    """Return cos x for |x| ≤ π/2 by its Taylor series, the same on every machine."""
+    term = total = 1.0
+    for k in range(2, 26, 2):
+        term *= -x * x / (k * (k - 1))
+        total += term
+    return total
+
+
 def _half_cosine(start: float, end: float, progress: float) -> float:
-    """Return the value on the way from start to end; progress above 1 stays at the end."""
-    return end + (start - end) * (1 + cos(pi * min(progress, 1.0))) / 2
+    """Return the value on the way from start to end; progress above 1 stays at the end.
+
+    The share of ``start`` is (1 + cos πp) / 2 = cos²(πp / 2).
+    """
+    share = _cos(pi * progress / 2) if progress < 1 else 0.0
+    return end + (start - end) * share * share
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,7 @@ class Step:
         positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
-        return float(self.lr * self.factor ** (step // self.every))
+        return float(self.lr * _power(self.factor, step // self.every))
 
 
 @dataclass(frozen=True)
@@ -59,7 +80,7 @@ class Exponential:
         positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
-        return float(self.lr * self.factor**step)
+        return float(self.lr * _power(self.factor, step))
 
 
 @dataclass(frozen=True)

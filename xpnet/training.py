@@ -260,7 +260,8 @@ class Trainer:
         net, xp = self.net, self.net.xp
         self.loss.use(xp)
         X, t = self._checked(X, t)
-        columns, dtypes = [X, t], [net.dtype, np.int64 if t.dtype.kind in "iu" else net.dtype]
+        targets = np.dtype(np.int64) if t.dtype.kind in "iu" else net.dtype
+        columns, dtypes = [X, t], [net.input_dtype(X.dtype), targets]
         if weights is not None:
             w = on_host(weights, "sample_weight")
             check_weights(w, len(X))

@@ -17,6 +17,7 @@ import numpy as np
 
 from xpnet.backend.base import Array, Backend
 from xpnet.backend.on_numpy import NumPyBackend
+from xpnet.backend.reproducible import Reproducible
 from xpnet.errors import BackendError, MixedArraysError
 from xpnet.names import unknown
 
@@ -37,7 +38,7 @@ NAMES = ("numpy", "cupy", "auto", "cpu", "gpu", "cuda")  # and cuda:1, cupy:1 ..
 _default: Backend | None = None  # made from XPNET_BACKEND when it is first asked for
 
 
-def set_backend(name: str | Backend) -> Backend:
+def set_backend(name: str | Backend, reproducible: bool | None = None) -> Backend:
     """Choose the backend of all networks that are made from now on.
 
     Parameters
@@ -45,6 +46,9 @@ def set_backend(name: str | Backend) -> Backend:
     name : str or Backend
         ``"numpy"`` (also ``"cpu"``), ``"cupy"`` (also ``"gpu"``, ``"cuda"``, ``"cuda:1"``), or
         ``"auto"``: CuPy if it works here, else NumPy, which is said once.
+    reproducible : bool, optional
+        True: the same bits on every backend and every machine, for networks of float32; see
+        `xpnet.backend.reproducible`. By default what ``$XPNET_REPRODUCIBLE`` says, else False.
 
     Returns
     -------
@@ -54,11 +58,11 @@ def set_backend(name: str | Backend) -> Backend:
     Raises
     ------
     BackendError
-        If the name is unknown, or CuPy was asked for and cannot be used; the message gives the
-        reason and the way out.
+        If the name is unknown, or CuPy was asked for and cannot be used, or this machine cannot
+        compute reproducibly; the message gives the reason and the way out.
     """
     global _default
-    _default = find_backend(name)
+    _default = find_backend(name, reproducible)
     return _default
 
 
@@ -67,21 +71,29 @@ def get_backend() -> Backend:
     return set_backend(from_environment("numpy")) if _default is None else _default
 
 
-def from_environment(otherwise: str) -> Backend:
+def from_environment(otherwise: str, reproducible: bool | None = None) -> Backend:
     """Return the backend that ``$XPNET_BACKEND`` names, or the other one if it names none."""
     try:
-        return find_backend(os.environ.get("XPNET_BACKEND", "").strip() or otherwise)
+        name = os.environ.get("XPNET_BACKEND", "").strip() or otherwise
+        return find_backend(name, reproducible)
     except BackendError as error:
         raise BackendError(f"the environment variable XPNET_BACKEND: {error}") from None
 
 
+def _reproducible_by_environment() -> bool:
+    text = os.environ.get("XPNET_REPRODUCIBLE", "").strip()
+    if text not in ("", "0", "1"):
+        raise BackendError(f"the environment variable XPNET_REPRODUCIBLE is 0 or 1; got {text!r}")
+    return text == "1"
+
+
 @contextmanager
-def use_backend(name: str | Backend) -> Iterator[Backend]:
+def use_backend(name: str | Backend, reproducible: bool | None = None) -> Iterator[Backend]:
     """Choose the backend inside a ``with`` block, and restore the one before; see `set_backend`."""
     global _default
     before = _default
     try:
-        yield set_backend(name)
+        yield set_backend(name, reproducible)
     finally:
         _default = before
 
@@ -91,10 +103,18 @@ def available_backends() -> list[str]:
     return ["numpy"] if why_no_cupy() else ["numpy", "cupy"]
 
 
-def find_backend(name: str | Backend) -> Backend:
+def find_backend(name: str | Backend, reproducible: bool | None = None) -> Backend:
     """Return the backend of this name without making it the default; see `set_backend`."""
-    if isinstance(name, Backend):
-        return name
+    if reproducible is None and not isinstance(name, Backend):
+        reproducible = _reproducible_by_environment()
+    found = name if isinstance(name, Backend) else _find(name)
+    if reproducible is None or reproducible == found.reproducible:
+        return found
+    return _reproducible(found) if reproducible else found.ordinary
+
+
+def _find(name: str) -> Backend:
+    """Return the ordinary backend of this name."""
     kind, device = parse_name(name)
     if kind in ("numpy", "cpu"):
         return _numpy()
@@ -183,6 +203,11 @@ def _cupy(device: int) -> Backend:
     from xpnet.backend.on_cupy import CuPyBackend
 
     return CuPyBackend(device)
+
+
+@cache
+def _reproducible(ordinary: Backend) -> Backend:
+    return Reproducible(ordinary)
 
 
 @cache

@@ -35,11 +35,25 @@ class Backend:
         The array module itself.
     on_host : bool
         True where a value can be read without waiting for a device.
+    reproducible : bool
+        True where the same bits come out on every machine; see `xpnet.backend.reproducible`.
+    takes_pixels : bool
+        True where uint8 arrays may be operands; they are pixels k that stand for k/255.
+    dtypes : tuple of str
+        What a network may be made of.
     """
 
     name: str
     module: ModuleType
     on_host = False
+    reproducible = False
+    takes_pixels = False
+    dtypes: tuple[str, ...] = ("float32", "float64", "complex128")
+
+    @property
+    def ordinary(self) -> Backend:
+        """The backend that computes without reproducible mode."""
+        return self
 
     def __repr__(self) -> str:
         return f"<xpnet backend {self.name!r}>"
@@ -140,11 +154,20 @@ class Backend:
         """out = A B for two matrices; transposed views cost nothing"""
         return self.module.matmul(A, B, out=out)
 
+    def affine(self, X: Array, W: Array, b: Array, out: Array) -> Array:
+        """out = X W + b"""
+        self.matmul(X, W, out=out)
+        return self.add(out, b, out=out)
+
     def sum(
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
     ) -> Array:
         """out = Σ A over one axis, or over all of them"""
         return self.module.sum(A, axis=axis, out=out, keepdims=keepdims)
+
+    def max(self, A: Array, axis: int, *, out: Array) -> Array:
+        """out = max A over one axis, which is kept with the length 1"""
+        return self.module.max(A, axis=axis, out=out, keepdims=True)
 
     def take(self, A: Array, indices: Array, out: Array) -> Array:
         """out = A[indices] along the first axis; the indices must be in range"""
@@ -209,14 +232,14 @@ class Backend:
         return self.copyto(out, labels[:, None] == self.module.arange(out.shape[1]))
 
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, P: Array, work: Array
+        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
     ) -> Array:
-        """P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ      (work: scratch of Z's shape)"""
+        """dZ = P - T with P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ      (work: of Z's shape)"""
         m = self.module
         S = Z - m.max(Z, axis=1, keepdims=True)
         E = m.exp(S)
         sums = m.sum(E, axis=1, keepdims=True)
-        self.copyto(P, E / sums)
+        self.copyto(dZ, E / sums - T)
         return self.copyto(losses, m.sum(T * (m.log(sums) - S), axis=1))
 
     # ---- batches and masks --------------------------------------------------------------------

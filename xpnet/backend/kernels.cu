@@ -157,16 +157,17 @@ KERNEL one_hot(const i64* labels, T* out, i64 n, i64 columns)
     for (EACH(i, n)) out[i] = labels[i / columns] == i % columns;
 }
 
-// P = softmax(Z),  lossesᵢ = -Σⱼ tᵢⱼ log Pᵢⱼ = Σⱼ tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)  with  S = Z - max Z
-KERNEL softmax_cross_entropy(const T* Z, const T* t, T* P, T* losses, i64 rows, i64 columns)
+// dZ = softmax(Z) - t,  lossesᵢ = -Σⱼ tᵢⱼ log Pᵢⱼ = Σⱼ tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)  with  S = Z - max Z
+KERNEL softmax_cross_entropy(const T* Z, const T* t, T* dZ, T* losses, i64 rows, i64 columns)
 {
     for (EACH_ROW(i, rows)) {
         const T* z = Z + i * columns;
-        T *p = P + i * columns, loss = 0;
-        T top = row_max(z, columns), sum = row_exp(z, p, top, columns), log_sum = log(sum);
+        T *dz = dZ + i * columns, loss = 0;
+        T top = row_max(z, columns), sum = row_exp(z, dz, top, columns), log_sum = log(sum);
         for (EACH_COLUMN(j, columns)) {
-            p[j] /= sum;
-            loss += t[i * columns + j] * (log_sum - (z[j] - top));
+            T tj = t[i * columns + j];
+            dz[j] = dz[j] / sum - tj;
+            loss += tj * (log_sum - (z[j] - top));
         }
         loss = warp_sum(loss);
         if (threadIdx.x % WARP == 0) losses[i] = loss;

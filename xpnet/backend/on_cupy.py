@@ -286,10 +286,10 @@ class CuPyBackend(Backend):
 
     @fused
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, P: Array, work: Array
+        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
     ) -> Array:
-        """P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ"""
-        self._rows("softmax_cross_entropy", (Z, T), P, of_each_row=(losses,))
+        """dZ = softmax(Z) - T,  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ"""
+        self._rows("softmax_cross_entropy", (Z, T), dZ, of_each_row=(losses,))
         return losses
 
     # ---- batches and masks --------------------------------------------------------------------

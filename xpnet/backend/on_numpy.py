@@ -32,6 +32,10 @@ class NumPyBackend(Backend):
         """out = Σ A; the ufunc's own method spares the microsecond that ``numpy.sum`` adds"""
         return np.add.reduce(A, axis=axis, out=out, keepdims=keepdims)
 
+    def max(self, A: Array, axis: int, *, out: Array) -> Array:
+        """out = max A, without the microseconds of ``numpy.max``"""
+        return np.maximum.reduce(A, axis=axis, out=out, keepdims=True)
+
     def take(self, A: Array, indices: Array, out: Array) -> Array:
         """out = A[indices]; without mode="clip" NumPy copies through a buffer"""
         return np.take(A, indices, axis=0, out=out, mode="clip")
@@ -113,15 +117,16 @@ class NumPyBackend(Backend):
         return np.equal(labels[:, None], np.arange(out.shape[1]), out=out)
 
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, P: Array, work: Array
+        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
     ) -> Array:
-        """S = Z - max Z;  P = exp S / Σ exp S;  losses = Σ T (log Σ exp S - S)"""
+        """S = Z - max Z;  dZ = exp S / Σ exp S - T;  losses = Σ T (log Σ exp S - S)"""
         column = losses[:, None]
         np.maximum.reduce(Z, axis=1, keepdims=True, out=column)
         np.subtract(Z, column, out=work)
-        np.exp(work, out=P)
-        np.add.reduce(P, axis=1, keepdims=True, out=column)
-        np.divide(P, column, out=P)
+        np.exp(work, out=dZ)
+        np.add.reduce(dZ, axis=1, keepdims=True, out=column)
+        np.divide(dZ, column, out=dZ)
+        np.subtract(dZ, T, out=dZ)
         np.log(column, out=column)
         np.subtract(column, work, out=work)
         np.multiply(work, T, out=work)

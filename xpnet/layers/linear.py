@@ -53,12 +53,10 @@ class Linear(Layer):
 
     def forward(self, X: Array) -> Array:
         """Return X W + b, shape (n, n_out)."""
-        xp, Y = self.xp, self.Y[: len(X)]
-        xp.matmul(X, self.W, out=Y)
-        if self.bias:
-            xp.add(Y, self.b, out=Y)
         self.X = X
-        return Y
+        if not self.bias:
+            return self.xp.matmul(X, self.W, out=self.Y[: len(X)])
+        return self.xp.affine(X, self.W, self.b, out=self.Y[: len(X)])
 
     def backward(self, dY: Array) -> Array | None:
         """Write dW and db, and return dX, shape (n, n_in)."""

@@ -1,0 +1,514 @@
+"""Reproducible mode: the same bits on NumPy and on CuPy, on any BLAS, any CPU and any GPU.
+
+`Reproducible` is a backend on top of another one. It replaces the primitives whose last bits depend
+on the machine, beneath the layers, none of which knows of it:
+
+- Sums and matrix products are made exact, see `exact`, so that their order does not matter.
+- exp, log, tanh and their kin are polynomials, see `elementary`.
+- All else is a sequence of single operations + - · / √ max on float32 or float64, each of which
+  IEEE 754 defines to the last bit, never two in one kernel, where a compiler could merge them.
+- Every float32 that is stored passes through `exact.flush`.
+
+What it promises: for float32 networks and finite numbers, the output of every layer, the loss,
+every gradient and every update are the same bits everywhere. Data must come in by ``xp.asarray``,
+as it does in `Trainer`, ``predict`` and `xpnet.parity`. Images stay uint8 up to the first product.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import elementary
+from xpnet.backend.base import Array, Backend
+from xpnet.backend.exact import (
+    MANTISSA,
+    MOST_BITS,
+    flush,
+    grid,
+    snap,
+    split,
+    sum_bits,
+    widths,
+)
+from xpnet.errors import BackendError, OptionError
+
+K_BLOCK = 1024  # longer sums in a product are made of blocks of so many, added left to right
+PIECE = 2**13  # elements at a time of functions, with their scratch, that stay in a CPU's cache
+OPTIMIZER_PIECE = 2**16  # ... of the five vectors of an optimizer
+PASS = 2**16  # ... of an operand that is rounded
+TILE = 2**17  # ... of the left operand of a product
+DEVICE_TILE = 2**24  # a GPU takes more at once
+AS_THEY_ARE = ("empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "dropout_mask")
+INTEGERS = {np.dtype("float32"): "int32", np.dtype("float64"): "int64"}
+LEAST_EPS = 1e-30  # an ε below is not the same number on all devices
+
+
+Arrays = tuple[Array, ...]
+
+
+class Scratch:
+    """Arrays that are made once and used again, by name."""
+
+    def __init__(self, xp: Backend) -> None:
+        self.xp = xp
+        self._flat: dict[str, Array] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
+        """Return an array of that shape; what it holds is arbitrary."""
+        size, flat = prod(shape), self._flat.get(name)
+        if flat is None or flat.size < size:
+            flat = self._flat[name] = self.xp.empty(size, dtype)
+        return flat[:size].reshape(shape)
+
+
+class Reproducible(Backend):
+    """The primitives with the same bits on every machine.
+
+    Parameters
+    ----------
+    ordinary : Backend
+        The backend that does the single operations.
+
+    Raises
+    ------
+    BackendError
+        If this machine does not round as IEEE 754 says, or cuBLAS is told to emulate float64.
+    """
+
+    reproducible = True
+    takes_pixels = True
+    dtypes = ("float32",)
+
+    def __init__(self, ordinary: Backend) -> None:
+        _check_arithmetic()
+        self._ordinary = ordinary
+        self.name, self.module, self.on_host = ordinary.name, ordinary.module, ordinary.on_host
+        self._scratch = Scratch(ordinary)
+        for name in AS_THEY_ARE:
+            setattr(self, name, getattr(ordinary, name))
+
+    def __repr__(self) -> str:
+        return f"<xpnet backend {self.name!r}, reproducible>"
+
+    @property
+    def ordinary(self) -> Backend:
+        """The backend beneath."""
+        return self._ordinary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from xpnet.backend import find_backend
+
+        return find_backend, (self._ordinary, True)
+
+    # ---- arrays -------------------------------------------------------------------------------
+
+    def asarray(self, a: Any, dtype: Any = None) -> Array:
+        """Return ``a`` as an array of this backend, floating numbers flushed in a copy of it."""
+        placed = self._ordinary.asarray(a, dtype)
+        return placed if placed.dtype != np.float32 else flush(self.module, placed.copy())
+
+    def copyto(self, out: Array, A: Any) -> Array:
+        """out = A, flushed where that makes float32 of another type"""
+        self._ordinary.copyto(out, A)
+        same = getattr(A, "dtype", None) == out.dtype
+        return out if same else self._flushed(out)
+
+    def _flushed(self, out: Array) -> Array:
+        return flush(self.module, out) if out.dtype == np.float32 else out
+
+    def _real(self, A: Any) -> Any:
+        """Return A itself, or k/255 in float32 where A are pixels."""
+        if getattr(A, "dtype", None) != np.uint8:
+            return A
+        X = self._ordinary.copyto(self._scratch("real", A.shape, np.float32), A)
+        return self.module.divide(X, 255.0, out=X)
+
+    def _load(self, name: str, A: Array) -> Array:
+        """Return a copy of A in float64, in scratch."""
+        return self._ordinary.copyto(self._scratch(name, A.shape), A)
+
+    def _store(self, S: Array, out: Array) -> Array:
+        """out = S, rounded to float32 and flushed"""
+        return flush(self.module, self._ordinary.copyto(out, S))
+
+    # ---- single operations --------------------------------------------------------------------
+
+    def add(self, A: Array, B: Any, out: Array) -> Array:
+        """out = A + B"""
+        return self._flushed(self.module.add(self._real(A), B, out=out))
+
+    def subtract(self, A: Any, B: Any, out: Array) -> Array:
+        """out = A - B"""
+        return self._flushed(self.module.subtract(self._real(A), B, out=out))
+
+    def multiply(self, A: Array, B: Any, out: Array) -> Array:
+        """out = A · B"""
+        return self._flushed(self.module.multiply(self._real(A), B, out=out))
+
+    def divide(self, A: Any, B: Any, out: Array) -> Array:
+        """out = A / B"""
+        return self._flushed(self.module.divide(self._real(A), B, out=out))
+
+    def maximum(self, A: Array, B: Any, out: Array) -> Array:
+        """out = max(A, B); the sign of max(+0, -0) is nowhere defined, so it is flushed, too"""
+        return self._flushed(self.module.maximum(self._real(A), B, out=out))
+
+    def minimum(self, A: Array, B: Any, out: Array) -> Array:
+        """out = min(A, B)"""
+        return self._flushed(self.module.minimum(self._real(A), B, out=out))
+
+    def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
+        """Y = max(X, slope·X), which is X where X > 0, since 0 ≤ slope < 1"""
+        X = self._real(X)
+        scaled = self.module.multiply(X, slope, out=out) if slope else 0.0
+        return self.maximum(X, scaled, out=out)
+
+    def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
+        """dX = dY · max([Y > 0], slope)"""
+        self.module.greater(self._real(Y), 0.0, out=out)
+        if slope:
+            self.module.maximum(out, slope, out=out)
+        return self.multiply(out, dY, out=out)
+
+    # ---- sums and products --------------------------------------------------------------------
+
+    def sum(
+        self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
+    ) -> Array:
+        """out = Σ A, where A is rounded to a grid that all terms of a sum share"""
+        A = self._real(A)
+        if A.dtype != np.float32:
+            return self._ordinary.sum(A, axis, out=out, keepdims=keepdims)
+        A, axis = (A.reshape(-1), 0) if axis is None else (A, axis % A.ndim)
+        S = self._scratch("sum", A.shape[:axis] + A.shape[axis + 1 :])
+        self._exact_sum(A, axis, out=S)
+        self._store(S, out.reshape(S.shape))
+        return out
+
+    def _exact_sum(self, A: Array, axis: int, out: Array) -> Array:
+        """out = Σ A in float64; n numbers of 53 - ⌈log₂ n⌉ bits have an exact sum"""
+        bits, m = min(MANTISSA - sum_bits(A.shape[axis]), MOST_BITS), self.module
+        C = self._grid(A, axis, bits)
+        for rows in self._tiles(A.shape, PASS):
+            D = self._load("terms", A[rows])
+            snap(m, D, C[rows] if axis else C, out=D)
+            if axis:
+                self._ordinary.sum(D, axis, out=out[rows])
+            elif not rows.start:
+                self._ordinary.sum(D, 0, out=out)
+            else:
+                m.add(out, self._ordinary.sum(D, 0, out=self._scratch("part", out.shape)), out=out)
+        return out
+
+    def _grid(self, A: Array, axis: int, bits: int) -> Array:
+        """Return the C of `snap` for A, from its largest magnitudes along an axis.
+
+        Without the sign, the bits of floating numbers are whole numbers in the same order.
+        """
+        m, xp, integer = self.module, self._ordinary, INTEGERS[A.dtype]
+        shape = (*A.shape[:axis], 1, *A.shape[axis + 1 :])
+        pattern, top = A.view(integer), self._scratch(f"top {integer}", shape, integer)
+        for rows in self._tiles(A.shape, PASS):
+            tile = pattern[rows]
+            magnitude = self._scratch(f"magnitude {integer}", tile.shape, integer)
+            m.bitwise_and(tile, np.iinfo(integer).max, out=magnitude)
+            if axis:
+                xp.max(magnitude, axis, out=top[rows])
+            elif not rows.start:
+                xp.max(magnitude, 0, out=top)
+            else:
+                other = xp.max(magnitude, 0, out=self._scratch(f"other {integer}", shape, integer))
+                m.maximum(top, other, out=top)
+        return grid(m, xp.copyto(self._scratch("grid", shape), top.view(A.dtype)), bits)
+
+    def _tiles(self, shape: tuple[int, ...], size: int) -> list[slice]:
+        """Return slices of the first axis, on a CPU of about ``size`` elements each."""
+        step = max(1, (size if self.on_host else DEVICE_TILE) // max(1, prod(shape[1:])))
+        return [slice(i, i + step) for i in range(0, shape[0], step)]
+
+    def matmul(self, A: Array, B: Array, out: Array) -> Array:
+        """out = A B; see `affine`"""
+        return self.affine(A, B, None, out)
+
+    def affine(self, X: Array, W: Array, b: Array | None, out: Array) -> Array:
+        """out = X W + b, each block of up to 1024 products summed exactly, see `exact.widths`
+
+        X is rounded along its rows and W along its columns, so that no row or column loses bits to
+        a larger one beside it. Blocks, slices and b are added in float64, in a fixed order.
+        """
+        n, pixels = X.shape[1], X.dtype == np.uint8
+        total = self._scratch("total", out.shape) if n > K_BLOCK else None
+        for k in range(0, n, K_BLOCK):
+            A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
+            plan = widths(A.shape[1], pixels, split_right=out.shape[1] <= len(out))
+            right = self._slices("right", B, 0, plan.right, plan.right_slices)
+            for rows in self._tiles((len(A), max(A.shape[1], out.shape[1])), TILE):
+                left = self._slices("left", A[rows], 1, plan.left, plan.left_slices)
+                S = self._product(left, right)
+                if k:
+                    self.module.add(S, total[rows], out=S)
+                if k + K_BLOCK >= n:
+                    self._finish(S, b, out[rows], pixels)
+                else:
+                    self._ordinary.copyto(total[rows], S)
+        return out
+
+    def _slices(self, name: str, A: Array, axis: int, bits: int, count: int) -> list[Array]:
+        """Return A in float64, snapped to a grid along the axis, in one or two slices."""
+        if A.strides[0] < A.strides[1]:  # a transposed view: work in the order of the memory
+            return [S.T for S in self._slices(name, A.T, 1 - axis, bits, count)]
+        if A.dtype == np.uint8:
+            return [self._load(name, A)]
+        m, C = self.module, self._grid(A, axis, bits)
+        slices = [self._scratch(f"{name} {k}", A.shape) for k in range(count)]
+        grids = [C, m.multiply(C, 2.0**-bits, out=self._scratch("fine grid", C.shape))]
+        for rows in self._tiles(A.shape, PASS):
+            *head, X = [S[rows] for S in slices]
+            coarse, fine = [c[rows] if axis else c for c in grids]
+            self._ordinary.copyto(X, A[rows])
+            if head:
+                split(m, X, coarse, fine, head[0])
+            else:
+                snap(m, X, coarse, out=X)
+        return slices
+
+    def _product(self, left: list[Array], right: list[Array]) -> Array:
+        """Return the sum of the products of the slices: one of the operands has only one."""
+        shape = (left[0].shape[0], right[0].shape[1])
+        S = self._scratch("product", shape)
+        self._ordinary.matmul(left[0], right[0], out=S)
+        if len(left) + len(right) > 2:
+            rest = self._scratch("rest", shape)
+            self._ordinary.matmul(left[-1], right[-1], out=rest)
+            self.module.add(S, rest, out=S)
+        return S
+
+    def _finish(self, S: Array, b: Array | None, out: Array, pixels: bool) -> None:
+        """out = S + b, where the products with pixels k are still to be divided by 255"""
+        if pixels:
+            self.module.divide(S, 255.0, out=S)
+        if b is not None:
+            self.module.add(S, self._load("bias", b), out=S)
+        self._store(S, out)
+
+    # ---- functions: computed in float64, piece by piece ----------------------------------------
+
+    def _map(self, formula: Callable[..., None], operands: Arrays, *out: Array) -> Array:
+        """Apply a formula of `elementary` to copies of the operands; the first become ``out``."""
+        flat = [self._real(A).reshape(-1) for A in operands]
+        results = [a.reshape(-1) for a in out]
+        for piece in self._pieces(results[0], PIECE):
+            copies = [self._load(f"operand {k}", A[piece]) for k, A in enumerate(flat)]
+            formula(self.module, *copies, self._work(copies[0].shape))
+            for copy, result in zip(copies, results, strict=False):
+                self._store(copy, result[piece])
+        return out[0]
+
+    def _pieces(self, flat: Array, size: int) -> list[slice]:
+        """Return slices of a vector: on a CPU so many elements at a time, which fit its cache."""
+        step = size if self.on_host else max(1, flat.size)
+        return [slice(i, i + step) for i in range(0, flat.size, step)]
+
+    def _work(self, shape: tuple[int, ...]) -> list[Array]:
+        return [self._scratch(f"work {k}", shape) for k in range(6)]
+
+    def log(self, A: Array, out: Array) -> Array:
+        """out = ln A, for positive numbers"""
+        return self._map(elementary.log, (A,), out)
+
+    def tanh(self, A: Array, out: Array) -> Array:
+        """out = tanh A"""
+        return self._map(elementary.tanh, (A,), out)
+
+    def tanh_grad(self, dY: Array, Y: Array, out: Array) -> Array:
+        """dX = dY · (1 - Y²)"""
+        return self._map(elementary.tanh_grad, (dY, Y), out)
+
+    def sigmoid(self, X: Array, out: Array) -> Array:
+        """Y = 1 / (1 + exp(-X))"""
+        return self._map(elementary.sigmoid, (X,), out)
+
+    def sigmoid_grad(self, dY: Array, Y: Array, out: Array) -> Array:
+        """dX = dY · Y (1 - Y)"""
+        return self._map(elementary.sigmoid_grad, (dY, Y), out)
+
+    def gelu(self, X: Array, out: Array, T: Array) -> Array:
+        """T = tanh(√(2/π) (X + a X³)),  Y = X (1 + T) / 2"""
+        return self._map(elementary.gelu, (X, X), out, T)
+
+    def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
+        """dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2"""
+        return self._map(elementary.gelu_grad, (dY, X, T), out)
+
+    def softplus(self, X: Array, out: Array) -> Array:
+        """Y = log(1 + exp X)"""
+        return self._map(elementary.softplus, (X,), out)
+
+    # ---- softmax: in float64, some rows at a time ----------------------------------------------
+
+    def softmax(self, X: Array, out: Array, work: Array) -> Array:
+        """Yᵢⱼ = exp(Xᵢⱼ - maxₖ Xᵢₖ) / Σₖ exp(Xᵢₖ - maxₖ Xᵢₖ)"""
+        X = self._real(X)
+        for rows in self._tiles(X.shape, PIECE):
+            _, E, sums = self._exponentials(X[rows])
+            self._store(self.module.divide(E, sums, out=E), out[rows])
+        return out
+
+    def softmax_grad(self, dY: Array, Y: Array, out: Array, work: Array) -> Array:
+        """dXᵢⱼ = Yᵢⱼ (dYᵢⱼ - Σₖ dYᵢₖ Yᵢₖ)"""
+        m = self.module
+        for rows in self._tiles(Y.shape, PIECE):
+            dX, y = self._load("gradients", dY[rows]), self._load("outputs", Y[rows])
+            terms = m.multiply(dX, y, out=self._scratch("products", y.shape))
+            dots = self._exact_sum(terms, 1, out=self._scratch("dots", (len(y),)))
+            m.subtract(dX, dots[:, None], out=dX)
+            self._store(m.multiply(dX, y, out=dX), out[rows])
+        return out
+
+    def softmax_cross_entropy(
+        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
+    ) -> Array:
+        """dZ = softmax(Z) - T,  lossesᵢ = Σⱼ Tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)  with  S = Z - max Z"""
+        m = self.module
+        for rows in self._tiles(Z.shape, PIECE):
+            S, E, sums = self._exponentials(Z[rows])
+            t = self._load("targets", T[rows])
+            m.divide(E, sums, out=E)
+            self._store(m.subtract(E, t, out=E), dZ[rows])
+            elementary.log(m, sums, self._work(sums.shape))
+            m.subtract(sums, S, out=S)
+            m.multiply(S, t, out=S)
+            loss = self._exact_sum(S, 1, out=self._scratch("losses", (len(S),)))
+            self._store(loss, losses[rows])
+        return losses
+
+    def _exponentials(self, X: Array) -> Arrays:
+        """Return S = X - max X, exp S, and its sum along each row.
+
+        exp S ≤ 1, so the grid of ⌈log₂ columns⌉ - 52 bits makes the sums exact.
+        """
+        m, S = self.module, self._load("scores", X)
+        sums = self._scratch("sums", (len(S), 1))
+        m.subtract(S, self._ordinary.max(S, 1, out=sums), out=S)
+        E = self._ordinary.copyto(self._scratch("exponentials", S.shape), S)
+        elementary.exp(m, E, self._work(S.shape))
+        D = snap(m, E, 1.5 * 2.0 ** max(1, sum_bits(S.shape[1])), self._scratch("terms", S.shape))
+        return S, E, self._ordinary.sum(D, 1, out=sums, keepdims=True)
+
+    # ---- optimizers: in float32, sums of products and the step are flushed ----------------------
+
+    def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
+        """p = p - η g"""
+        eta = self._number("rate", rate)
+        for i in self._pieces(p, OPTIMIZER_PIECE):
+            self._descend(p[i], g[i], eta, work[i])
+
+    def momentum(
+        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+    ) -> None:
+        """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
+        m, eta = self.module, self._number("rate", rate)
+        for i in self._pieces(p, OPTIMIZER_PIECE):
+            vi, gi, step = v[i], g[i], work[i]
+            m.multiply(vi, mu, out=vi)
+            flush(m, m.add(vi, gi, out=vi))
+            if nesterov:
+                m.multiply(vi, mu, out=step)
+                flush(m, m.add(step, gi, out=step))
+            self._descend(p[i], step if nesterov else vi, eta, step)
+
+    def rmsprop(
+        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+    ) -> None:
+        """s = ρ s + (1 - ρ) g²,  p = p - η (g / (√s + ε))"""
+        m, eta = self.module, self._number("rate", rate)
+        for i in self._pieces(p, OPTIMIZER_PIECE):
+            si, gi, step = s[i], g[i], work[i]
+            m.multiply(gi, gi, out=step)
+            self._average(si, step, rho, step)
+            m.sqrt(si, out=step)
+            m.add(step, _checked(eps), out=step)
+            self._descend(p[i], m.divide(gi, step, out=step), eta, step)
+
+    def adam(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rate: Array,
+        powers: Array,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        work: Array,
+    ) -> None:
+        """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) (m / (√v / √(1 - β₂ᵗ) + ε))"""
+        xp, (eta, root, kept) = self.module, self._adam_numbers(rate, powers, decay)
+        for i in self._pieces(p, OPTIMIZER_PIECE):
+            pi, gi, mi, vi, step = p[i], g[i], m[i], v[i], work[i]
+            self._average(mi, gi, beta1, step)
+            xp.multiply(gi, gi, out=step)
+            self._average(vi, step, beta2, step)
+            xp.sqrt(vi, out=step)
+            xp.multiply(step, root, out=step)
+            xp.add(step, _checked(eps), out=step)
+            if decay:
+                self.multiply(pi, kept, out=pi)
+            self._descend(pi, xp.divide(mi, step, out=step), eta, step)
+
+    def _average(self, mean: Array, value: Array, beta: float, work: Array) -> None:
+        """mean = β mean + (1 - β) value"""
+        m = self.module
+        m.multiply(value, 1 - beta, out=work)
+        m.multiply(mean, beta, out=mean)
+        flush(m, m.add(mean, work, out=mean))
+
+    def _descend(self, p: Array, direction: Array, eta: Array, work: Array) -> None:
+        """p = p - η direction, where η < 2²⁴ may be multiplied with a tiny quotient"""
+        self.module.subtract(p, self.multiply(direction, eta, out=work), out=p)
+
+    def _adam_numbers(self, rate: Array, powers: Array, decay: float) -> Arrays:
+        """Return η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ) and 1 - η λ, in float32."""
+        m, c = self.module, self._scratch("corrections", (2,))
+        m.subtract(1.0, powers, out=c)
+        c1, c2, kept = c[:1], c[1:], self._scratch("kept", (1,))
+        m.divide(rate, c1, out=c1)
+        m.sqrt(c2, out=c2)
+        m.divide(1.0, c2, out=c2)
+        m.multiply(rate, decay, out=kept)
+        m.subtract(1.0, kept, out=kept)
+        return self._number("eta", c1), self._number("root", c2), self._number("keep", kept)
+
+    def _number(self, name: str, value: Array) -> Array:
+        """Return a number of float64 on the device in float32, as an array of one element."""
+        return self._store(value, self._scratch(name, (1,), np.float32))
+
+
+def _checked(eps: float) -> float:
+    """Return an ε that is the same number on every device."""
+    if eps < LEAST_EPS:
+        raise OptionError(f"reproducible mode needs eps of at least {LEAST_EPS:g}; got {eps!r}")
+    return eps
+
+
+def _check_arithmetic() -> None:
+    """Raise unless float64 rounds to nearest, ties to even, and cuBLAS does its own arithmetic."""
+    one, u = np.array([1.0, 1.0]), np.array([2.0**-53, 3 * 2.0**-53])
+    if (one + u).tolist() != [1.0, 1 + 2.0**-51]:
+        raise BackendError(
+            "reproducible mode needs float64 that rounds to nearest; a library in this process has "
+            "changed the rounding of the processor"
+        )
+    if os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "0") not in ("", "0"):
+        raise BackendError(
+            "reproducible mode needs float64 products of the GPU itself; unset "
+            "CUBLAS_EMULATE_DOUBLE_PRECISION, which lets cuBLAS emulate them"
+        )
