@@ -38,13 +38,16 @@ from xpnet.backend.exact import (
 from xpnet.errors import BackendError, OptionError
 
 K_BLOCK = 1024  # longer sums in a product are made of blocks of so many, added left to right
-PIECE = 2**13  # elements at a time of functions, with their scratch, that stay in a CPU's cache
-OPTIMIZER_PIECE = 2**16  # ... of the five vectors of an optimizer
-PASS = 2**16  # ... of an operand that is rounded
-TILE = 2**17  # ... of the left operand of a product
+PIECE = 2**15  # elements at a time of functions, with their scratch, that stay in a CPU's cache
+OPTIMIZER_PIECE = 2**17  # ... of the five vectors of an optimizer
+PASS = 2**18  # ... of an operand that is rounded
+TILE = 2**18  # ... of the left operand of a product
 DEVICE_TILE = 2**24  # a GPU takes more at once
 AS_THEY_ARE = ("empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "dropout_mask")
-INTEGERS = {np.dtype("float32"): "int32", np.dtype("float64"): "int64"}
+MAGNITUDE = {  # the bits of a type, and all of them but the sign
+    np.dtype("float32"): ("int32", 2**31 - 1),
+    np.dtype("float64"): ("int64", 2**63 - 1),
+}
 LEAST_EPS = 1e-30  # an ε below is not the same number on all devices
 
 
@@ -210,13 +213,13 @@ class Reproducible(Backend):
 
         Without the sign, the bits of floating numbers are whole numbers in the same order.
         """
-        m, xp, integer = self.module, self._ordinary, INTEGERS[A.dtype]
+        m, xp, (integer, unsigned) = self.module, self._ordinary, MAGNITUDE[A.dtype]
         shape = (*A.shape[:axis], 1, *A.shape[axis + 1 :])
         pattern, top = A.view(integer), self._scratch(f"top {integer}", shape, integer)
         for rows in self._tiles(A.shape, PASS):
             tile = pattern[rows]
             magnitude = self._scratch(f"magnitude {integer}", tile.shape, integer)
-            m.bitwise_and(tile, np.iinfo(integer).max, out=magnitude)
+            m.bitwise_and(tile, unsigned, out=magnitude)
             if axis:
                 xp.max(magnitude, axis, out=top[rows])
             elif not rows.start:
@@ -227,8 +230,9 @@ class Reproducible(Backend):
         return grid(m, xp.copyto(self._scratch("grid", shape), top.view(A.dtype)), bits)
 
     def _tiles(self, shape: tuple[int, ...], size: int) -> list[slice]:
-        """Return slices of the first axis, on a CPU of about ``size`` elements each."""
-        step = max(1, (size if self.on_host else DEVICE_TILE) // max(1, prod(shape[1:])))
+        """Return slices of the first axis, even ones, on a CPU of up to ``size`` elements each."""
+        size = size if self.on_host else DEVICE_TILE
+        step = max(1, -(-shape[0] // max(1, -(-prod(shape) // size))))
         return [slice(i, i + step) for i in range(0, shape[0], step)]
 
     def matmul(self, A: Array, B: Array, out: Array) -> Array:
@@ -242,7 +246,7 @@ class Reproducible(Backend):
         a larger one beside it. Blocks, slices and b are added in float64, in a fixed order.
         """
         n, pixels = X.shape[1], X.dtype == np.uint8
-        total = self._scratch("total", out.shape) if n > K_BLOCK else None
+        total: Any = self._scratch("total", out.shape) if n > K_BLOCK else None
         for k in range(0, n, K_BLOCK):
             A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
             plan = widths(A.shape[1], pixels, split_right=out.shape[1] <= len(out))
