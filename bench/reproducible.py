@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -85,10 +86,8 @@ def accuracy() -> Row:
     sizes = (784, 64, 32, 10)
     net = network(sizes, REPRODUCIBLE)
     trainer = xpnet.Trainer(net, "softmax_cross_entropy", "adam")
-    try:
+    with suppress(Stop):
         trainer.fit(X, t, epochs=3, batch_size=128, callbacks=[StopAfter(1000)])
-    except Stop:
-        pass
     errors = {ORDINARY: [], REPRODUCIBLE: []}
     for seed in range(8):
         rows = np.random.default_rng(seed).permutation(len(X))[:128]

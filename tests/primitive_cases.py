@@ -419,7 +419,8 @@ def _gathers() -> Iterator[Case]:
     yield _gather("several", several, order, position, out, {})
     for code in (np.int64, np.int32, np.uint8):
         labels, out = (np.arange(40) * 6).astype(code), _junk(13, code)
-        yield _gather(code.__name__, labels, order, position, out, {}, kernel=code is np.int64)
+        kernel = code is not np.int32
+        yield _gather(code.__name__, labels, order, position, out, {}, kernel=kernel)
 
 
 def _gather(

@@ -22,8 +22,11 @@ import primitive_cases
 import pytest
 from primitive_cases import check, check_array_methods, compare, copies, on_cupy, public, run
 
+from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.backend.base import Backend
+from xpnet.backend.reproducible import Reproducible
+from xpnet.data.mnist import find_mnist
 from xpnet.errors import MixedArraysError, ShapeError
 
 CASES = primitive_cases.cases()
@@ -137,6 +140,18 @@ def test_the_same_call_gives_the_same_bits(xp):
     A, out = np.random.default_rng(0).normal(size=(3, 70_000)).astype(np.float32), np.empty(())
     sums = {xp.sum(A, out=out.astype(np.float32)).tobytes() for _ in range(3)}
     assert len(sums) == 1
+
+
+@pytest.mark.parametrize("recipe", golden.RECIPES, ids=lambda recipe: recipe.name)
+def test_reproducible_mode_gives_the_golden_hashes_on_the_kernels(xp, recipe):
+    """As on a GPU: sums, batches, one-hot rows and masks by the kernels, all else by the module."""
+    if recipe.problem == "mnist" and not find_mnist():
+        pytest.skip("MNIST is not here: set XPNET_DATA")
+    xp._kernels.launched.clear()
+    found = golden.trace(recipe, Reproducible(xp), steps=20)
+    assert found.first_difference(golden.golden_trace(recipe)) is None
+    assert len(found.phases["update"]) == 20
+    assert ("sum_rows", "d") in xp._kernels.launched
 
 
 # ---- the Python around the kernels ---------------------------------------------------------------

@@ -13,6 +13,8 @@ from xpnet.backend import use_backend as use_backend
 from xpnet.callbacks import Callback as Callback
 from xpnet.callbacks import EarlyStopping as EarlyStopping
 from xpnet.callbacks import ProgressBar as ProgressBar
+from xpnet.consistency import CheckReport as CheckReport
+from xpnet.consistency import check as check
 from xpnet.errors import BackendError as BackendError
 from xpnet.errors import DataError as DataError
 from xpnet.errors import DivergenceError as DivergenceError
@@ -47,6 +49,8 @@ from xpnet.optimizers import Adam as Adam
 from xpnet.optimizers import AdamW as AdamW
 from xpnet.optimizers import Optimizer as Optimizer
 from xpnet.optimizers import RMSprop as RMSprop
+from xpnet.parity import ParityReport as ParityReport
+from xpnet.parity import parity as parity
 from xpnet.training import History as History
 from xpnet.training import Trainer as Trainer
 

@@ -1,11 +1,14 @@
-"""The command line: ``xpnet train`` and ``xpnet info``."""
+"""The command line: ``xpnet train``, ``xpnet check`` and ``xpnet info``."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -240,6 +243,45 @@ def _unused(folder: Path) -> Path:
     return candidate
 
 
+# ---- xpnet check ------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Check that all backends compute the same; tell as it goes, and leave a report if asked."""
+    from xpnet.consistency import check
+    from xpnet.consistency_html import page
+
+    text = sys.stderr if options.json else sys.stdout
+    if options.html:
+        _can_write(Path(options.html))
+    report = check(
+        options.problems,
+        options.backends,
+        options.steps,
+        data_dir=options.data_dir,
+        required=options.require,
+        on_recipe=lambda recipe: print(recipe, file=text, flush=True),
+    )
+    print(report.summary(), file=text)
+    if options.html:
+        write_atomically(Path(options.html), page(report).encode())
+    if options.json:
+        print(json.dumps(report.to_dict()))
+    return 0 if report.ok else FAILED
+
+
+def _can_write(path: Path) -> None:
+    """Say before any work that a file cannot be written."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=path.resolve().parent).close()
+    except OSError as error:
+        raise OptionError(
+            f"--html: cannot write {path} ({error.strerror}); choose another file"
+        ) from None
+
+
 # ---- the options ------------------------------------------------------------------------------
 
 
@@ -252,6 +294,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="versions, BLAS, GPU, data, and what is wrong")
     info.set_defaults(run=_info)
+    check = commands.add_parser(
+        "check",
+        help="do all backends compute the same gradients?",
+        description="Compare the gradients of all backends in float64 and float32, then every bit "
+        "of whole trainings in reproducible mode, also with the golden hashes. The exit code is 0 "
+        "if all that ran agreed.",
+    )
+    check.set_defaults(run=_check)
+    _add_check_options(check)
     train = commands.add_parser(
         "train",
         help="train a problem",
@@ -310,6 +361,40 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
     add("--out", metavar="DIR", help="where the results go; default runs/PROBLEM-DATE-TIME")
     add("--json", action="store_true", help="print the results as one line of JSON at the end")
+
+
+def _add_check_options(parser: argparse.ArgumentParser) -> None:
+    add, problems = parser.add_argument, ("xor", "spiral", "digits", "mnist")
+    add(
+        "--problems",
+        type=_list_of(_one_of("problem", problems)),
+        default=problems,
+        metavar="P,P",
+        help=f"default {','.join(problems)}",
+    )
+    add(
+        "--backends",
+        type=_list_of(_backend),
+        default=("numpy", "cupy"),
+        metavar="B,B",
+        help="default numpy,cupy",
+    )
+    add("--steps", type=_count, default=200, metavar="N", help="of each training; default 200")
+    add(
+        "--require",
+        type=_list_of(_backend),
+        default=(),
+        metavar="B,B",
+        help="fail if one of these backends cannot run",
+    )
+    add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
+    add("--html", metavar="FILE", help="write the report as one page")
+    add("--json", action="store_true", help="print the report as one line of JSON at the end")
+
+
+def _list_of(convert: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a converter of several, separated by commas."""
+    return lambda text: tuple(convert(part.strip()) for part in text.split(","))
 
 
 def _one_of(what: str, names: Collection[str]) -> Callable[[str], str]:

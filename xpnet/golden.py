@@ -5,7 +5,7 @@ it give the same bits on every backend; ``golden.json`` holds their SHA-256. The
 initial weights are the same everywhere, too: whole numbers from a counter-based generator and
 + - · / √, no sin, cos or log of a library. The file is made, on any machine, with
 
-    python -m xpnet.golden > xpnet/golden.json
+    python -c "from xpnet import golden; golden.write()" > xpnet/golden.json
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def spiral_by_rotation(n: int = 400, noise: float = 0.02) -> Data:
 
 
 @cache
-def load(problem: str, folder: str | None = None) -> Data:
+def load(problem: str, data_dir: str | None = None) -> Data:
     """Return X and t of a problem, on the host.
 
     Raises
@@ -89,7 +89,7 @@ def load(problem: str, folder: str | None = None) -> Data:
         return data.xor_gate()
     if problem == "spiral":
         return spiral_by_rotation()
-    return (data.digits() if problem == "digits" else data.load_mnist(folder))[:2]
+    return (data.digits() if problem == "digits" else data.load_mnist(data_dir))[:2]
 
 
 # ---- the recipes ------------------------------------------------------------------------------
@@ -279,14 +279,20 @@ class Run:
         """Change the parameters."""
         self.optimizer.step()
 
+    def step(self) -> None:
+        """Take all phases of one step."""
+        for phase in PHASES:
+            getattr(self, phase)()
+
     def results(self, phase: str) -> Iterable[Any]:
-        """Return what a phase has made: all outputs and the loss, the gradients, or parameters."""
+        """Return what a phase has made: outputs, loss and states, the gradients, or parameters."""
         if phase == "backward":
             return [self.net.grads]
         if phase == "update":
             return [self.net.params]
         n, layers = len(self.loss.Y), [layer for _, layer in self.net.walk("")]
-        return [*[layer.Y[:n] for layer in layers if hasattr(layer, "Y")], self.loss.value]
+        outputs = [layer.Y[:n] for layer in layers if hasattr(layer, "Y")]
+        return [*outputs, self.loss.value, *(a for layer in layers for a in layer.state.values())]
 
 
 @dataclass
@@ -319,9 +325,9 @@ def little_endian(a: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes()
 
 
-def trace(recipe: Recipe, xp: Backend, steps: int = STEPS) -> Trace:
+def trace(recipe: Recipe, xp: Backend, steps: int = STEPS, data_dir: str | None = None) -> Trace:
     """Train by a recipe on a backend, and return the hashes of all that comes out."""
-    run, found = Run(recipe, xp, *load(recipe.problem)), Trace()
+    run, found = Run(recipe, xp, *load(recipe.problem, data_dir)), Trace()
     whole = {phase: hashlib.sha256() for phase in PHASES}
     for _ in range(steps):
         for phase in PHASES:
@@ -336,9 +342,9 @@ def trace(recipe: Recipe, xp: Backend, steps: int = STEPS) -> Trace:
     return found
 
 
-def inputs_sha256(problem: str) -> str:
+def inputs_sha256(problem: str, data_dir: str | None = None) -> str:
     """Return the SHA-256 of the data of a problem: X, then t."""
-    X, t = load(problem)
+    X, t = load(problem, data_dir)
     return hashlib.sha256(little_endian(X) + little_endian(t)).hexdigest()
 
 
@@ -376,6 +382,11 @@ def make() -> dict[str, Any]:
     return {"steps": STEPS, "inputs": inputs, "recipes": recipes}
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Print what belongs into ``golden.json``."""
     json.dump(make(), sys.stdout, indent=1)
     print()
+
+
+if __name__ == "__main__":
+    write()

@@ -82,7 +82,8 @@ def _gpu(problems: list[str]) -> dict[str, str]:
 
 def _backend(problems: list[str]) -> str:
     try:
-        return xpnet.get_backend().name
+        xp = xpnet.get_backend()
+        return f"{xp.name}, reproducible" if xp.reproducible else xp.name
     except BackendError as error:
         problems.append(str(error))
         return "none"

@@ -191,6 +191,14 @@ KERNEL gather_integers(const i64* position, const i64* data, const i64* order, i
     for (EACH(i, n)) out[i] = data[rows[i / columns] * columns + i % columns];
 }
 
+// outᵢⱼ = data[order[position + i], j], pixels that stay what they are
+KERNEL gather_bytes(const i64* position, const u8* data, const i64* order, u8* out, i64 n,
+                    i64 columns)
+{
+    const i64* rows = order + *position;
+    for (EACH(i, n)) out[i] = data[rows[i / columns] * columns + i % columns];
+}
+
 // outᵢⱼ = k/255 with the pixel k = data[order[position + i], j]
 KERNEL gather_pixels(const i64* position, const u8* data, const i64* order, T* out, i64 n,
                      i64 columns)

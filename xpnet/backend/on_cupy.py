@@ -47,6 +47,7 @@ KERNELS = {
     "softmax_cross_entropy": "TTTT",
     "gather": "qTqT",
     "gather_integers": "qqqq",
+    "gather_bytes": "qBqB",
     "gather_pixels": "qBqT",
     "dropout_mask": "QQT",
     "sgd": "dTT",
@@ -301,9 +302,9 @@ class CuPyBackend(Backend):
         """outᵢ = data[order[position + i]], pixels as k/255; ``position`` is read on the device"""
         if data.shape[1:] != out.shape[1:]:
             raise _NoKernelError
-        kind = "gather_pixels" if is_image(data, out) else "gather"
-        if out.dtype.kind == "i":
-            kind = "gather_integers"
+        kind = {"i": "gather_integers", "u": "gather_bytes"}.get(out.dtype.kind, "gather")
+        if is_image(data, out):
+            kind = "gather_pixels"
         columns = max(1, prod(out.shape[1:]))
         self._launch(kind, out.size, (position, data, order), (out,), (out.size, columns))
         return out
