@@ -23,6 +23,7 @@ import pytest
 
 import xpnet
 from xpnet import backend as backends
+from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.cli import main
 from xpnet.data import write_idx
@@ -520,6 +521,114 @@ def test_missing_files_are_listed(run, idx_files):
     assert done.out == ""
 
 
+# ---- check ------------------------------------------------------------------------------------
+
+
+def test_check_tells_as_it_goes_and_in_the_end(run, no_gpu):
+    done = run("check", "--problems", "xor, spiral", "--steps", 2)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    heads = [line.strip("- ") for line in lines if line.startswith("-- ")]
+    assert heads == [recipe.name for recipe in golden.RECIPES[:4]]
+    assert sum(line.startswith("agree      golden  ") for line in lines) == 4
+    assert "cupy: not run: the backend 'cupy' cannot be used: the reason; the way out" in lines
+    assert lines[-2].startswith("last verified on: ")
+    assert lines[-1] == "all that ran agrees"
+    assert max(map(len, lines)) <= 100
+
+
+def test_check_fails_without_what_is_required(run, no_gpu):
+    done = run("check", "--problems", "xor", "--steps", 1, "--require", "cupy")
+    assert (done.code, done.err) == (1, "")
+    assert done.out.splitlines()[-1] == "all that ran agrees; cupy was required and not run"
+
+
+def test_check_fails_where_something_differs(run, monkeypatch):
+    right = xpnet.Sigmoid.backward
+    monkeypatch.setattr(
+        xpnet.Sigmoid, "backward", lambda self, dY: right(self, dY * np.float32(1.01))
+    )
+    done = run("check", "--problems", "xor", "--backends", "numpy", "--steps", 1)
+    assert (done.code, done.err) == (1, "")
+    assert "DIFFER     NOT GOLDEN  xor: 2-8-1 sigmoid" in done.out
+    assert done.out.splitlines()[-1] == "NOT all agrees"
+
+
+def test_check_without_mnist(run, tmp_path):
+    done = run("check", "--problems", "mnist", "--backends", "numpy", "--data-dir", tmp_path)
+    assert (done.code, done.err) == (1, "")
+    assert f"mnist: not run: {tmp_path} lacks {FILES[0]}" in " ".join(done.out.split())
+    assert done.out.splitlines()[-1] == "nothing was checked"
+
+
+def test_check_wants_mnist_itself(run, idx_files):
+    done = run("check", "--problems", "mnist", "--backends", "numpy", "--data-dir", idx_files)
+    assert (done.code, done.err) == (1, "")
+    assert "mnist: not run: images of 20 pixels, but those of MNIST itself have 784" in done.out
+
+
+def test_check_in_json_leaves_standard_output_to_it(run, no_gpu):
+    done = run("check", "--problems", "xor", "--steps", 2, "--json")
+    (line,) = done.out.splitlines()
+    found = json.loads(line, parse_constant=pytest.fail)
+    assert done.code == 0
+    assert (found["ok"], found["steps"]) == (True, 2)
+    assert list(found["not_run"]) == ["cupy"]
+    assert found["machine"]["xpnet"] == xpnet.__version__
+    assert [recipe["name"] for recipe in found["recipes"]] == [r.name for r in golden.RECIPES[:2]]
+    for recipe in found["recipes"]:
+        training = recipe["trainings"]["numpy"]
+        assert training["golden"] is True
+        assert re.fullmatch("[0-9a-f]{64}", training["weights"])
+        assert training["weights"] in done.err
+    assert done.err.splitlines()[-1] == "all that ran agrees"
+
+
+def test_check_writes_a_page(run):
+    done = run(
+        "check", "--problems", "xor", "--backends", "numpy", "--steps", 1, "--html", "a.html"
+    )
+    assert done.code == 0
+    assert os.listdir(".") == ["a.html"]
+    html = Path("a.html").read_text(encoding="utf-8")
+    assert "✓ all that ran agrees" in html
+    assert all(recipe.name in html for recipe in golden.RECIPES[:2])
+
+
+@pytest.mark.parametrize("where", ["nowhere/a.html", "taken/a.html", "here"])
+def test_a_page_that_cannot_be_written_is_told_before_any_work(run, where):
+    Path("taken").write_text("a file")
+    Path("here").mkdir()
+    done = run("check", "--problems", "xor", "--html", where)
+    says(done, 2, f"--html: cannot write {where}", "choose another file")
+    assert done.out == ""
+    assert sorted(os.listdir(".")) == ["here", "taken"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--problems", "xor,spirl"], ["--problems", "'spirl'", "did you mean 'spiral'"]),
+        (["--problems", "curve"], ["--problems", "'curve'", "digits, mnist, spiral, xor"]),
+        (["--problems", ""], ["--problems", "unknown problem ''"]),
+        (["--backends", "numpy,numpi"], ["--backends", "'numpi'", "did you mean 'numpy'"]),
+        (["--require", "cuppy"], ["--require", "'cuppy'", "did you mean 'cupy'"]),
+        (["--steps", "0"], ["--steps", "1 or more; got '0'"]),
+        (["xor"], ["unrecognized arguments: xor"]),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_of_check(run, arguments, parts):
+    done = run("check", *arguments)
+    says(done, 2, *parts)
+    assert done.out == ""
+
+
+def test_check_knows_all_golden_problems(run):
+    """They are written down again where the options are, which does not import them."""
+    assert f"default {','.join(golden.PROBLEMS)}" in " ".join(run("check", "--help").out.split())
+
+
 # ---- info, help, and the ways in ----------------------------------------------------------------
 
 
@@ -590,6 +699,7 @@ def test_help_lists_everything(run):
     assert top.code == 0
     assert re.search(r"^ +info ", top.out, re.M)
     assert re.search(r"^ +train ", top.out, re.M)
+    assert re.search(r"^ +check ", top.out, re.M)
 
 
 @pytest.mark.parametrize(
@@ -604,7 +714,8 @@ def test_no_command(run, arguments, part):
 
 def test_nothing_needs_more_than_ascii(monkeypatch):
     """As where the output goes to a file in the encoding of an old terminal."""
-    for arguments in (["train", "curve", "--epochs", "5"], ["info"], ["train", "--help"]):
+    check = ["check", "--problems", "spiral", "--steps", "1", "--html", "a.html"]
+    for arguments in (["train", "curve", "--epochs", "5"], ["info"], ["train", "--help"], check):
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
         assert exit_code(*arguments) == 0
 

@@ -17,7 +17,17 @@ from xpnet import problems
 from xpnet.backend import Backend, NumPyBackend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.errors import BackendError, DataError, OptionError, ShapeError
-from xpnet.parity import Difference, Displaced, locate, parity
+from xpnet.parity import (
+    Check,
+    Difference,
+    Displaced,
+    ParityReport,
+    Row,
+    gradients,
+    locate,
+    parity,
+    wrapped,
+)
 
 # ---- backends that are wrong ---------------------------------------------------------------------
 
@@ -359,6 +369,13 @@ def test_locate_is_exact_about_zeros_and_numbers():
     assert locate(net, other, "mse", X, t, np.ones(3), same=np.array_equal) is None
 
 
+def test_other_bits_are_told_where_nothing_can_be_located(monkeypatch):
+    monkeypatch.setattr(gradients, "located", lambda a, b, same: None)
+    report = _parity(SameBits(), OneBit())
+    assert not report
+    assert report.failures() == ["reproducible, right: other bits than left"]
+
+
 def test_a_difference_is_one_sentence():
     assert str(Difference("backward", "2.0", "Linear(6, 5)", "W", (2, 3), 1.5, 2.5)) == (
         "layer 2.0, Linear(6, 5) gives something else for the same input in the backward pass: "
@@ -629,6 +646,44 @@ def test_a_loss_that_was_told_not_to_look_looks():
 
 
 # ---- the report ----------------------------------------------------------------------------------
+
+
+def test_the_tables_and_the_failures_can_be_had_alone():
+    report = _parity("numpy", NotANumber())
+    text, tables = str(report), report.tables()
+    assert tables in text
+    assert tables.startswith("float64, error / limit")
+    assert not tables.endswith("\n")
+    rows = [line.split()[0] for line in tables.splitlines() if line]
+    names = ["0.W", "0.b", "2.0.W", "2.0.b", "4.W", "4.b", "loss"]
+    assert [row for row in rows if row not in ("float64,", "float32,")] == names * (len(rows) // 8)
+    assert len(report.failures()) == 3
+    for failure, check in zip(
+        report.failures(), [c for c in report.checks if not c.ok], strict=True
+    ):
+        assert failure == check.failure()
+        assert f"WRONG: {failure}" in _unfolded(report)
+    assert _parity("numpy").failures() == []
+
+
+def test_texts_are_folded_at_100_columns_and_tables_at_their_columns():
+    text = "what: " + "word " * 60 + "x" * 120 + " non-breaking"
+    first, *others = wrapped(text).splitlines()
+    assert first.startswith("what: word")
+    assert len(first) <= 100
+    assert all(line.startswith("  ") and line[2] != " " for line in others)
+    assert " ".join(wrapped(text).split()) == text
+    assert wrapped(text, 7).splitlines()[1].startswith(" " * 7 + "word")
+    rows = [Row("0.W", 1e-16, 1e-12, (), 1.0, 1.0)]
+    report = ParityReport("net", "loss", 3)
+    report.checks = [Check("float64", f"backend-{k}, norm", "", rows) for k in range(9)]
+    table, _ = report.tables().rsplit("\n\n", 1)
+    blocks = [block.splitlines() for block in table.split("\n\n")]
+    assert len(blocks) == 3
+    assert all(head.startswith("float64, error / limit  backend-") for head, _ in blocks)
+    assert all(row.startswith("0.W    ") for _, row in blocks)
+    assert sum(head.count("norm") for head, _ in blocks) == 9
+    assert max(len(line) for block in blocks for line in block) <= 100
 
 
 def test_the_report_is_a_table_and_goes_into_json():

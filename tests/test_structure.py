@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "training": TRAINING - {"training"},
     "gradcheck": COMPUTING,
     "parity": {*COMPUTING, "gradcheck"},
-    "golden": {"backend", "data", "layers", "losses", "network", "optimizers", "random"},
+    "golden": {*COMPUTING, "data", "optimizers"},
     "consistency": {*LOWEST, "__version__", "backend", "golden", "network", "parity"},
     "consistency_html": {"consistency", "parity"},
     "checkpoint": {*TRAINING, "files"},

@@ -71,7 +71,8 @@ def _recipe(recipe: RecipeReport) -> str:
     bits = _table(["SHA-256 of", "all gradients", "the last weights", "a step"], hashes)
     wrong = [f'<p class="bad">{escape(text)}</p>' for text in recipe.failures()]
     title = _mark(recipe.ok, recipe.name)
-    return f"<details><summary>{title}</summary>{''.join([*wrong, *tables, bits])}</details>"
+    shown = "" if recipe.ok else " open"
+    return f"<details{shown}><summary>{title}</summary>{''.join([*wrong, *tables, bits])}</details>"
 
 
 def _checks(checks: list[Check]) -> str:
@@ -85,7 +86,7 @@ def _checks(checks: list[Check]) -> str:
         ]
         rows.append([escape(name), *shown])
     head = [f"{checks[0].dtype}: error of limit", *(check.what for check in checks)]
-    return _table(head, rows) if checks else ""
+    return _table(head, rows)
 
 
 def _table(head: Iterable[str], rows: Iterable[list[str]]) -> str:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from xpnet import data
 from xpnet.backend import Backend, find_backend
 from xpnet.data.batches import Batches
+from xpnet.errors import DataError
 from xpnet.layers import (
     GELU,
     BatchNorm1d,
@@ -83,13 +84,18 @@ def load(problem: str, data_dir: str | None = None) -> Data:
     Raises
     ------
     DataError
-        If MNIST is neither here nor to be had.
+        If MNIST is neither here nor to be had, or what is here has images of another size.
     """
     if problem == "xor":
         return data.xor_gate()
     if problem == "spiral":
         return spiral_by_rotation()
-    return (data.digits() if problem == "digits" else data.load_mnist(data_dir))[:2]
+    if problem == "digits":
+        return data.digits()[:2]
+    X, t = data.load_mnist(data_dir)[:2]
+    if X.shape[1] != 784:
+        raise DataError(f"images of {X.shape[1]} pixels, but those of MNIST itself have 784")
+    return X, t
 
 
 # ---- the recipes ------------------------------------------------------------------------------

@@ -77,15 +77,19 @@ def expm1(m: Any, x: Array, work: Work) -> None:
 
 
 def log(m: Any, x: Array, work: Work) -> None:
-    """x = log x, for positive x that are not subnormal
+    """x = log x, for positive x that are not subnormal; NaN for 0, negative numbers and infinity
 
     x = 2ᵏ (1 + f) with √½ ≤ 1 + f < √2: what the bits of x have above those of √½, in the exponent,
     is k. With s = f / (2 + f) and z = s² ≤ 0.03,
     log (1 + f) = 2 artanh s = 2s + s R,  R = 2 (z/3 + z²/5 + ... + z¹⁰/21),
     whose first omitted term is below 1e-17. As 2s = f - s f, that is f - s (f - R). k ln 2 is added
-    in two parts, of which the larger is exact.
+    in two parts, of which the larger is exact. What has no logarithm is found by (√x - √x) / x,
+    which is 0 for a positive number and else NaN.
     """
-    k, s, z, R = work[:4]
+    k, s, z, R, none = work[:5]
+    m.sqrt(x, out=none)
+    m.subtract(none, none, out=none)
+    m.divide(none, x, out=none)
     x_bits, k_bits, s_bits = x.view("int64"), k.view("int64"), s.view("int64")
     m.subtract(x_bits, ROOT_HALF_BITS, out=k_bits)
     m.right_shift(k_bits, 52, out=k_bits)
@@ -107,6 +111,7 @@ def log(m: Any, x: Array, work: Work) -> None:
     for part in (LN2_LOW, LN2_HIGH):
         m.multiply(k, part, out=s)
         m.add(x, s, out=x)
+    m.add(x, none, out=x)
 
 
 def sigmoid(m: Any, x: Array, work: Work) -> None:
@@ -132,8 +137,8 @@ def softplus(m: Any, x: Array, work: Work) -> None:
     With u = 1 + e as it is rounded, log(1 + e) = log u + (e - (u - 1)) / u: the second term makes
     up for the rounding (Kahan).
     """
-    positive, e = work[4:6]
-    m.maximum(x, 0.0, out=positive)
+    e, rest = work[4:6]
+    m.maximum(x, 0.0, out=rest)
     m.absolute(x, out=e)
     m.negative(e, out=e)
     exp(m, e, work)
@@ -141,9 +146,9 @@ def softplus(m: Any, x: Array, work: Work) -> None:
     m.subtract(x, 1.0, out=work[0])
     m.subtract(e, work[0], out=e)
     m.divide(e, x, out=e)
+    m.add(rest, e, out=rest)
     log(m, x, work)
-    m.add(x, e, out=x)
-    m.add(x, positive, out=x)
+    m.add(x, rest, out=x)
 
 
 def gelu(m: Any, x: Array, t: Array, work: Work) -> None:

@@ -197,8 +197,8 @@ def _in_float64(point: Point, name: str, xp: Backend) -> list[Check]:
     found = point.run(xp, "float64")
     reason = (
         f"{{}} with NumPy's b; {LIMIT:g} is 10,000 roundings of float64, and a wrong formula is "
-        "off by far more; what float32 cannot tell from 0 is relative to its limit there instead, and "
-        "the rounding of a sum that cancels is allowed for"
+        "off by far more; what float32 cannot tell from 0 is relative to its limit there instead, "
+        "and the rounding of a sum that cancels is allowed for"
     )
     checks = [
         Check("float64", f"{name}, norm", reason.format("norm(a-b) / norm(b)"), []),
