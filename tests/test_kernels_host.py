@@ -167,7 +167,7 @@ def test_overrides_have_the_signatures_of_base():
 def test_a_pickle_finds_the_same_gpu():
     xp = object.__new__(on_cupy.CuPyBackend)
     xp.device = 1
-    assert xp.__reduce__() == (find_backend, ("cupy:1",))
+    assert xp.__reduce__() == (find_backend, ("cupy:1", False))
 
 
 def test_arrays_are_made_and_recognised(xp):

@@ -83,6 +83,8 @@ class Sequential(Layer):
         self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
         self._params: Array | None = None
         self._grads: Array | None = None
+        found = [layer.pixels for layer in self.layers]
+        self.pixels = next((pixels for pixels in found if pixels != "passes"), "passes")
         self.output_shape(None)
         for layer in self.layers:
             layer.owner = ref(self)
@@ -228,7 +230,8 @@ class Sequential(Layer):
 
     def input_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the type in which samples of some type come to the first layer."""
-        return dtype if dtype == np.uint8 and self.xp.takes_pixels else self.dtype
+        stays = dtype == np.uint8 and self.pixels == "takes" and self.xp.takes_pixels
+        return dtype if stays else self.dtype
 
     def _prepare(self, X: Array) -> None:
         """Build for a new kind of batch: a larger one, or samples of another shape."""

@@ -73,8 +73,12 @@ def get_backend() -> Backend:
 
 def from_environment(otherwise: str, reproducible: bool | None = None) -> Backend:
     """Return the backend that ``$XPNET_BACKEND`` names, or the other one if it names none."""
+    if reproducible is None:
+        reproducible = _reproducible_by_environment()
+    name = os.environ.get("XPNET_BACKEND", "").strip()
+    if not name:
+        return find_backend(otherwise, reproducible)
     try:
-        name = os.environ.get("XPNET_BACKEND", "").strip() or otherwise
         return find_backend(name, reproducible)
     except BackendError as error:
         raise BackendError(f"the environment variable XPNET_BACKEND: {error}") from None

@@ -38,7 +38,7 @@ class Backend:
     reproducible : bool
         True where the same bits come out on every machine; see `xpnet.backend.reproducible`.
     takes_pixels : bool
-        True where uint8 arrays may be operands; they are pixels k that stand for k/255.
+        True where uint8 may be multiplied with a matrix: pixels k that stand for k/255.
     dtypes : tuple of str
         What a network may be made of.
     """
@@ -68,7 +68,7 @@ class Backend:
     def __reduce__(self) -> tuple[Any, ...]:
         from xpnet.backend import find_backend
 
-        return find_backend, (self.name,)
+        return find_backend, (self.name, False)
 
     # ---- arrays -------------------------------------------------------------------------------
 

@@ -127,8 +127,8 @@ class CuPyBackend(Backend):
         self._partials: dict[Any, Array] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        find_backend, _ = super().__reduce__()
-        return find_backend, (f"{self.name}:{self.device}",)
+        find_backend, (name, reproducible) = super().__reduce__()
+        return find_backend, (f"{name}:{self.device}", reproducible)
 
     def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
         """Return a copy on the host, after waiting for the device."""

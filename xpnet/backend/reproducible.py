@@ -17,6 +17,7 @@ as it does in `Trainer`, ``predict`` and `xpnet.parity`. Images stay uint8 up to
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -54,8 +55,8 @@ LEAST_EPS = 1e-30  # an ε below is not the same number on all devices
 Arrays = tuple[Array, ...]
 
 
-class Scratch:
-    """Arrays that are made once and used again, by name."""
+class Scratch(threading.local):
+    """Arrays that are made once and used again, by name; each thread has its own."""
 
     def __init__(self, xp: Backend) -> None:
         self.xp = xp
@@ -124,13 +125,6 @@ class Reproducible(Backend):
     def _flushed(self, out: Array) -> Array:
         return flush(self.module, out) if out.dtype == np.float32 else out
 
-    def _real(self, A: Any) -> Any:
-        """Return A itself, or k/255 in float32 where A are pixels."""
-        if getattr(A, "dtype", None) != np.uint8:
-            return A
-        X = self._ordinary.copyto(self._scratch("real", A.shape, np.float32), A)
-        return self.module.divide(X, 255.0, out=X)
-
     def _load(self, name: str, A: Array) -> Array:
         """Return a copy of A in float64, in scratch."""
         return self._ordinary.copyto(self._scratch(name, A.shape), A)
@@ -143,37 +137,36 @@ class Reproducible(Backend):
 
     def add(self, A: Array, B: Any, out: Array) -> Array:
         """out = A + B"""
-        return self._flushed(self.module.add(self._real(A), B, out=out))
+        return self._flushed(self.module.add(A, B, out=out))
 
     def subtract(self, A: Any, B: Any, out: Array) -> Array:
         """out = A - B"""
-        return self._flushed(self.module.subtract(self._real(A), B, out=out))
+        return self._flushed(self.module.subtract(A, B, out=out))
 
     def multiply(self, A: Array, B: Any, out: Array) -> Array:
         """out = A · B"""
-        return self._flushed(self.module.multiply(self._real(A), B, out=out))
+        return self._flushed(self.module.multiply(A, B, out=out))
 
     def divide(self, A: Any, B: Any, out: Array) -> Array:
         """out = A / B"""
-        return self._flushed(self.module.divide(self._real(A), B, out=out))
+        return self._flushed(self.module.divide(A, B, out=out))
 
     def maximum(self, A: Array, B: Any, out: Array) -> Array:
         """out = max(A, B); the sign of max(+0, -0) is nowhere defined, so it is flushed, too"""
-        return self._flushed(self.module.maximum(self._real(A), B, out=out))
+        return self._flushed(self.module.maximum(A, B, out=out))
 
     def minimum(self, A: Array, B: Any, out: Array) -> Array:
         """out = min(A, B)"""
-        return self._flushed(self.module.minimum(self._real(A), B, out=out))
+        return self._flushed(self.module.minimum(A, B, out=out))
 
     def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
         """Y = max(X, slope·X), which is X where X > 0, since 0 ≤ slope < 1"""
-        X = self._real(X)
         scaled = self.module.multiply(X, slope, out=out) if slope else 0.0
         return self.maximum(X, scaled, out=out)
 
     def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
         """dX = dY · max([Y > 0], slope)"""
-        self.module.greater(self._real(Y), 0.0, out=out)
+        self.module.greater(Y, 0.0, out=out)
         if slope:
             self.module.maximum(out, slope, out=out)
         return self.multiply(out, dY, out=out)
@@ -184,14 +177,19 @@ class Reproducible(Backend):
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
     ) -> Array:
         """out = Σ A, where A is rounded to a grid that all terms of a sum share"""
-        A = self._real(A)
         if A.dtype != np.float32:
             return self._ordinary.sum(A, axis, out=out, keepdims=keepdims)
+        if not A.size:
+            return self._ordinary.copyto(out, 0.0)
         A, axis = (A.reshape(-1), 0) if axis is None else (A, axis % A.ndim)
         S = self._scratch("sum", A.shape[:axis] + A.shape[axis + 1 :])
         self._exact_sum(A, axis, out=S)
         self._store(S, out.reshape(S.shape))
         return out
+
+    def max(self, A: Array, axis: int, *, out: Array) -> Array:
+        """out = max A over one axis"""
+        return self._flushed(self._ordinary.max(A, axis, out=out))
 
     def _exact_sum(self, A: Array, axis: int, out: Array) -> Array:
         """out = Σ A in float64; n numbers of 53 - ⌈log₂ n⌉ bits have an exact sum"""
@@ -247,6 +245,8 @@ class Reproducible(Backend):
         """
         n, pixels = X.shape[1], X.dtype == np.uint8
         total: Any = self._scratch("total", out.shape) if n > K_BLOCK else None
+        if not n:
+            return self._ordinary.copyto(out, 0.0 if b is None else b)
         for k in range(0, n, K_BLOCK):
             A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
             plan = widths(A.shape[1], pixels, split_right=out.shape[1] <= len(out))
@@ -304,7 +304,7 @@ class Reproducible(Backend):
 
     def _map(self, formula: Callable[..., None], operands: Arrays, *out: Array) -> Array:
         """Apply a formula of `elementary` to copies of the operands; the first become ``out``."""
-        flat = [self._real(A).reshape(-1) for A in operands]
+        flat = [A.reshape(-1) for A in operands]
         results = [a.reshape(-1) for a in out]
         for piece in self._pieces(results[0], PIECE):
             copies = [self._load(f"operand {k}", A[piece]) for k, A in enumerate(flat)]
@@ -357,7 +357,6 @@ class Reproducible(Backend):
 
     def softmax(self, X: Array, out: Array, work: Array) -> Array:
         """Yᵢⱼ = exp(Xᵢⱼ - maxₖ Xᵢₖ) / Σₖ exp(Xᵢₖ - maxₖ Xᵢₖ)"""
-        X = self._real(X)
         for rows in self._tiles(X.shape, PIECE):
             _, E, sums = self._exponentials(X[rows])
             self._store(self.module.divide(E, sums, out=E), out[rows])

@@ -50,6 +50,9 @@ class Layer:
     ----------
     xp : Backend
         The primitives; set by the network.
+    pixels : str
+        What the layer does with uint8, pixels k that stand for k/255: ``"takes"`` them where its
+        backend does, ``"passes"`` them on, or, by default, gets floating ``"numbers"`` instead.
     training : bool
         False during prediction: Dropout passes everything and BatchNorm1d uses what it has learnt.
     Y : array, shape (batch size, *output shape)
@@ -63,6 +66,7 @@ class Layer:
     xp: Backend
     Y: Array
     dX: Array = None
+    pixels = "numbers"
     training = True
     dtype: np.dtype[Any]
     owner: Callable[[], Any] = staticmethod(lambda: None)  # the network that it is part of

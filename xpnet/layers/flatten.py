@@ -11,6 +11,8 @@ from xpnet.layers.base import Layer, Shape
 class Flatten(Layer):
     """Y is X with each sample as one row        dX is dY in the shape of X"""
 
+    pixels = "passes"
+
     def output_shape(self, shape: Shape | None) -> Shape | None:
         """Return (product of the shape,)."""
         return None if shape is None else (prod(shape),)

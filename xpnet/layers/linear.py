@@ -28,6 +28,7 @@ class Linear(Layer):
         If a size is not a positive whole number or the initialiser is unknown.
     """
 
+    pixels = "takes"
     W: Array
     dW: Array
     b: Array
