@@ -19,6 +19,7 @@ import xpnet
 from xpnet import BackendError, Linear, MixedArraysError, Sequential, XpnetError
 from xpnet import backend as backends
 from xpnet.backend import backend_of, find_backend, parse_name
+from xpnet.backend.reproducible import Reproducible
 
 STRICT_ARRAY = strictxp.asarray(np.zeros(2))
 
@@ -157,6 +158,90 @@ def test_a_network_has_a_backend_of_its_own():
     assert net.xp is default
     assert other.xp is own
     assert Sequential(Linear(2, 1), backend="cpu").xp is xpnet.get_backend()
+
+
+# ---- reproducible mode --------------------------------------------------------------------------
+
+ORDINARY, MODE = find_backend("numpy", False), find_backend("numpy", True)
+
+
+def test_the_mode_is_asked_for_by_name_or_by_backend():
+    assert not ORDINARY.reproducible
+    assert MODE.reproducible
+    assert isinstance(MODE, Reproducible)
+    for asked in ("numpy", "cpu", " NumPy ", ORDINARY, MODE):
+        assert find_backend(asked, True) is MODE
+        assert find_backend(asked, False) is ORDINARY
+        assert find_backend(asked, reproducible=True) is MODE
+
+
+def test_a_name_is_ordinary_and_a_backend_is_itself_unless_the_mode_is_said():
+    assert find_backend("numpy") is find_backend("numpy", None) is ORDINARY
+    assert find_backend(MODE) is MODE
+    assert find_backend(ORDINARY) is ORDINARY
+
+
+def test_the_two_know_each_other():
+    assert MODE.ordinary is ORDINARY
+    assert ORDINARY.ordinary is ORDINARY
+    assert (repr(ORDINARY), repr(MODE)) == (
+        "<xpnet backend 'numpy'>",
+        "<xpnet backend 'numpy', reproducible>",
+    )
+    assert (MODE.name, MODE.module, MODE.on_host) == ("numpy", np, True)
+
+
+def test_there_is_one_of_each_backend(monkeypatch):
+    """A network that is moved, or read from a pickle, finds the same device and its scratch."""
+    monkeypatch.setattr(backends, "_reproducible", cache(backends._reproducible.__wrapped__))
+    a, b = OtherBackend(), OtherBackend(1)
+    a.module = b.module = np
+    assert find_backend(a, True) is find_backend(a, True)
+    assert find_backend(a, True).ordinary is a
+    assert find_backend(a, True) is not find_backend(b, True)
+    assert find_backend(find_backend(b, True), True) is find_backend(b, True)
+
+
+def test_set_backend_and_use_backend_take_the_mode():
+    assert xpnet.set_backend("numpy", reproducible=True) is MODE
+    assert xpnet.get_backend() is MODE
+    assert xpnet.set_backend("numpy") is ORDINARY
+    with xpnet.use_backend("numpy", reproducible=True) as inside:
+        assert inside is MODE
+        assert Sequential(Linear(2, 1)).xp is MODE
+        with xpnet.use_backend("numpy", reproducible=False):
+            assert xpnet.get_backend() is ORDINARY
+        assert xpnet.get_backend() is MODE
+    assert xpnet.get_backend() is ORDINARY
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"), [("1", MODE), (" 1 ", MODE), ("0", ORDINARY), ("", ORDINARY)]
+)
+def test_the_environment_chooses_the_mode(monkeypatch, text, chosen):
+    monkeypatch.setenv("XPNET_REPRODUCIBLE", text)
+    assert xpnet.get_backend() is chosen
+    assert find_backend("numpy") is chosen
+    assert find_backend("numpy", None) is chosen
+    assert Sequential(Linear(2, 1), backend="numpy").xp is chosen
+    for said, backend in ((True, MODE), (False, ORDINARY)):  # what is said in the program counts
+        assert find_backend("numpy", said) is backend
+        assert find_backend(backend) is backend
+
+
+@pytest.mark.parametrize("text", ["yes", "true", "2", "01"])
+def test_a_bad_mode_in_the_environment_is_named(monkeypatch, text):
+    monkeypatch.setenv("XPNET_REPRODUCIBLE", text)
+    sentence = f"^the environment variable XPNET_REPRODUCIBLE is 0 or 1; got '{text}'$"
+    for ask in (lambda: find_backend("numpy"), xpnet.get_backend):
+        with pytest.raises(BackendError, match=sentence):
+            ask()
+    assert find_backend("numpy", True) is MODE
+
+
+def test_the_mode_of_cupy_is_asked_for_by_name(two_gpus, monkeypatch):
+    monkeypatch.setattr(backends, "_reproducible", cache(lambda ordinary: ("mode of", ordinary)))
+    assert find_backend("cuda:1", True) == ("mode of", find_backend("cuda:1"))
 
 
 # ---- CuPy that cannot be used -----------------------------------------------------------------

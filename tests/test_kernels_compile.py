@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("cupy", reason="no CuPy: the CUDA kernels are not compiled")
 
+import cupy
 from cupy._core import core
 from cupy.cuda import compiler
 
@@ -93,3 +96,128 @@ def test_float_kernels_compute_in_float(name):
 def test_there_is_nothing_whose_order_changes_from_run_to_run(T):
     for name, text in ptx(T).items():
         assert not instructions(text, r"atom|red\."), name
+
+
+# ---- reproducible mode: each step is one operation of CuPy, rounded once -------------------------
+
+REAL = {"float32": "float", "float64": "double"}
+TYPES = {**REAL, "int32": "int", "int64": "long long", "uint8": "unsigned char", "bool": "bool"}
+ARITHMETIC = (
+    r"(?:add|sub|mul|div|fma|mad|sqrt|rsqrt|rcp|ex2|lg2|tanh|sin|cos)(?:\.\w+)*\.f(?:32|64)"
+)
+WHOLE_NUMBERS = ("bitwise_and", "add", "subtract", "multiply", "left_shift", "right_shift")
+
+# What the mode does with an array module, the types, and the one instruction that rounds, if any.
+STEPS = [
+    *((name, (T, T), T, rounds) for T in REAL for name, rounds in (
+        ("add", "add"), ("subtract", "sub"), ("multiply", "mul"), ("divide", "div"),
+        ("maximum", None), ("minimum", None),
+    )),
+    *(("sqrt", (T,), T, "sqrt") for T in REAL),
+    *((name, (T,), T, None) for T in REAL for name in ("negative", "absolute")),
+    *(("greater", (T, T), "bool", None) for T in REAL),
+    *((name, (T, T), T, None) for T in ("int32", "int64") for name in WHOLE_NUMBERS),
+    *(("maximum", (T, T), T, None) for T in ("int32", "int64")),
+]  # fmt: skip
+CASTS = [("float32", "float64"), ("float64", "float32"), ("uint8", "float64"), ("uint8", "float32")]
+CASTS += [("bool", "float32")]
+
+
+def routine(name: str, inputs: tuple[str, ...]) -> tuple[str, str]:
+    """Return what CuPy puts before the kernel of an operation, and the text of the operation."""
+    operation = getattr(cupy, name)
+    (text, *_) = [
+        op.routine for op in operation._ops.ops if tuple(t.name for t in op.in_types) == inputs
+    ]
+    return operation._preamble, text
+
+
+@cache
+def step_ptx(preamble: str, text: str, inputs: tuple[str, ...], result: str) -> str:
+    """The PTX of a kernel of CuPy for one operation, with the options that CuPy takes for it."""
+    names = [f"in{k}" for k in range(len(inputs))]
+    arrays = ", ".join(f"const {TYPES[T]}* _{n}" for n, T in zip(names, inputs, strict=True))
+    types = "".join(
+        f"typedef {TYPES[T]} {n}_type; const {n}_type {n} = _{n}[i];\n"
+        for n, T in zip(names, inputs, strict=True)
+    )
+    code = f"""{preamble}
+extern "C" __global__ void step({arrays}, {TYPES[result]}* _out0, long long n) {{
+    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    {types} typedef {TYPES[result]} out0_type; out0_type out0;
+    {text};
+    _out0[i] = out0;
+}}"""
+    options = core.assemble_cupy_compiler_options(("-std=c++17",))
+    options += ("-ftz=true", "--device-as-default-execution-space", "-arch=compute_90")
+    compiled = compiler._NVRTCProgram(code, "step.cu", method="ptx").compile(options)[0]
+    return compiled if isinstance(compiled, str) else compiled.decode()
+
+
+def roundings(text: str) -> list[str]:
+    """Return every instruction that computes with floating numbers, as often as it occurs."""
+    return re.findall(rf"^\s*(?:@!?%p\d+ )?({ARITHMETIC})\s", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "inputs", "result", "rounds"), STEPS)
+def test_a_step_of_the_mode_is_one_instruction(name, inputs, result, rounds):
+    """So that there is nothing to merge, whatever the options are; and it rounds to nearest."""
+    found = roundings(step_ptx(*routine(name, inputs), inputs, result))
+    if rounds is None:
+        assert not found
+        return
+    (instruction,) = found
+    kind, *how = instruction.split(".")
+    assert kind == rounds
+    assert {"float32": "f32", "float64": "f64"}[inputs[0]] == how[-1]
+    assert set(how[:-1]) <= {"rn", "ftz"}, "no other rounding, and no approximation"
+    assert "rn" in how or kind in ("add", "sub", "mul")  # for those it is what no name means
+    assert ("ftz" in how) == (inputs[0] == "float32")
+
+
+@pytest.mark.parametrize(("source", "result"), CASTS)
+def test_a_cast_of_the_mode_rounds_to_nearest(source, result):
+    text = step_ptx("", "out0 = in0", (source,), result)
+    assert not roundings(text)
+    casts = set(re.findall(r"cvt\.[\w.]*f(?:32|64)[\w.]*", text))
+    exact = {"cvt.f64.f32", "cvt.ftz.f64.f32"} | {
+        f"cvt.rn.{f}.{i}" for f in ("f32", "f64") for i in ("u8", "u16", "u32", "s16", "s32")
+    }
+    assert casts <= exact | {"cvt.rn.ftz.f32.f64"}
+    if (source, result) == ("float64", "float32"):
+        assert casts == {"cvt.rn.ftz.f32.f64"}
+
+
+def test_the_look_at_a_step_sees_two_of_them():
+    merged = step_ptx("", "out0 = in0 * in1 + in0", ("float64", "float64"), "float64")
+    assert roundings(merged) == ["fma.rn.f64"]
+    twice = step_ptx("", "out0 = (in0 + in1) * (in0 - in1)", ("float32", "float32"), "float32")
+    assert len(roundings(twice)) > 1
+    assert roundings(step_ptx("", "out0 = __fdividef(in0, in1)", ("float32",) * 2, "float32")) != [
+        "div.rn.ftz.f32"
+    ]
+
+
+def test_every_operation_of_the_mode_is_looked_at():
+    """All that `exact`, `elementary` and `reproducible` call of the array module."""
+    called = set()
+    for name in ("exact", "elementary", "reproducible"):
+        source = Path(on_cupy.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                of = ast.unparse(node.func.value)
+                if of in ("m", "self.module"):
+                    called.add(node.func.attr)
+    assert called
+    assert called <= {name for name, *_ in STEPS}
+
+
+@pytest.mark.parametrize("name", ["gather", "gather_integers", "one_hot", "dropout_mask"])
+def test_the_kernels_of_the_mode_that_copy_do_not_compute(name):
+    assert not roundings(ptx("f")[name])
+
+
+def test_the_sums_of_the_mode_are_sums_alone():
+    """In double, of numbers for which no addition rounds: in any order, but without a product."""
+    assert set(roundings(ptx("d")["sum_rows"])) == {"add.rn.f64"}

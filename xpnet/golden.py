@@ -392,7 +392,3 @@ def write() -> None:
     """Print what belongs into ``golden.json``."""
     json.dump(make(), sys.stdout, indent=1)
     print()
-
-
-if __name__ == "__main__":
-    write()

@@ -41,7 +41,7 @@ def exp_parts(m: Any, x: Array, work: Work) -> tuple[Array, Array]:
 
     k is the whole number nearest to x / ln 2. In x - k ln 2 only the last product is rounded, since
     k LN2_HIGH has at most 53 bits and is close to x. exp r - 1 = r + r²/2! + ... + r¹¹/11!: the
-    first omitted term is below 1e-14 r. 2ᵏ is made of its bits: the exponent k + 1023, and no
+    first omitted term is below 2e-14 r. 2ᵏ is made of its bits: the exponent k + 1023, and no
     mantissa.
     """
     a, power = work[:2]

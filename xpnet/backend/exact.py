@@ -27,7 +27,7 @@ def flush(m: Any, x: Array) -> Array:
 
     CuPy computes in float32 without subnormal numbers: below 2⁻¹²⁶ it has 0 where NumPy may have
     something. And the sign of a zero may depend on an order. Here both become +0: the result is +0
-    or at least 2⁻¹⁰¹ = 4e-31 in magnitude. A number of 2⁻⁵² = 2e-16 or more stays as it is.
+    or at least 2⁻¹⁰⁰ = 8e-31 in magnitude. A number of more than 2⁻⁵² = 2e-16 stays as it is.
 
     Proof. Around ±c the spacing of float32 is h = 2⁻¹⁰⁰. Let x be a sum of terms of which some are
     subnormal on one device and 0 on the other. If the rest of the sum is at least h/2, its spacing
@@ -100,9 +100,9 @@ def widths(n: int, pixels: bool, split_right: bool) -> Widths:
     n products, in any order, is a whole number of steps qᵢ rⱼ, of at most n 2^(left + right) ≤ 2⁵³:
     it can be represented, so the addition that makes it does not round.
 
-    One operand is kept whole, to 26 bits, more than float32 has; the smaller one is cut into two
-    slices that share the grid of the first, with a product for each. Pixels are whole numbers of 8
-    bits, which leaves so much room that one product does.
+    One operand is kept whole, to 26 bits, more than float32 has. The other is cut into two slices,
+    the second on a finer grid, with a product for each; it should be the smaller one. Pixels are
+    whole numbers of 8 bits, which leaves so much room that one product does.
     """
     room = MANTISSA - sum_bits(n)
     if pixels:

@@ -241,7 +241,8 @@ class Reproducible(Backend):
         """out = X W + b, each block of up to 1024 products summed exactly, see `exact.widths`
 
         X is rounded along its rows and W along its columns, so that no row or column loses bits to
-        a larger one beside it. Blocks, slices and b are added in float64, in a fixed order.
+        a larger one beside it. Blocks, slices and b are added in float64, in a fixed order. Nothing
+        here depends on the number of rows: a sample has the same bits in any batch.
         """
         n, pixels = X.shape[1], X.dtype == np.uint8
         total: Any = self._scratch("total", out.shape) if n > K_BLOCK else None
@@ -249,7 +250,7 @@ class Reproducible(Backend):
             return self._ordinary.copyto(out, 0.0 if b is None else b)
         for k in range(0, n, K_BLOCK):
             A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
-            plan = widths(A.shape[1], pixels, split_right=out.shape[1] <= len(out))
+            plan = widths(A.shape[1], pixels, split_right=out.shape[1] < A.shape[1])
             right = self._slices("right", B, 0, plan.right, plan.right_slices)
             for rows in self._tiles((len(A), max(A.shape[1], out.shape[1])), TILE):
                 left = self._slices("left", A[rows], 1, plan.left, plan.left_slices)
@@ -422,7 +423,7 @@ class Reproducible(Backend):
             flush(m, m.add(vi, gi, out=vi))
             if nesterov:
                 m.multiply(vi, mu, out=step)
-                flush(m, m.add(step, gi, out=step))
+                m.add(step, gi, out=step)
             self._descend(p[i], step if nesterov else vi, eta, step)
 
     def rmsprop(
