@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from xpnet.backend.base import Array
 
 MANTISSA = 53  # bits of a float64: it holds all whole numbers up to 2⁵³
+MANTISSA32 = 24  # ... and of a float32
 MOST_BITS = 51  # that `snap` can keep
 EXPONENT = 0x7FF0000000000000  # the bits of a float64 that are its exponent
-WHOLE_BITS = 26  # kept of the operand of a product that is not split; float32 has 24
+WHOLE_BITS = 26  # kept of the operand of a product that has no rest; float32 has 24
 PIXEL_BITS = 8  # a pixel is a whole number below 2⁸
 FLUSH = 1.5 * 2.0**-77
 
@@ -72,42 +73,43 @@ def snap(m: Any, X: Array, C: Array | float, out: Array) -> Array:
     return m.subtract(out, C, out=out)
 
 
-def split(m: Any, X: Array, coarse: Array, fine: Array, head: Array) -> None:
-    """head = X snapped to the coarse grid, X = the rest X - head, snapped to the fine one
-
-    The rest is exact before it is snapped, and at most half a step of the coarse grid.
-    """
-    snap(m, X, coarse, out=head)
-    m.subtract(X, head, out=X)
-    snap(m, X, fine, out=X)
-
-
 class Widths(NamedTuple):
-    """How many bits are kept of the operands of a product, and in how many slices."""
+    """How many bits are kept of the operands of a product.
 
-    left: int
-    left_slices: int
-    right: int
-    right_slices: int
+    Attributes
+    ----------
+    whole, head : int
+        Of one operand and of the first part of the other, multiplied in float64.
+    short, rest : int
+        Of the one operand again and of what the head has left of the other, multiplied in float32;
+        0 where the head leaves nothing.
+    """
+
+    whole: int
+    head: int
+    short: int = 0
+    rest: int = 0
 
 
-def widths(n: int, pixels: bool, split_right: bool) -> Widths:
-    """Return the widths for a product of matrices that make its sums of n products exact.
+def widths(n: int, pixels: bool) -> Widths:
+    """Return the widths that make the sums of n products exact, for n up to 1024.
 
     Let the operands be a qᵢ and b rⱼ with whole numbers |a| ≤ 2^left, |b| ≤ 2^right and
-    left + right + ⌈log₂ n⌉ ≤ 53.
+    left + right + ⌈log₂ n⌉ ≤ 53, or 24 in float32.
     Proof of exactness. A product is a b qᵢ rⱼ with |a b| ≤ 2^(left + right). The sum of any of the
-    n products, in any order, is a whole number of steps qᵢ rⱼ, of at most n 2^(left + right) ≤ 2⁵³:
-    it can be represented, so the addition that makes it does not round.
+    n products, in any order, is a whole number of steps qᵢ rⱼ, of at most n 2^(left + right) ≤ 2⁵³
+    (2²⁴): it can be represented, so the addition that makes it does not round. In float32 this
+    needs qᵢ rⱼ ≥ 2⁻¹²⁶. Otherwise the whole sum is below 2²⁴⁻¹²⁶ = 2⁻¹⁰², and `flush` makes it 0.
 
-    One operand is kept whole, to 26 bits, more than float32 has. The other is cut into two slices,
-    the second on a finer grid, with a product for each; it should be the smaller one. Pixels are
-    whole numbers of 8 bits, which leaves so much room that one product does.
+    One operand is kept to 26 bits, more than float32 has. The head of the other has what then is
+    left, 17 bits or more; the product of the rest needs only a few bits of both, which is why
+    float32 does. Together they are as good as 24 bits of each. Pixels are whole numbers of 8 bits,
+    which leaves so much room that one product does.
     """
-    room = MANTISSA - sum_bits(n)
+    room, room32 = MANTISSA - sum_bits(n), MANTISSA32 - sum_bits(n)
     if pixels:
-        return Widths(PIXEL_BITS, 1, min(room - PIXEL_BITS, MOST_BITS), 1)
-    rest = room - WHOLE_BITS
-    if rest >= WHOLE_BITS - 1:  # all 24 bits of a float32 in one slice
-        return Widths(WHOLE_BITS, 1, rest, 1)
-    return Widths(WHOLE_BITS, 1, rest, 2) if split_right else Widths(rest, 2, WHOLE_BITS, 1)
+        return Widths(PIXEL_BITS, min(room - PIXEL_BITS, MOST_BITS))
+    head, rest = room - WHOLE_BITS, room32 // 2
+    if head >= MANTISSA32:
+        return Widths(WHOLE_BITS, head)
+    return Widths(WHOLE_BITS, head, room32 - rest, rest)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from math import prod
+from math import ldexp, prod
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,10 @@ from xpnet.backend.base import Array, Backend
 from xpnet.backend.exact import (
     MANTISSA,
     MOST_BITS,
+    Widths,
     flush,
     grid,
     snap,
-    split,
     sum_bits,
     widths,
 )
@@ -241,7 +241,7 @@ class Reproducible(Backend):
         """out = X W + b, each block of up to 1024 products summed exactly, see `exact.widths`
 
         X is rounded along its rows and W along its columns, so that no row or column loses bits to
-        a larger one beside it. Blocks, slices and b are added in float64, in a fixed order. Nothing
+        a larger one beside it. Blocks, parts and b are added in float64, in a fixed order. Nothing
         here depends on the number of rows: a sample has the same bits in any batch.
         """
         n, pixels = X.shape[1], X.dtype == np.uint8
@@ -250,10 +250,11 @@ class Reproducible(Backend):
             return self._ordinary.copyto(out, 0.0 if b is None else b)
         for k in range(0, n, K_BLOCK):
             A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
-            plan = widths(A.shape[1], pixels, split_right=out.shape[1] < A.shape[1])
-            right = self._slices("right", B, 0, plan.right, plan.right_slices)
+            plan = widths(A.shape[1], pixels)
+            split_right = pixels or B.shape[1] < A.shape[1]  # where that is the smaller one
+            right = self._parts("right", B, 0, plan, split_right)
             for rows in self._tiles((len(A), max(A.shape[1], out.shape[1])), TILE):
-                left = self._slices("left", A[rows], 1, plan.left, plan.left_slices)
+                left = self._parts("left", A[rows], 1, plan, not split_right)
                 S = self._product(left, right)
                 if k:
                     self.module.add(S, total[rows], out=S)
@@ -263,34 +264,37 @@ class Reproducible(Backend):
                     self._ordinary.copyto(total[rows], S)
         return out
 
-    def _slices(self, name: str, A: Array, axis: int, bits: int, count: int) -> list[Array]:
-        """Return A in float64, snapped to a grid along the axis, in one or two slices."""
+    def _parts(self, name: str, A: Array, axis: int, plan: Widths, split: bool) -> list[Array]:
+        """Return an operand, snapped to grids along the axis: in float64, and the part in float32.
+
+        That is its rest if it is split, else a short form of itself to multiply the other's with.
+        """
         if A.strides[0] < A.strides[1]:  # a transposed view: work in the order of the memory
-            return [S.T for S in self._slices(name, A.T, 1 - axis, bits, count)]
+            return [part.T for part in self._parts(name, A.T, 1 - axis, plan, split)]
+        m, X = self.module, self._load(name, A)
         if A.dtype == np.uint8:
-            return [self._load(name, A)]
-        m, C = self.module, self._grid(A, axis, bits)
-        slices = [self._scratch(f"{name} {k}", A.shape) for k in range(count)]
-        grids = [C, m.multiply(C, 2.0**-bits, out=self._scratch("fine grid", C.shape))]
-        for rows in self._tiles(A.shape, PASS):
-            *head, X = [S[rows] for S in slices]
-            coarse, fine = [c[rows] if axis else c for c in grids]
-            self._ordinary.copyto(X, A[rows])
-            if head:
-                split(m, X, coarse, fine, head[0])
-            else:
-                snap(m, X, coarse, out=X)
-        return slices
+            return [X]
+        bits = plan.head if split else plan.whole
+        C = self._grid(A, axis, bits)
+        if not plan.rest:
+            return [snap(m, X, C, out=X)]
+        first = snap(m, X, C, out=self._scratch(f"{name} first", A.shape))
+        if split:
+            m.subtract(X, first, out=X)  # exact, and at most half a step
+            m.multiply(C, ldexp(1.0, -plan.rest - 1), out=C)
+        else:
+            m.multiply(C, ldexp(1.0, bits - plan.short), out=C)
+        snap(m, X, C, out=X)
+        return [first, self._store(X, self._scratch(f"{name} second", A.shape, np.float32))]
 
     def _product(self, left: list[Array], right: list[Array]) -> Array:
-        """Return the sum of the products of the slices: one of the operands has only one."""
+        """Return the sum of the products of the first parts and of the second ones."""
         shape = (left[0].shape[0], right[0].shape[1])
-        S = self._scratch("product", shape)
-        self._ordinary.matmul(left[0], right[0], out=S)
-        if len(left) + len(right) > 2:
-            rest = self._scratch("rest", shape)
-            self._ordinary.matmul(left[-1], right[-1], out=rest)
-            self.module.add(S, rest, out=S)
+        S = self._ordinary.matmul(left[0], right[0], out=self._scratch("product", shape))
+        if len(right) > 1:
+            T = self._scratch("product 2", shape, np.float32)
+            flush(self.module, self._ordinary.matmul(left[1], right[1], out=T))
+            self.module.add(S, self._load("rest", T), out=S)
         return S
 
     def _finish(self, S: Array, b: Array | None, out: Array, pixels: bool) -> None:
@@ -401,7 +405,7 @@ class Reproducible(Backend):
         m.subtract(S, self._ordinary.max(S, 1, out=sums), out=S)
         E = self._ordinary.copyto(self._scratch("exponentials", S.shape), S)
         elementary.exp(m, E, self._work(S.shape))
-        D = snap(m, E, 1.5 * 2.0 ** max(1, sum_bits(S.shape[1])), self._scratch("terms", S.shape))
+        D = snap(m, E, ldexp(1.5, max(1, sum_bits(S.shape[1]))), self._scratch("terms", S.shape))
         return S, E, self._ordinary.sum(D, 1, out=sums, keepdims=True)
 
     # ---- optimizers: in float32, sums of products and the step are flushed ----------------------
@@ -511,8 +515,9 @@ def _check_arithmetic() -> None:
             "reproducible mode needs float64 that rounds to nearest; a library in this process has "
             "changed the rounding of the processor"
         )
-    if os.environ.get("CUBLAS_EMULATE_DOUBLE_PRECISION", "0") not in ("", "0"):
-        raise BackendError(
-            "reproducible mode needs float64 products of the GPU itself; unset "
-            "CUBLAS_EMULATE_DOUBLE_PRECISION, which lets cuBLAS emulate them"
-        )
+    for name in ("CUBLAS_EMULATE_DOUBLE_PRECISION", "CUBLAS_EMULATE_SINGLE_PRECISION"):
+        if os.environ.get(name, "0") not in ("", "0"):
+            raise BackendError(
+                f"reproducible mode needs products of the GPU itself; unset {name}, which lets "
+                "cuBLAS emulate them"
+            )
