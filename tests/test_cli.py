@@ -221,6 +221,25 @@ def test_config_has_all_that_is_needed_to_repeat(train):
     assert results["parameters"] == 2 * 5 + 5 + 5 * 4 + 4 + 4 + 1
 
 
+def test_reproducible_by_option_and_by_environment(train, monkeypatch):
+    """Both are the mode, say so, and give other bits than ordinary float32."""
+    arguments = "digits", "--epochs", 2, "--out"
+    ordinary, option = train(*arguments, "a"), train(*arguments, "b", "--reproducible")
+    monkeypatch.setenv("XPNET_REPRODUCIBLE", "1")
+    environment = train(*arguments, "c")
+    modes = [contents("config.json", Path(where))["reproducible"] for where in "abc"]
+    assert modes == [False, True, True]
+    assert option["weights_sha256"] == environment["weights_sha256"] != ordinary["weights_sha256"]
+    assert abs(option["test_loss"] - ordinary["test_loss"]) < 1e-3
+
+
+def test_reproducible_is_said_and_takes_float32_only(run):
+    assert "backend numpy, reproducible" in run("train", "and", "--epochs", 1, "--reproducible").out
+    done = run("train", "and", "--reproducible", "--dtype", "float64")
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "reproducible mode takes networks of float32; got float64" in done.err
+
+
 def test_the_recipe_is_that_of_the_problem(train):
     train("digits", "--epochs", 1)
     config, problem = contents("config.json"), PROBLEMS["digits"]

@@ -29,7 +29,7 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import Backend, elementary, find_backend, reproducible
 from xpnet.backend.reproducible import LEAST_EPS, Reproducible
-from xpnet.errors import BackendError, OptionError
+from xpnet.errors import BackendError, OptionError, ShapeError
 
 XP = find_backend("numpy", reproducible=True)
 ON_STRICT = Reproducible(STRICT)
@@ -748,6 +748,13 @@ def test_prediction_does_not_depend_on_the_batch():
     cuts = [0, 1, 9, 700, 1500]
     pieces = np.concatenate([net.predict(X[a:b]) for a, b in pairwise(cuts)])
     assert whole.tobytes() == pieces.tobytes()
+
+
+def test_functions_refuse_outputs_that_they_could_not_write():
+    X, wide = np.zeros((3, 4), np.float32), np.ones((3, 8), np.float32)
+    with pytest.raises(ShapeError, match=r"xp.tanh writes C-contiguous.*\(3, 4\).*\(32, 8\)"):
+        XP.tanh(X, out=wide[:, ::2])
+    assert wide.all()
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from xpnet.backend.exact import (
     sum_bits,
     widths,
 )
-from xpnet.errors import BackendError, OptionError
+from xpnet.errors import BackendError, OptionError, ShapeError
 
 K_BLOCK = 1024  # longer sums in a product are made of blocks of so many, added left to right
 PIECE = 2**15  # elements at a time of functions, with their scratch, that stay in a CPU's cache
@@ -309,6 +309,12 @@ class Reproducible(Backend):
 
     def _map(self, formula: Callable[..., None], operands: Arrays, *out: Array) -> Array:
         """Apply a formula of `elementary` to copies of the operands; the first become ``out``."""
+        for a in out:
+            if not a.flags.c_contiguous:  # its reshape would be a copy
+                raise ShapeError(
+                    f"xp.{formula.__name__} writes C-contiguous arrays only, but an output of "
+                    f"shape {a.shape} has the strides {a.strides}; write into one of xp.empty"
+                )
         flat = [A.reshape(-1) for A in operands]
         results = [a.reshape(-1) for a in out]
         for piece in self._pieces(results[0], PIECE):
