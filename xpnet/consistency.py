@@ -62,6 +62,8 @@ class Training:
         Where they first differ from those, empty if nowhere.
     milliseconds : float
         The time of a step, with its hashes.
+    steps : int
+        That were taken.
     """
 
     gradients: str
@@ -69,11 +71,13 @@ class Training:
     golden: bool
     first: str
     milliseconds: float
+    steps: int
 
     @property
     def verdict(self) -> str:
-        """``"golden"`` or ``"NOT GOLDEN"``."""
-        return "golden" if self.golden else "NOT GOLDEN"
+        """``"golden"``, with the last step that was compared, if there are more, or not."""
+        beyond = f" to {STEPS}" if self.steps > STEPS else ""
+        return f"golden{beyond}" if self.golden else "NOT GOLDEN"
 
 
 @dataclass
@@ -341,7 +345,7 @@ def _training(found: Trace, wanted: Trace, milliseconds: float) -> Training:
     elif len(found.phases[PHASES[0]]) == STEPS and found.sha256 != wanted.sha256:
         first = "the hashes of the whole training differ"
     hashes = found.sha256["backward"], found.sha256["update"]
-    return Training(*hashes, not first, first, milliseconds)
+    return Training(*hashes, not first, first, milliseconds, len(found.phases[PHASES[0]]))
 
 
 # ---- where two backends part -------------------------------------------------------------------

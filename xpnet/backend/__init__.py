@@ -109,6 +109,8 @@ def available_backends() -> list[str]:
 
 def find_backend(name: str | Backend, reproducible: bool | None = None) -> Backend:
     """Return the backend of this name without making it the default; see `set_backend`."""
+    if not (reproducible is None or isinstance(reproducible, bool)):
+        raise BackendError(f"reproducible is True or False; got {reproducible!r}")
     if reproducible is None and not isinstance(name, Backend):
         reproducible = _reproducible_by_environment()
     found = name if isinstance(name, Backend) else _find(name)

@@ -39,9 +39,9 @@ def clip(m: Any, x: Array, limit: float) -> None:
 def exp_parts(m: Any, x: Array, work: Work) -> tuple[Array, Array]:
     """Return exp r - 1 and 2ᵏ, where x = k ln 2 + r and |r| ≤ ln 2 / 2; x is used up.
 
-    k is the whole number nearest to x / ln 2. In x - k ln 2 only the last product is rounded, since
-    k LN2_HIGH has at most 53 bits and is close to x. exp r - 1 = r + r²/2! + ... + r¹¹/11!: the
-    first omitted term is below 2e-14 r. 2ᵏ is made of its bits: the exponent k + 1023, and no
+    k is the whole number nearest to x / ln 2. In x - k ln 2 only the part with LN2_LOW is rounded,
+    since k LN2_HIGH has at most 53 bits and is close to x. exp r - 1 = r + r²/2! + ... + r¹¹/11!,
+    whose first omitted term is below 2e-14 r. 2ᵏ is made of its bits: the exponent k + 1023, and no
     mantissa.
     """
     a, power = work[:2]

@@ -21,6 +21,7 @@ EXPONENT = 0x7FF0000000000000  # the bits of a float64 that are its exponent
 WHOLE_BITS = 26  # kept of the operand of a product that has no rest; float32 has 24
 PIXEL_BITS = 8  # a pixel is a whole number below 2⁸
 FLUSH = 1.5 * 2.0**-77
+SMALLEST = 2.0**-100  # that it leaves
 
 
 def flush(m: Any, x: Array) -> Array:
@@ -28,7 +29,8 @@ def flush(m: Any, x: Array) -> Array:
 
     CuPy computes in float32 without subnormal numbers: below 2⁻¹²⁶ it has 0 where NumPy may have
     something. And the sign of a zero may depend on an order. Here both become +0: the result is +0
-    or at least 2⁻¹⁰⁰ = 8e-31 in magnitude. A number of more than 2⁻⁵² = 2e-16 stays as it is.
+    or at least 2⁻¹⁰⁰ = 8e-31 in magnitude. A number of more than 2⁻⁵² = 2e-16 stays as it is; below
+    2⁻⁷⁷ = 7e-24 multiples of 2⁻¹⁰⁰ are left.
 
     Proof. Around ±c the spacing of float32 is h = 2⁻¹⁰⁰. Let x be a sum of terms of which some are
     subnormal on one device and 0 on the other. If the rest of the sum is at least h/2, its spacing
@@ -40,6 +42,12 @@ def flush(m: Any, x: Array) -> Array:
     """
     m.add(x, FLUSH, out=x)
     return m.subtract(x, FLUSH, out=x)
+
+
+def tame(number: Any) -> Any:
+    """Return a Python number that float32 would flush as 0, arrays and others as they are."""
+    small = isinstance(number, float) and abs(number) < SMALLEST
+    return 0.0 if small else number
 
 
 def sum_bits(n: int) -> int:
@@ -103,7 +111,8 @@ def widths(n: int, pixels: bool) -> Widths:
 
     One operand is kept to 26 bits, more than float32 has. The head of the other has what then is
     left, 17 bits or more; the product of the rest needs only a few bits of both, which is why
-    float32 does. Together they are as good as 24 bits of each. Pixels are whole numbers of 8 bits,
+    float32 does. Together they are as good as 24 bits of the largest of each row of one and column
+    of the other. Pixels are whole numbers of 8 bits,
     which leaves so much room that one product does.
     """
     room, room32 = MANTISSA - sum_bits(n), MANTISSA32 - sum_bits(n)

@@ -12,6 +12,11 @@ on the machine, beneath the layers, none of which knows of it:
 What it promises: for float32 networks and finite numbers, the output of every layer, the loss,
 every gradient and every update are the same bits everywhere. Data must come in by ``xp.asarray``,
 as it does in `Trainer`, ``predict`` and `xpnet.parity`. Images stay uint8 up to the first product.
+Learning rates are below 2²⁴. Orthogonal initial weights are LAPACK's, and differ between machines.
+
+What it costs, besides time: numbers are rounded relative to the largest of their row or column, to
+26 bits or so, and below 1e-30 they are 0. Features of very different sizes should be scaled, as
+they should anyway; `xpnet.parity` holds the gradients of this mode to those of float64.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ from xpnet.backend.exact import (
     grid,
     snap,
     sum_bits,
+    tame,
     widths,
 )
 from xpnet.errors import BackendError, OptionError, ShapeError
@@ -49,7 +55,7 @@ MAGNITUDE = {  # the bits of a type, and all of them but the sign
     np.dtype("float32"): ("int32", 2**31 - 1),
     np.dtype("float64"): ("int64", 2**63 - 1),
 }
-LEAST_EPS = 1e-30  # an ε below is not the same number on all devices
+LEAST_EPS = 1e-13  # for a smaller ε the squares of gradients would vanish before it
 
 
 Arrays = tuple[Array, ...]
@@ -137,38 +143,38 @@ class Reproducible(Backend):
 
     def add(self, A: Array, B: Any, out: Array) -> Array:
         """out = A + B"""
-        return self._flushed(self.module.add(A, B, out=out))
+        return self._flushed(self.module.add(tame(A), tame(B), out=out))
 
     def subtract(self, A: Any, B: Any, out: Array) -> Array:
         """out = A - B"""
-        return self._flushed(self.module.subtract(A, B, out=out))
+        return self._flushed(self.module.subtract(tame(A), tame(B), out=out))
 
     def multiply(self, A: Array, B: Any, out: Array) -> Array:
         """out = A · B"""
-        return self._flushed(self.module.multiply(A, B, out=out))
+        return self._flushed(self.module.multiply(tame(A), tame(B), out=out))
 
     def divide(self, A: Any, B: Any, out: Array) -> Array:
         """out = A / B"""
-        return self._flushed(self.module.divide(A, B, out=out))
+        return self._flushed(self.module.divide(tame(A), tame(B), out=out))
 
     def maximum(self, A: Array, B: Any, out: Array) -> Array:
         """out = max(A, B); the sign of max(+0, -0) is nowhere defined, so it is flushed, too"""
-        return self._flushed(self.module.maximum(A, B, out=out))
+        return self._flushed(self.module.maximum(tame(A), tame(B), out=out))
 
     def minimum(self, A: Array, B: Any, out: Array) -> Array:
         """out = min(A, B)"""
-        return self._flushed(self.module.minimum(A, B, out=out))
+        return self._flushed(self.module.minimum(tame(A), tame(B), out=out))
 
     def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
         """Y = max(X, slope·X), which is X where X > 0, since 0 ≤ slope < 1"""
-        scaled = self.module.multiply(X, slope, out=out) if slope else 0.0
+        scaled = self.module.multiply(X, tame(slope), out=out) if slope else 0.0
         return self.maximum(X, scaled, out=out)
 
     def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
         """dX = dY · max([Y > 0], slope)"""
         self.module.greater(Y, 0.0, out=out)
         if slope:
-            self.module.maximum(out, slope, out=out)
+            self.module.maximum(out, tame(slope), out=out)
         return self.multiply(out, dY, out=out)
 
     # ---- sums and products --------------------------------------------------------------------
@@ -241,8 +247,9 @@ class Reproducible(Backend):
         """out = X W + b, each block of up to 1024 products summed exactly, see `exact.widths`
 
         X is rounded along its rows and W along its columns, so that no row or column loses bits to
-        a larger one beside it. Blocks, parts and b are added in float64, in a fixed order. Nothing
-        here depends on the number of rows: a sample has the same bits in any batch.
+        a larger one beside it. Within a row it does: next to 1e5, a third has 7 bits less than it
+        has alone. Blocks, parts and b are added in float64, in a fixed order. Nothing here depends
+        on the number of rows: a sample has the same bits in any batch.
         """
         n, pixels = X.shape[1], X.dtype == np.uint8
         total: Any = self._scratch("total", out.shape) if n > K_BLOCK else None
@@ -251,7 +258,7 @@ class Reproducible(Backend):
         for k in range(0, n, K_BLOCK):
             A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
             plan = widths(A.shape[1], pixels)
-            split_right = pixels or B.shape[1] < A.shape[1]  # where that is the smaller one
+            split_right = pixels or B.shape[1] < A.shape[1]  # then it is likely to be the smaller
             right = self._parts("right", B, 0, plan, split_right)
             for rows in self._tiles((len(A), max(A.shape[1], out.shape[1])), TILE):
                 left = self._parts("left", A[rows], 1, plan, not split_right)
@@ -429,10 +436,10 @@ class Reproducible(Backend):
         m, eta = self.module, self._number("rate", rate)
         for i in self._pieces(p, OPTIMIZER_PIECE):
             vi, gi, step = v[i], g[i], work[i]
-            m.multiply(vi, mu, out=vi)
+            m.multiply(vi, tame(mu), out=vi)
             flush(m, m.add(vi, gi, out=vi))
             if nesterov:
-                m.multiply(vi, mu, out=step)
+                m.multiply(vi, tame(mu), out=step)
                 m.add(step, gi, out=step)
             self._descend(p[i], step if nesterov else vi, eta, step)
 
@@ -482,7 +489,7 @@ class Reproducible(Backend):
         """mean = β mean + (1 - β) value"""
         m = self.module
         m.multiply(value, 1 - beta, out=work)
-        m.multiply(mean, beta, out=mean)
+        m.multiply(mean, tame(beta), out=mean)
         flush(m, m.add(mean, work, out=mean))
 
     def _descend(self, p: Array, direction: Array, eta: Array, work: Array) -> None:
@@ -507,7 +514,7 @@ class Reproducible(Backend):
 
 
 def _checked(eps: float) -> float:
-    """Return an ε that is the same number on every device."""
+    """Return an ε beside which the squares that are 0 here, of gradients below 2e-14, are small."""
     if eps < LEAST_EPS:
         raise OptionError(f"reproducible mode needs eps of at least {LEAST_EPS:g}; got {eps!r}")
     return eps

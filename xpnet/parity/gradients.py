@@ -90,7 +90,13 @@ def parity(
             report.checks += _in_float64(point, name, xp.ordinary)
     for name, xp in found.items():
         report.checks += _in_float32(point, name, xp.ordinary, report.not_run)
-    report.bits = _in_bits(point, found, report.not_run)
+    passes = _in_reproducible_mode(point, found, report.not_run)
+    for name, done in passes.items():
+        check = Check("float32", f"{name}, reproducible", MODE, [])
+        check.rows += _by_norm(point, done.values, point.moves)
+        _locate_in([check], done, point, point.moves)
+        report.checks.append(check)
+    report.bits = _in_bits(point, passes)
     return report
 
 
@@ -236,6 +242,10 @@ WHOLE = (
     f"exp and tanh by {OF_A_FUNCTION:g}, sums of m terms by sqrt(m); a limit of 1: float32 cannot "
     "tell it from 0"
 )
+MODE = (
+    "as whole, in reproducible mode: it rounds less often than float32 may, but relative to the "
+    "largest number of each row and column; features of very different sizes exceed the limit"
+)
 BY_LAYER = (
     "error of one layer fed with float64's numbers, in units of u sum |x| |dy| (u = 6e-8); the "
     "limit is the number of roundings in such a sum: n + 2 for n samples; for gamma |xhat| + e "
@@ -298,14 +308,21 @@ BOUNDS: dict[type[Layer], Callable[[Any, Host, Host], dict[str, tuple[Host, floa
 # ---- bit by bit ----------------------------------------------------------------------------------
 
 
-def _in_bits(point: Point, found: dict[str, Backend], not_run: dict[str, str]) -> dict[str, Bits]:
-    """Hash what each backend computes in reproducible mode, and locate what differs."""
+def _in_reproducible_mode(
+    point: Point, found: dict[str, Backend], not_run: dict[str, str]
+) -> dict[str, Pass]:
+    """Return what each backend computes in reproducible mode."""
     passes = {}
     for name, xp in found.items():
         try:
             passes[name] = point.run(find_backend(xp, reproducible=True), "float32")
         except XpnetError as error:
             not_run[f"reproducible mode, {name}"] = str(error)
+    return passes
+
+
+def _in_bits(point: Point, passes: dict[str, Pass]) -> dict[str, Bits]:
+    """Hash what each backend computes in reproducible mode, and locate what differs."""
     bits = {name: _bits(point, done.values) for name, done in passes.items()}
     first, *others = passes or [""]
     for name in others:
