@@ -713,8 +713,8 @@ REST = [
     *_in(
         "random.py",
         ("uniform on [0, 2)", "* 2.0**-53", "* 2.0**-52"),
-        ("normal: 2 missing", "np.sqrt(-2 * np.log1p(-u))", "np.sqrt(-np.log1p(-u))"),
-        ("normal: half a circle", "2 * np.pi * v", "np.pi * v"),
+        ("normal: 2 missing", "np.sqrt(-2 * log(1 - u))", "np.sqrt(-log(1 - u))"),
+        ("normal: half a circle", "cos_sin(v)", "cos_sin(v / 2)"),
         (
             "one stream for all purposes",
             ", spawn_key=words)",

@@ -414,3 +414,9 @@ def test_the_errors_are_of_one_family(error):
 def test_a_backend_is_never_copied(backend):
     assert copy(backend) is backend
     assert deepcopy(backend) is backend
+
+
+@pytest.mark.parametrize("mode", ["yes", 1, "1"])
+def test_a_mode_that_is_no_bool_is_refused(mode):
+    with pytest.raises(BackendError, match=f"reproducible is True or False; got {mode!r}"):
+        xpnet.set_backend("numpy", reproducible=mode)

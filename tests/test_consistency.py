@@ -631,3 +631,11 @@ def test_a_page_about_nothing_is_a_page(no_gpu):
     text = "".join(Page(page(check(["xor"], ["cupy"], steps=1))).text)
     assert "✗ nothing was checked" in text
     assert "the reason; the way out" in text
+
+
+@pytest.mark.parametrize(
+    ("steps", "verdict"), [(5, "golden"), (200, "golden"), (201, "golden to 200")]
+)
+def test_golden_says_how_far_it_reaches(steps, verdict):
+    assert consistency.Training("a", "b", True, "", 1.0, steps).verdict == verdict
+    assert consistency.Training("a", "b", False, "step 1", 1.0, steps).verdict == "NOT GOLDEN"

@@ -758,6 +758,21 @@ def test_functions_refuse_outputs_that_they_could_not_write():
     assert wide.all()
 
 
+@pytest.mark.parametrize("tiny", [1e-40, -1e-40, 2.0**-126])
+def test_factors_that_only_some_devices_have_are_zero(tiny):
+    """As in LeakyReLU(1e-40): beside a large number they would make something of it."""
+    X = np.float32([-3.8e28, 3.8e28, 1.0, 0.0])
+    for xp in (XP, Reproducible(HostileBackend(1))):
+        out = np.empty(4, np.float32)
+        assert xp.multiply(X, tiny, out=out).tolist() == [0, 0, 0, 0]
+        assert xp.relu(X, out=out, slope=abs(tiny)).tolist() == [0, *X[1:].tolist()]
+        assert xp.relu_grad(X, -X, out=out, slope=abs(tiny)).tolist() == [X[0], 0, 0, 0]
+        p, v = X.copy(), X.copy()
+        rate, work = np.array([1.0]), np.empty(4, np.float32)
+        xp.momentum(p, np.zeros(4, np.float32), v, rate, mu=abs(tiny), nesterov=True, work=work)
+        assert (p.tolist(), v.tolist()) == (X.tolist(), [0, 0, 0, 0])
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 

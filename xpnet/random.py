@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.checks import count
+from xpnet.functions import cos_sin, log
 
 
 class Random:
@@ -50,15 +51,11 @@ class Random:
         return np.asarray(low + (high - low) * u, np.float64).reshape(shape)
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Return float64 standard normal numbers (Box and Muller 1958).
-
-        ``log``, ``cos`` and ``sin`` differ in the last bit from one machine to another; use
-        uniform numbers where bits must be the same everywhere.
-        """
+        """Return float64 standard normal numbers (Box and Muller 1958)."""
         n = prod(shape)
         u, v = self.uniform((2, (n + 1) // 2))
-        radius, angle = np.sqrt(-2 * np.log1p(-u)), 2 * np.pi * v
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:n].reshape(shape)
+        radius, (cos, sin) = np.sqrt(-2 * log(1 - u)), cos_sin(v)
+        return np.concatenate([radius * cos, radius * sin])[:n].reshape(shape)
 
     def integers(self, n: int, high: int) -> NDArray[np.int64]:
         """Return n integers, uniform on 0 ... high - 1 (to within high / 2⁵³)."""

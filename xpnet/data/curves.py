@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import pi
+
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.checks import at_least_0, count
+from xpnet.functions import cos_sin
 from xpnet.random import Random
 
 Floats = NDArray[np.float64]
@@ -13,7 +16,7 @@ Floats = NDArray[np.float64]
 
 def curve_truth(x: Floats) -> Floats:
     """Return the curve without noise: a wave on the left of 0, a parabola on its right."""
-    return np.where(x < 0, np.sin(2 * x), x * (2 - x))
+    return np.where(x < 0, cos_sin(x / pi)[1], x * (2 - x))
 
 
 def curve(n: int = 200, noise: float = 0.1, seed: int = 0) -> tuple[Floats, Floats]:

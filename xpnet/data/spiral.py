@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet.checks import at_least_0, count, positive
 from xpnet.errors import OptionError
+from xpnet.functions import cos_sin
 from xpnet.random import Random
 
 
@@ -46,8 +47,9 @@ def spiral(
     if turns <= 0.25:
         raise OptionError(f"turns must be above a quarter, where the arms begin; got {turns!r}")
     random, end = Random(seed, "spiral"), 2 * pi * turns
-    angle = np.sqrt(random.uniform((n,), (pi / 2) ** 2, end**2))
+    angle = np.sqrt(random.uniform((n,), pi * pi / 4, end * end))
     t = np.arange(n) % 2
     arm = np.where(t == 0, angle, -angle)
-    X = np.stack([arm * np.cos(angle), arm * np.sin(angle)], axis=1)
+    cos, sin = cos_sin(angle / (2 * pi))
+    X = np.stack([arm * cos, arm * sin], axis=1)
     return (X + noise * random.normal((n, 2))) / end, t
