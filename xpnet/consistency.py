@@ -129,7 +129,8 @@ class RecipeReport:
                 f"{name:<{width}}  gradients  {training.gradients}",
                 f"{'':<{width}}  weights    {training.weights}  {training.verdict}",
             ]
-        return "\n".join([*lines, *(wrapped(f"WRONG: {text}") for text in self.failures())])
+        lines += [wrapped(f"WRONG: {text}") for text in self.failures()]
+        return "\n".join([*lines, "all agrees" if self.ok else "NOT all agrees"])
 
 
 @dataclass

@@ -12,7 +12,8 @@ on the machine, beneath the layers, none of which knows of it:
 What it promises: for float32 networks and finite numbers, the output of every layer, the loss,
 every gradient and every update are the same bits everywhere. Data must come in by ``xp.asarray``,
 as it does in `Trainer`, ``predict`` and `xpnet.parity`. Images stay uint8 up to the first product.
-Learning rates must be below 2²⁴. Orthogonal initial weights are LAPACK's, and differ between machines.
+Learning rates must be below 2²⁴. Orthogonal initial weights are LAPACK's, and differ between
+machines.
 
 What it costs, besides time: numbers are rounded relative to the largest of their row or column, to
 26 bits or so, and below 1e-30 they are 0. Features of very different sizes should be scaled, as
