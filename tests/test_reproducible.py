@@ -29,6 +29,7 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import Backend, elementary, find_backend, reproducible
 from xpnet.backend.reproducible import LEAST_EPS, Reproducible
+from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError, OptionError, ShapeError
 
 XP = find_backend("numpy", reproducible=True)
@@ -86,6 +87,21 @@ def test_every_primitive_has_the_same_bits_everywhere(case):
     wanted = bits_of(case, XP)
     for xp in foreign():
         assert bits_of(case, xp) == wanted, xp
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_primitive_has_the_same_bits_on_cupy(case):
+    assert bits_of(case, find_backend("cupy", reproducible=True)) == bits_of(case, XP)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", golden.RECIPES, ids=lambda recipe: recipe.name)
+def test_the_golden_hashes_hold_on_cupy(recipe):
+    if recipe.problem == "mnist" and not find_mnist():
+        pytest.skip("no MNIST: XPNET_DATA names no folder with it")
+    found = golden.trace(recipe, find_backend("cupy", reproducible=True))
+    assert found == golden.golden_trace(recipe)
 
 
 def bits_of(case, xp):

@@ -263,9 +263,8 @@ class Run:
         columns = [xp.asarray(X, stored), xp.asarray(t)]
         dtypes = [net.input_dtype(X.dtype), np.int64]
         self._batches = Batches(xp, columns, dtypes, recipe.batch_size or len(X), True, SEED)
-        self._steps = (
-            len(X) // self._batches.batch_size
-        )  # in an epoch; what is left over is not used
+        self._size = self._batches.batch_size
+        self._steps = len(X) // self._size  # in an epoch; what is left over is not used
         self.t, self.batch = 0, (None, None)
 
     def forward(self) -> None:
@@ -274,7 +273,7 @@ class Run:
         if step == 0:
             self._batches.start(epoch)
         self.t += 1
-        X, t = self.batch = tuple(self._batches.gather(self._batches.batch_size))
+        X, t = self.batch = tuple(self._batches.gather(self._size))
         self.loss.forward(self.net.forward(X), t)
 
     def backward(self) -> None:
@@ -338,11 +337,9 @@ def trace(recipe: Recipe, xp: Backend, steps: int = STEPS, data_dir: str | None 
     for _ in range(steps):
         for phase in PHASES:
             getattr(run, phase)()
-            step = hashlib.sha256()
-            for a in run.results(phase):
-                step.update(little_endian(xp.asnumpy(a)))
-            found.phases[phase].append(step.hexdigest()[:DIGITS])
-            whole[phase].update(step.digest())
+            content = b"".join(little_endian(xp.asnumpy(a)) for a in run.results(phase))
+            found.phases[phase].append(hashlib.sha256(content).hexdigest()[:DIGITS])
+            whole[phase].update(content)
     found.sha256 = {phase: whole[phase].hexdigest() for phase in PHASES}
     found.sha256["update"] = run.net.sha256()
     return found
