@@ -412,7 +412,7 @@ class Reproducible(Backend):
     def _exponentials(self, X: Array) -> Arrays:
         """Return S = X - max X, exp S, and its sum along each row.
 
-        exp S ≤ 1, so the grid of ⌈log₂ columns⌉ - 52 bits makes the sums exact.
+        exp S ≤ 1, so a grid with steps of 2 to the power of ⌈log₂ columns⌉ - 52 makes them exact.
         """
         m, S = self.module, self._load("scores", X)
         sums = self._scratch("sums", (len(S), 1))
