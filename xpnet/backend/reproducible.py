@@ -12,7 +12,7 @@ on the machine, beneath the layers, none of which knows of it:
 What it promises: for float32 networks and finite numbers, the output of every layer, the loss,
 every gradient and every update are the same bits everywhere. Data must come in by ``xp.asarray``,
 as it does in `Trainer`, ``predict`` and `xpnet.parity`. Images stay uint8 up to the first product.
-Learning rates must be below 2²⁴. Orthogonal initial weights are LAPACK's, and differ between
+Numbers must be below 1e33, learning rates below 2²⁴. Orthogonal initial weights are LAPACK's, and differ between
 machines.
 
 What it costs, besides time: numbers are rounded relative to the largest of their row or column, to
@@ -34,6 +34,7 @@ from xpnet.backend import elementary
 from xpnet.backend.base import Array, Backend
 from xpnet.backend.exact import (
     MANTISSA,
+    MANTISSA32,
     MOST_BITS,
     Widths,
     flush,
@@ -287,13 +288,14 @@ class Reproducible(Backend):
         if not plan.rest:
             return [snap(m, X, C, out=X)]
         first = snap(m, X, C, out=self._scratch(f"{name} first", A.shape))
+        second = self._scratch(f"{name} second", A.shape, np.float32)
         if split:
             m.subtract(X, first, out=X)  # exact, and at most half a step
             m.multiply(C, ldexp(1.0, -plan.rest - 1), out=C)
-        else:
-            m.multiply(C, ldexp(1.0, bits - plan.short), out=C)
-        snap(m, X, C, out=X)
-        return [first, self._store(X, self._scratch(f"{name} second", A.shape, np.float32))]
+            return [first, self._store(snap(m, X, C, out=X), second)]
+        m.multiply(C, ldexp(1.0, bits - plan.short - MANTISSA + MANTISSA32), out=C)
+        c = self._ordinary.copyto(self._scratch("grid 32", C.shape, np.float32), C)
+        return [first, snap(m, A, c, out=second)]
 
     def _product(self, left: list[Array], right: list[Array]) -> Array:
         """Return the sum of the products of the first parts and of the second ones."""
