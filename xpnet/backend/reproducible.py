@@ -12,8 +12,8 @@ on the machine, beneath the layers, none of which knows of it:
 What it promises: for float32 networks and finite numbers, the output of every layer, the loss,
 every gradient and every update are the same bits everywhere. Data must come in by ``xp.asarray``,
 as it does in `Trainer`, ``predict`` and `xpnet.parity`. Images stay uint8 up to the first product.
-Numbers must be below 1e33, learning rates below 2²⁴. Orthogonal initial weights are LAPACK's, and differ between
-machines.
+Numbers must be below 1e33, learning rates below 2²⁴. Orthogonal initial weights are LAPACK's, and
+differ between machines.
 
 What it costs, besides time: numbers are rounded relative to the largest of their row or column, to
 26 bits or so, and below 1e-30 they are 0. Features of very different sizes should be scaled, as
@@ -474,16 +474,16 @@ class Reproducible(Backend):
         decay: float,
         work: Array,
     ) -> None:
-        """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) (m / (√v / √(1 - β₂ᵗ) + ε))"""
-        xp, (eta, root, kept) = self.module, self._adam_numbers(rate, powers, decay)
+        """p = (1 - η λ) p - (η r / (1 - β₁ᵗ)) (m / (√v + ε r)) with r = √(1 - β₂ᵗ)"""
+        numbers = self._adam_numbers(rate, powers, _checked(eps), decay)
+        xp, (eta, epsilon, kept) = self.module, numbers
         for i in self._pieces(p, OPTIMIZER_PIECE):
             pi, gi, mi, vi, step = p[i], g[i], m[i], v[i], work[i]
             self._average(mi, gi, beta1, step)
             xp.multiply(gi, gi, out=step)
             self._average(vi, step, beta2, step)
             xp.sqrt(vi, out=step)
-            xp.multiply(step, root, out=step)
-            xp.add(step, _checked(eps), out=step)
+            xp.add(step, epsilon, out=step)
             if decay:
                 self.multiply(pi, kept, out=pi)
             self._descend(pi, xp.divide(mi, step, out=step), eta, step)
@@ -499,17 +499,18 @@ class Reproducible(Backend):
         """p = p - η direction, where η < 2²⁴ may be multiplied with a tiny quotient"""
         self.module.subtract(p, self.multiply(direction, eta, out=work), out=p)
 
-    def _adam_numbers(self, rate: Array, powers: Array, decay: float) -> Arrays:
-        """Return η / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ) and 1 - η λ, in float32."""
+    def _adam_numbers(self, rate: Array, powers: Array, eps: float, decay: float) -> Arrays:
+        """Return η r / (1 - β₁ᵗ), ε r and 1 - η λ with r = √(1 - β₂ᵗ), in float32."""
         m, c = self.module, self._scratch("corrections", (2,))
         m.subtract(1.0, powers, out=c)
-        c1, c2, kept = c[:1], c[1:], self._scratch("kept", (1,))
-        m.divide(rate, c1, out=c1)
-        m.sqrt(c2, out=c2)
-        m.divide(1.0, c2, out=c2)
+        eta, r, kept = c[:1], c[1:], self._scratch("kept", (1,))
+        m.divide(rate, eta, out=eta)
+        m.sqrt(r, out=r)
+        m.multiply(eta, r, out=eta)
+        m.multiply(r, eps, out=r)
         m.multiply(rate, decay, out=kept)
         m.subtract(1.0, kept, out=kept)
-        return self._number("eta", c1), self._number("root", c2), self._number("keep", kept)
+        return self._number("eta", eta), self._number("epsilon", r), self._number("keep", kept)
 
     def _number(self, name: str, value: Array) -> Array:
         """Return a number of float64 on the device in float32, as an array of one element."""
