@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "random": {"checks", "errors", "functions"},
     "backend": {"errors", "names"},
     "initializers": {"names", "random"},
-    "schedules": {"checks", "errors"},
+    "schedules": {"checks", "errors", "functions"},
     "data": {"checks", "errors", "files", "functions", "random"},
     "layers": {*LOWEST, "backend", "initializers"},
     "losses": {*LOWEST, "backend", "initializers"},

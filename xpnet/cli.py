@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
+from xpnet import golden
 from xpnet.backend import Backend, find_backend, from_environment, parse_name, use_backend
 from xpnet.callbacks import Callback, ProgressBar
 from xpnet.errors import BackendError, OptionError, XpnetError
@@ -364,7 +365,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check_options(parser: argparse.ArgumentParser) -> None:
-    add, problems = parser.add_argument, ("xor", "spiral", "digits", "mnist")
+    add, problems = parser.add_argument, golden.PROBLEMS
     add(
         "--problems",
         type=_list_of(_one_of("problem", problems)),
@@ -379,7 +380,14 @@ def _add_check_options(parser: argparse.ArgumentParser) -> None:
         metavar="B,B",
         help="default numpy,cupy",
     )
-    add("--steps", type=_count, default=200, metavar="N", help="of each training; default 200")
+    steps = golden.STEPS
+    add(
+        "--steps",
+        type=_count,
+        default=steps,
+        metavar="N",
+        help=f"of each training; default {steps}",
+    )
     add(
         "--require",
         type=_list_of(_backend),

@@ -16,7 +16,7 @@ h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin-top: 
 table { border-collapse: collapse; margin: .6rem 0; display: block; overflow-x: auto }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line) }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap }
-code { font-size: .8rem; overflow-wrap: anywhere } small { opacity: .75 }
+code { font-size: .8rem; overflow-wrap: anywhere }
 .good { color: var(--good) } .bad { color: var(--bad); font-weight: 600 }
 details { border-bottom: 1px solid var(--line); padding: .4rem 0 } summary { cursor: pointer }
 """

@@ -24,19 +24,25 @@ def log(x: Any) -> Array:
     return y
 
 
-def cos_sin(turns: Any) -> tuple[Array, Array]:
-    """Return cos 2πv and sin 2πv for v turns.
+def taylor(theta: Any) -> tuple[Any, Any]:
+    """Return cos θ and sin θ for |θ| ≤ π/4, a number or an array.
 
-    v is a whole number of quarters and an exact rest; θ, 2π times that, is at most π/4. The Taylor
-    series 1 - θ²/2! + ... + θ¹⁶/16! and θ - θ³/3! + ... + θ¹⁷/17! leave out less than 1e-16.
+    The series 1 - θ²/2! + ... + θ¹⁶/16! and θ - θ³/3! + ... + θ¹⁷/17! leave out less than 1e-16.
     """
-    v = np.asarray(turns, np.float64)
-    quarters = np.rint(4 * v)
-    theta = 2 * pi * (v - quarters / 4)
-    square, cos, sin = theta * theta, np.ones_like(theta), np.ones_like(theta)
+    square, cos, sin = theta * theta, 1.0, 1.0
     for k in range(16, 0, -2):
         cos = 1 - square / (k * (k - 1)) * cos
         sin = 1 - square / ((k + 1) * k) * sin
-    sin = sin * theta
+    return cos, sin * theta
+
+
+def cos_sin(turns: Any) -> tuple[Array, Array]:
+    """Return cos 2πv and sin 2πv for v turns.
+
+    v is a whole number of quarters and an exact rest; 2π times that is at most π/4.
+    """
+    v = np.asarray(turns, np.float64)
+    quarters = np.rint(4 * v)
+    cos, sin = taylor(2 * pi * (v - quarters / 4))
     place = quarters.astype(np.int64) % 4
     return np.choose(place, [cos, -sin, -cos, sin]), np.choose(place, [sin, cos, -sin, -cos])

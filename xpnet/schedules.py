@@ -8,6 +8,7 @@ from math import pi
 
 from xpnet.checks import count, positive
 from xpnet.errors import OptionError
+from xpnet.functions import taylor
 
 Schedule = Callable[[int], float]
 
@@ -20,21 +21,13 @@ def _power(x: float, n: int) -> float:
     return result
 
 
-def _cos(x: float) -> float:
-    """Return cos x for |x| ≤ π/2 by its Taylor series, the same on every machine."""
-    term = total = 1.0
-    for k in range(2, 26, 2):
-        term *= -x * x / (k * (k - 1))
-        total += term
-    return total
-
-
 def _half_cosine(start: float, end: float, progress: float) -> float:
     """Return the value on the way from start to end; progress above 1 stays at the end.
 
-    The share of ``start`` is (1 + cos πp) / 2 = cos²(πp / 2).
+    The share of ``start`` is (1 + cos πp) / 2 = cos²(πp / 2), and cos 2θ = cos² θ - sin² θ.
     """
-    share = _cos(pi * progress / 2) if progress < 1 else 0.0
+    cos, sin = taylor(pi * progress / 4)
+    share = cos * cos - sin * sin if progress < 1 else 0.0
     return end + (start - end) * share * share
 
 

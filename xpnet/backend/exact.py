@@ -112,8 +112,8 @@ def widths(n: int, pixels: bool) -> Widths:
     One operand is kept to 26 bits, more than float32 has. The head of the other has what then is
     left, 17 bits or more; the product of the rest needs only a few bits of both, which is why
     float32 does. Together they are as good as 24 bits of the largest of each row of one and column
-    of the other. Pixels are whole numbers of 8 bits,
-    which leaves so much room that one product does.
+    of the other. Pixels are whole numbers of 8 bits, which leaves so much room that one product
+    does.
     """
     room, room32 = MANTISSA - sum_bits(n), MANTISSA32 - sum_bits(n)
     if pixels:
