@@ -256,7 +256,7 @@ def test_the_grid_covers_small_and_large_arrays(monkeypatch):
         def get_function(self, name):
             return lambda grid, block, args: grids.append((name, grid, block, args))
 
-    monkeypatch.setattr(on_cupy, "_module", lambda T: Module())
+    monkeypatch.setattr(on_cupy, "_module", lambda file, T: Module())
     kernels = on_cupy.Kernels()
     for threads in (1, 256, 257, 10**9):
         kernels("relu", "f", threads, (threads,))

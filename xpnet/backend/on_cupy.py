@@ -62,22 +62,25 @@ _REAL_OF = {(k, types.replace("T", T)): T for T in REALS for k, types in KERNELS
 
 
 class Kernels:
-    """``kernels.cu`` on the GPU: compiled when a kernel is first used, and kept by CuPy on disk."""
+    """A file of kernels on the GPU: compiled when one is first used, and kept by CuPy on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str = "kernels.cu") -> None:
+        self.file = file
         self._compiled: dict[tuple[str, str], Any] = {}
 
-    def __call__(self, name: str, T: str, threads: int, args: tuple[Any, ...]) -> None:
+    def __call__(
+        self, name: str, T: str, threads: int, args: tuple[Any, ...], block: int = BLOCK
+    ) -> None:
         """Queue a kernel of the type T ("f" or "d") on the current stream."""
         kernel = self._compiled.get((name, T))
         if kernel is None:
-            kernel = self._compiled[name, T] = _module(T).get_function(name)
-        kernel((min(-(-threads // BLOCK), MAX_BLOCKS),), (BLOCK,), args)
+            kernel = self._compiled[name, T] = _module(self.file, T).get_function(name)
+        kernel((min(-(-threads // block), MAX_BLOCKS),), (block,), args)
 
 
-def source() -> str:
-    """Return the text of ``kernels.cu``."""
-    return Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+def source(file: str = "kernels.cu") -> str:
+    """Return the text of a file of kernels."""
+    return Path(__file__).with_name(file).read_text(encoding="utf-8")
 
 
 def compile_options(T: str) -> tuple[str, ...]:
@@ -86,8 +89,8 @@ def compile_options(T: str) -> tuple[str, ...]:
 
 
 @cache
-def _module(T: str) -> Any:
-    return cupy.RawModule(code=source(), options=compile_options(T))
+def _module(file: str, T: str) -> Any:
+    return cupy.RawModule(code=source(file), options=compile_options(T))
 
 
 class _NoKernelError(Exception):
