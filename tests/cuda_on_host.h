@@ -14,6 +14,7 @@
 
 #define __global__
 #define __device__ static inline
+#define __shared__ static  // the blocks take turns, so one copy does
 
 using std::exp;
 using std::log;
@@ -32,7 +33,7 @@ struct Thread {
     ucontext_t context;
     std::unique_ptr<char[]> stack{new char[1 << 16]};
     bool ended;
-    int waits;       // how often it has exchanged a value so far
+    int waits;       // how often it has waited for others so far
     char value[8];   // what it gives to the others
 };
 static std::vector<Thread> threads;
@@ -117,4 +118,13 @@ Value __shfl_xor_sync(unsigned mask, Value value, int distance)
     std::memcpy(&value, other.value, sizeof value);
     host::wait();
     return value;
+}
+
+static inline void __syncthreads()
+{
+    int waits = ++host::threads[threadIdx.x].waits;
+    host::wait();
+    for (host::Thread& other : host::threads)
+        if (other.ended || other.waits != waits) host::failure = "a barrier with an absent thread";
+    host::wait();
 }

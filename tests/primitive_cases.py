@@ -26,6 +26,7 @@ from xpnet.backend.base import Backend, mix64
 FLOATS = (np.float32, np.float64)
 SHAPES = ((1, 1), (3, 5), (1, 33), (33, 1), (70, 31), (9, 64), (130, 100), (0, 5))
 ARRAY_METHODS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}  # check_array_methods
+ARRAY_METHODS |= {"capture", "aside", "join", "renew"}  # test_capture.py
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e4, -1e4, 1e-30, -1e-30])
 
 KEY = np.array([0xF123456789ABCDEF], np.uint64)
@@ -41,7 +42,8 @@ def _import_on_cupy() -> ModuleType:
         return importlib.import_module("xpnet.backend.on_cupy")
     finally:
         del sys.modules["cupy"]
-        sys.modules.pop("xpnet.backend.on_cupy", None)
+        for name in ("on_cupy", "capture"):
+            sys.modules.pop(f"xpnet.backend.{name}", None)
 
 
 on_cupy = _import_on_cupy()
@@ -117,7 +119,7 @@ def check(
         if id(before) in written:
             scale = case.scale[name] if isinstance(case.scale, dict) else case.scale
             compare(f"{case}: {name}", host, wanted[name], ulps, scale)
-        elif name != "work":
+        elif name not in ("work", "hot"):
             assert host.tobytes() == before.tobytes(), f"{case}: {name} was changed"
     assert _which(got_return, got) == _which(wanted_return, wanted), f"{case}: what is returned"
 
@@ -192,7 +194,7 @@ def check_array_methods(xp: Backend) -> None:
 
 def cases() -> list[Case]:
     """All cases, in the order of ``base.py``."""
-    makers = (_vocabulary, _activations, _rows, _losses, _gathers, _masks, _optimizers)
+    makers = (_vocabulary, _activations, _rows, _losses, _gathers, _records, _masks, _optimizers)
     return [case for make in makers for case in make()]
 
 
@@ -276,12 +278,22 @@ def _products(dtype: Any, letter: str) -> Iterator[Case]:
         title = f"{letter}-{n}x{k}x{m}"
         yield _case("matmul", title, A=A, B=B, out=out, ulps=k + 2, scale=scale)
         b = _random((m,), dtype, 3)
-        yield _case("affine", title, X=A, W=B, b=b, out=out, ulps=k + 3, scale=scale + np.abs(b))
+        for f in ("", "relu", "sigmoid", "tanh"):
+            arrays = {"X": A, "W": B, "b": b, "out": out, "scale": scale + np.abs(b) + 1}
+            yield _case("affine", f"{title}-{f}", f=f, ulps=k + 8, **arrays)
+    X, W = np.zeros((3, 2), dtype), _random((2, len(SPECIAL)), dtype)
+    for f in ("", "relu", "sigmoid", "tanh"):
+        out, b = _junk((3, len(SPECIAL)), dtype), SPECIAL.astype(dtype)
+        yield _case("affine", f"{letter}-special-{f}", X=X, W=W, b=b, out=out, f=f, ulps=8)
+    A, B, out = _random((6, 4), dtype), _random((5, 6), dtype, 1), _junk((4, 5), dtype)
+    scale = np.abs(A.T).astype(np.float64) @ np.abs(B.T)
+    yield _case("matmul", f"{letter}-views", A=A.T, B=B.T, out=out, ulps=8, scale=scale)
 
 
 def _sums(dtype: Any, letter: str) -> Iterator[Case]:
     """Over each axis and all, kept and dropped; more than 1024 are added in parts on a GPU."""
-    for shape in (*SHAPES, (4, 3, 5), (7,), (1024,), (1025,), (30, 90), (1, 5000), ()):
+    shapes = (4, 3, 5), (7,), (1024,), (1025,), (30, 90), (1, 5000), (2100, 3), (3000, 33), ()
+    for shape in (*SHAPES, *shapes):
         for axis in (None, *range(-1, len(shape))) if shape else (None,):
             for keepdims in (False, True):
                 yield _sum(_random(shape, dtype), axis, keepdims)
@@ -303,7 +315,7 @@ def _sum(A: np.ndarray, axis: int | None, keepdims: bool) -> Case:
         out=_junk(scale.shape, A.dtype),
         ulps=16,
         scale=scale,
-        kernel=A.size > 0 and axis in (None, -1, A.ndim - 1),
+        kernel=A.size > 0 and (axis in (None, -1, A.ndim - 1) or A.ndim == 2),
     )
 
 
@@ -325,7 +337,24 @@ def _activations() -> Iterator[Case]:
             yield _case("tanh_grad", title, dY=dY, Y=T, scale=dy, **exact)
             yield _case("gelu", title, "out T", X=X, out=out, T=work, ulps=8, scale=x)
             yield _case("gelu_grad", title, dY=dY, X=X, T=T, work=work, scale=slopes, **exact)
+        yield from _activation_grads(dtype)
     yield from _other_types()
+
+
+def _activation_grads(dtype: Any) -> Iterator[Case]:
+    """With their sums over the rows, which on a GPU may be made of parts."""
+    letter = np.dtype(dtype).char
+    more = ((f"{letter}-{n}x{m}", (_random((n, m), dtype), _random((n, m), dtype, 1)))
+            for n, m in ((2100, 5), (1024, 40), (2048, 33)))  # fmt: skip
+    for title, (Z, dY) in [*_inputs(dtype, 2), *more]:
+        with np.errstate(all="ignore"):
+            values = {"relu": np.maximum(Z, 0), "sigmoid": 1 / (1 + np.exp(-Z)), "tanh": np.tanh(Z)}
+            size = np.nan_to_num(np.abs(dY.astype(np.float64)), posinf=0.0)
+        for f, Y in values.items():
+            out, db = _junk(Z.shape, dtype), _junk(Z.shape[1], dtype)
+            scale = {"out": size, "db": size.sum(axis=0)}
+            arrays = {"dY": dY, "Y": Y, "out": out, "db": db, "ulps": 16, "scale": scale}
+            yield _case("affine_grad", f"{title}-{f}", "out db", f=f, **arrays)
 
 
 def _other_types() -> Iterator[Case]:
@@ -384,15 +413,23 @@ def _losses() -> Iterator[Case]:
         for title, (Z, other) in [*_inputs(dtype, 2), *_more_rows(dtype)]:
             one_hot = np.eye(Z.shape[1], dtype=dtype)[np.arange(len(Z)) % Z.shape[1]]
             yield _cross_entropy(f"{title}-soft", Z, np.abs(other))
-            yield _cross_entropy(f"{title}-labels", Z, one_hot)
+            yield _cross_entropy(f"{title}-one-hot", Z, one_hot, scale=0.1)
+            labels = np.arange(len(Z)) % (Z.shape[1] + 1)  # one is outside
+            yield _cross_entropy(f"{title}-labels", Z, labels)
+            yield _cross_entropy(f"{title}-labels-mean", Z, labels, scale=1 / 3)
 
 
-def _cross_entropy(title: str, Z: np.ndarray, T: np.ndarray) -> Case:
+def _cross_entropy(title: str, Z: np.ndarray, T: np.ndarray, **options: float) -> Case:
     """All its sums have terms of one sign; only P - T cancels, where the scale is its terms."""
     losses, dZ, work = _junk(len(Z), Z.dtype), _junk(Z.shape, Z.dtype), _junk(Z.shape, Z.dtype)
     arrays = {"Z": Z, "T": T, "losses": losses, "dZ": dZ, "work": work}
-    scale = {"losses": 0.0, "dZ": np.nan_to_num(np.abs(T), posinf=0.0) + 1}
-    return _case("softmax_cross_entropy", title, "losses dZ", ulps=16, scale=scale, **arrays)
+    if T.ndim == 1:
+        arrays["hot"] = _junk(Z.shape, Z.dtype)
+        T = np.ones_like(Z)
+    size = {"losses": 0.0, "dZ": np.nan_to_num(np.abs(T), posinf=0.0) + 1}
+    case = _case("softmax_cross_entropy", title, "losses dZ", ulps=16, scale=size, **arrays)
+    case.arguments |= options
+    return case
 
 
 def _gathers() -> Iterator[Case]:
@@ -421,6 +458,15 @@ def _gathers() -> Iterator[Case]:
         labels, out = (np.arange(40) * 6).astype(code), _junk(13, code)
         kernel = code is not np.int32
         yield _gather(code.__name__, labels, order, position, out, {}, kernel=kernel)
+
+
+def _records() -> Iterator[Case]:
+    for dtype in FLOATS:
+        letter = np.dtype(dtype).char
+        for place, value in ((0, 2.5), (4, np.nan), (6, -0.1)):
+            arrays = {"value": np.array(value, dtype), "out": _random(7, dtype)}
+            arrays["position"] = np.array([place])
+            yield _case("record", f"{letter}-{place}", "out position", **arrays)
 
 
 def _gather(

@@ -10,6 +10,7 @@ import strictxp
 from xpnet.backend.base import Backend
 
 ARRAYS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}
+ARRAYS |= {"capture", "aside", "join", "renew"}
 VOCABULARY = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "sqrt", "log", "tanh",
     "copyto", "matmul", "sum", "take",

@@ -295,7 +295,8 @@ def no_library(monkeypatch):
 
 def wrong_values(monkeypatch):
     """CuPy finds a GPU that computes nonsense."""
-    fake_cupy(monkeypatch).asnumpy.return_value = np.zeros((2, 2))
+    cupy = fake_cupy(monkeypatch)
+    cupy.ndarray, cupy.asnumpy.return_value = MagicMock, np.zeros((2, 2))
 
 
 SITUATIONS = pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def _distance_to_kinks(case: Case, layer: str, loss: str) -> float:
     places = [np.ones(1)]
     Y = case.net.forward(case.X)
     if layer in KINKED_LAYERS:
-        places.append(case.net[0].Y)
+        first = case.net[0]
+        places.append(case.X @ first.W + first.b)
     if loss == "huber":
         places.append(np.abs(Y - case.t) - case.loss.delta)
     return min(np.abs(a).min() for a in places)

@@ -20,7 +20,17 @@ from pathlib import Path
 import numpy as np
 import primitive_cases
 import pytest
-from primitive_cases import check, check_array_methods, compare, copies, on_cupy, public, run
+from cublas_on_host import HostCublas, HostGemm
+from primitive_cases import (
+    ARRAY_METHODS,
+    check,
+    check_array_methods,
+    compare,
+    copies,
+    on_cupy,
+    public,
+    run,
+)
 
 from xpnet import golden
 from xpnet.backend import find_backend
@@ -40,7 +50,7 @@ class HostKernels:
         self.libraries = {T: ctypes.CDLL(str(_build(folder, T))) for T in on_cupy.REALS}
         self.launched: list[tuple[str, str]] = []
 
-    def __call__(self, name: str, T: str, threads: int, args: tuple) -> None:
+    def __call__(self, name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:
         library, blocks = self.libraries[T], min(-(-threads // 64), 3)
         assert len(args) == library[f"count_{name}"](), f"{name} is started with {len(args)} values"
         values = [_value(a) for a in args]
@@ -87,7 +97,9 @@ class HostCuPy(on_cupy.CuPyBackend):
     asnumpy = staticmethod(np.asarray)
 
     def __init__(self, kernels: Callable[..., None]) -> None:
-        self._kernels, self._partials = kernels, {}
+        self.device, self.tf32 = 0, False
+        launched = getattr(kernels, "launched", [])
+        self._use(kernels, HostGemm(library=HostCublas(launched)))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +134,7 @@ def test_the_cupy_backend_does_what_base_says(xp, case):
     guarded = Guarded()
     check(xp, case, same_order=True, place=guarded.place)
     guarded.check()
-    fused = case.primitive in public(on_cupy.CuPyBackend) - {"asnumpy"}
+    fused = case.primitive in public(on_cupy.CuPyBackend) - ARRAY_METHODS
     empty = not any(case.arrays[name].size for name in case.results)
     assert bool(xp._kernels.launched) == (fused and case.kernel and not empty)
 
@@ -133,7 +145,7 @@ def test_the_cases_start_every_kernel_in_both_types(xp):
         run(xp, case, copies(case))
     real = {name for name, types in on_cupy.KERNELS.items() if "T" in types}
     assert {(name, T) for name in real for T in "fd"} <= set(xp._kernels.launched)
-    assert {name for name, _ in xp._kernels.launched} == set(on_cupy.KERNELS)
+    assert {name for name, _ in xp._kernels.launched} == {*on_cupy.KERNELS, "gemm"}
 
 
 def test_the_same_call_gives_the_same_bits(xp):
@@ -166,8 +178,8 @@ def test_overrides_have_the_signatures_of_base():
 
 def test_a_pickle_finds_the_same_gpu():
     xp = object.__new__(on_cupy.CuPyBackend)
-    xp.device = 1
-    assert xp.__reduce__() == (find_backend, ("cupy:1", False))
+    xp.device, xp.tf32 = 1, True
+    assert xp.__reduce__() == (find_backend, ("cupy:1", False, True))
 
 
 def test_arrays_are_made_and_recognised(xp):
@@ -234,7 +246,7 @@ def test_shapes_that_do_not_fit_run_the_text_of_base(xp):
 
 def test_elements_have_a_thread_each_and_rows_a_warp():
     started = []
-    xp = HostCuPy(lambda name, T, threads, args: started.append((name, threads)))
+    xp = HostCuPy(lambda name, T, threads, args, block: started.append((name, threads)))
     X, out = np.ones((70, 50)), np.empty((70, 50))
     xp.relu(X, out=out)
     xp.softmax(X, out=out, work=None)

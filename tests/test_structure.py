@@ -57,7 +57,7 @@ MAY_IMPORT = {
 ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of public names
 
 # Files that need more than NumPy and the standard library at their first line.
-NEEDS = {"backend/on_cupy.py": {"cupy"}}
+NEEDS = {f"backend/{name}.py": {"cupy"} for name in ("on_cupy", "capture", "reproducible_cupy")}
 OPTIONAL = "cupy matplotlib mpi4py pooch sklearn threadpoolctl torch tqdm"
 
 

@@ -27,3 +27,7 @@ class MixedArraysError(XpnetError, TypeError):
 
 class DivergenceError(XpnetError, ArithmeticError):
     """The loss or the parameters are no longer finite."""
+
+
+class OutOfMemoryError(XpnetError, MemoryError):
+    """The data set, or a batch, does not fit in memory."""

@@ -44,7 +44,7 @@ class Loss:
     _T: Array
     _scratch: Array
     _weights: Array
-    _dtype: Any
+    _dtype: Any = None
 
     def __init__(self) -> None:
         self.validate, self.xp = True, get_backend()
@@ -99,32 +99,47 @@ class Loss:
             check_targets(self, on_host(t, f"{self!r}: t"), Y.shape)
         n = len(Y)
         self.Y, self.T = Y, self._targets(t, n)
+        if sample_weight is None:
+            self._share: Any = 1.0 / (n * self._outputs)
+        else:
+            self._share = self._shares(sample_weight)
         self.elements(Y, self.T, out=self._elements[:n])
-        return self._mean(sample_weight)
+        with self.xp.aside():
+            return self._mean(self._elements[:n])
 
     def backward(self) -> Array:
         """Return dY, the gradient of the L that the last `forward` gave, shape (n, outputs)."""
-        if self.Y is None:
-            raise XpnetError(f"{self!r}: backward needs the forward pass of the batch first")
+        self._need_forward()
         dY = self._dY[: len(self.Y)]
         self.slope(self.Y, self.T, out=dY)
         return self.xp.multiply(dY, self._share, out=dY)
 
-    def _mean(self, sample_weight: Any) -> Array:
-        """Set shareᵢ = wᵢ / Σ w, over the number of outputs if ℓ is their mean; L = Σ share · ℓ."""
+    def _need_forward(self) -> None:
+        if self.Y is None:
+            raise XpnetError(f"{self!r}: backward needs the forward pass of the batch first")
+
+    @property
+    def _outputs(self) -> int:
+        """Over how many numbers of a sample ℓ is a mean."""
+        return self._shape[1] if self.mean_over_outputs else 1
+
+    def _shares(self, sample_weight: Any) -> Array:
+        """Return wᵢ / Σ w, over the number of outputs if ℓ is their mean."""
         xp, n = self.xp, len(self.Y)
-        elements, outputs = self._elements[:n], self._shape[1] if self.mean_over_outputs else 1
-        if sample_weight is None:
-            self._share: Any = 1.0 / (n * outputs)
-            xp.sum(elements, out=self.value)
-            return xp.multiply(self.value, self._share, out=self.value)
         w = self._received(sample_weight, "sample_weight")
         if self.validate:
             check_weights(on_host(w, "sample_weight"), n)
         share = xp.copyto(self._weights[:n], w.reshape(n, 1))
         xp.sum(share, out=self.value)
-        xp.multiply(self.value, outputs, out=self.value)
-        self._share = xp.divide(share, self.value, out=share)
+        xp.multiply(self.value, self._outputs, out=self.value)
+        return xp.divide(share, self.value, out=share)
+
+    def _mean(self, elements: Array) -> Array:
+        """L = Σ share · ℓ"""
+        xp, share = self.xp, self._share
+        if isinstance(share, float):
+            xp.sum(elements, out=self.value)
+            return xp.multiply(self.value, share, out=self.value)
         xp.multiply(elements, share, out=elements)
         return xp.sum(elements, out=self.value)
 
@@ -147,8 +162,12 @@ class Loss:
             raise DataError(f"{self!r} needs at least one sample; got none")
         if not self.xp.owns(Y):
             self.use(backend_of(Y))
-        if n > self._shape[0] or width != self._shape[1] or self._dtype != Y.dtype:
-            self._make(n, width, Y.dtype)
+        self.reserve(n, width, Y.dtype)
+
+    def reserve(self, n: int, width: int, dtype: Any) -> None:
+        """Make the buffers for up to n outputs of this width, if they are not there."""
+        if n > self._shape[0] or width != self._shape[1] or self._dtype != dtype:
+            self._make(n, width, dtype)
 
     def use(self, xp: Backend) -> None:
         """Compute on a backend from now on."""
@@ -157,10 +176,12 @@ class Loss:
 
     def _make(self, n: int, width: int, dtype: Any) -> None:
         """Make the buffers for up to n outputs of this width."""
-        empty, self._shape, self._dtype = self.xp.empty, (n, width), dtype
+        self.xp.renew()
+        empty, self._shape, self._dtype = self.xp.empty, (0, 0), dtype
         self._elements = empty((n, 1 if self.one_element else width), dtype)
         self._dY, self._T, self._scratch = (empty((n, width), dtype) for _ in range(3))
         self._weights, self.value = empty((n, 1), dtype), self.xp.zeros((), dtype)
+        self._shape = n, width
 
     def _received(self, a: Any, argument: str) -> Array:
         """Return targets or weights as an array of the backend; lists are copied there."""
@@ -350,17 +371,28 @@ class SoftmaxCrossEntropy(Loss):
 
     def _make(self, n: int, width: int, dtype: Any) -> None:
         """Make room for p - t, too."""
-        super()._make(n, width, dtype)
         self._dZ = self.xp.empty((n, width), dtype)
+        super()._make(n, width, dtype)
+
+    def _targets(self, t: Array, n: int) -> Array:
+        """Return labels as they are."""
+        return t if t.ndim == 1 and t.dtype == np.int64 else super()._targets(t, n)
 
     def elements(self, Y: Array, T: Array, out: Array) -> None:
-        """ℓ, and p - t on the way"""
-        self.dZ = self._dZ[: len(Y)]
-        self.xp.softmax_cross_entropy(Y, T, losses=out[:, 0], dZ=self.dZ, work=self.work)
+        """ℓ, and the gradient on the way: share · (p - t), where all samples have the same share"""
+        self.dZ, hot, work = self._dZ[: len(Y)], self._T[: len(Y)], self.work
+        scale = self._share if isinstance(self._share, float) else 1.0
+        losses = out[:, 0]
+        self.xp.softmax_cross_entropy(
+            Y, T, losses=losses, dZ=self.dZ, work=work, hot=hot, scale=scale
+        )
 
-    def slope(self, Y: Array, T: Array, out: Array) -> None:
-        """P - t"""
-        self.xp.copyto(out, self.dZ)
+    def backward(self) -> Array:
+        """Return dY, the gradient of the L that the last `forward` gave, shape (n, outputs)."""
+        self._need_forward()
+        if isinstance(self._share, float):
+            return self.dZ
+        return self.xp.multiply(self.dZ, self._share, out=self._dY[: len(self.Y)])
 
 
 LOSSES: dict[str, Any] = {

@@ -79,6 +79,7 @@ class Sequential(Layer):
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
         self._input_gradient = False
+        self._steps: list[Any] = []  # the layers, two in one where that saves a pass
         self._first_with_gradient, self._output_shape = 0, ()
         self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
         self._params: Array | None = None
@@ -119,8 +120,8 @@ class Sequential(Layer):
             If a sample has another shape than the first layer takes.
         """
         X = self._received(X)
-        for layer in self.layers:
-            X = layer.forward(X)
+        for step in self._steps:
+            X = step.forward(X)
         self._output_shape = X.shape
         return X
 
@@ -136,8 +137,9 @@ class Sequential(Layer):
             raise ShapeError(
                 f"dY must have the shape of the last output, {self._output_shape}; got {dY.shape}"
             )
-        for layer in reversed(self.layers[self._first_with_gradient :]):
-            dY = layer.backward(dY)
+        for step in reversed(self._steps[self._first_with_gradient :]):
+            dY = step.backward(dY)
+        self.xp.join()
         return dY if self._input_gradient else None
 
     def predict(self, X: Any) -> Array:
@@ -198,17 +200,30 @@ class Sequential(Layer):
 
     def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
         """Make every layer's buffers for batches of up to ``batch_size`` samples."""
-        self.capacity, self.sample_shape = batch_size, input_shape
-        self._input_gradient = input_gradient
+        self.xp.renew()
+        self.capacity, self._input_gradient = 0, input_gradient  # until all have been made
         shape: Shape | None = input_shape
-        self._first_with_gradient = len(self.layers)
-        for i, layer in enumerate(self.layers):
+        for layer in self.layers:
             assert shape is not None
-            if input_gradient or layer.size:
-                self._first_with_gradient = min(i, self._first_with_gradient)
             layer.build(batch_size, shape, input_gradient)
             shape = layer.output_shape(shape)
             input_gradient = input_gradient or layer.size > 0
+        self._arrange()
+        self.capacity, self.sample_shape = batch_size, input_shape
+
+    def _arrange(self) -> None:
+        """Put two layers in one where that saves a pass; find the first that needs a gradient."""
+        self._steps, layers = [], list(self.layers)
+        wanted = self._input_gradient
+        self._first_with_gradient = 0
+        while layers:
+            layer = layers.pop(0)
+            both = layer.followed_by(layers[0]) if layers else None
+            if both is not None:
+                layers.pop(0)
+            wanted = wanted or layer.size > 0
+            self._first_with_gradient += not wanted
+            self._steps.append(both or layer)
 
     @property
     def input_gradient(self) -> bool:
@@ -284,7 +299,9 @@ class Sequential(Layer):
 
     def bind(self, xp: Backend, params: Array, grads: Array) -> None:
         """Take the pieces of the flat vectors and hand them on to the layers."""
+        xp.renew()
         self.xp, self.dtype, self.capacity, self.sample_shape = xp, params.dtype, 0, None
+        self._steps = []
         self._params, self._grads = params, grads
         start = 0
         for layer in self.layers:

@@ -39,6 +39,8 @@ class Optimizer:
     ----------
     t : int
         Steps taken.
+    scheduled : bool
+        Whether the learning rate changes.
 
     Raises
     ------
@@ -74,7 +76,24 @@ class Optimizer:
 
     def step(self) -> None:
         """Update the parameters once, from the gradients of the last ``net.backward``."""
-        self._advance()
+        self.prepare(1)
+        self.advance()
+        self.descend()
+
+    def prepare(self, steps: int) -> None:
+        """Do the host's part of the next steps: see that the table has a rate for each."""
+        if self.scheduled and self.t + steps > self._filled_at + RATES_AHEAD:
+            self._fill_rates()
+        self.t += steps
+
+    def advance(self) -> None:
+        """Go to the next step: on the device, so that it can be captured."""
+        if self.scheduled:
+            self.xp.take(self.rates, self.position, out=self.rate)
+            self.xp.add(self.position, 1, out=self.position)
+
+    def descend(self) -> None:
+        """Update the parameters: on the device, too."""
         self.update(self.net.params, self._gradient())
 
     def update(self, p: Array, g: Array) -> None:
@@ -116,22 +135,13 @@ class Optimizer:
     def _fill_rates(self) -> None:
         """Put the next rates on the device; a constant one goes straight to ``rate``."""
         xp, self._filled_at = self.xp, self.t
+        self.scheduled = not isinstance(self.schedule, Constant)
         if isinstance(self.schedule, Constant):
             xp.copyto(self.rate, self.schedule.lr)
             return
         rates = [self.schedule(self.t + i) for i in range(RATES_AHEAD)]
         xp.copyto(self.rates, xp.asarray(np.array(rates)))
         xp.copyto(self.position, 0)
-
-    def _advance(self) -> None:
-        """Take the next rate from the table, and refill the table at its end."""
-        xp = self.xp
-        if not isinstance(self.schedule, Constant):
-            if self.t == self._filled_at + RATES_AHEAD:
-                self._fill_rates()
-            xp.take(self.rates, self.position, out=self.rate)
-            xp.add(self.position, 1, out=self.position)
-        self.t += 1
 
     # ---- memory -------------------------------------------------------------------------------
 
@@ -156,6 +166,7 @@ class Optimizer:
 
     def _place(self) -> None:
         """Make every array on the network's backend."""
+        self.net.xp.renew()
         self.xp, p = self.net.xp, self.net.params
         self.work = self.like(p)
         self.rate, self.norm = self.xp.zeros(1, np.float64), self.xp.zeros((), p.dtype)
@@ -301,9 +312,13 @@ class Adam(Optimizer):
         """Return m, v and the powers."""
         return {"m": self.m, "v": self.v, "powers": self.powers}
 
+    def advance(self) -> None:
+        """Form the next powers, too."""
+        super().advance()
+        self.xp.multiply(self.powers, self.betas, out=self.powers)
+
     def update(self, p: Array, g: Array) -> None:
         """p = p - η m̂ / (√v̂ + ε)"""
-        self.xp.multiply(self.powers, self.betas, out=self.powers)
         self.xp.adam(
             p,
             g,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from math import isfinite
 from types import FrameType, MappingProxyType
@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend import Array
 from xpnet.callbacks import Callback
 from xpnet.checks import count, on_host
 from xpnet.data.batches import Batches
-from xpnet.errors import DataError, DivergenceError, OptionError, ShapeError
+from xpnet.errors import DataError, DivergenceError, OptionError, OutOfMemoryError, ShapeError
 from xpnet.losses import Loss, check_targets, check_weights, find_loss
 from xpnet.metrics import Metric, find_metric
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
 
 CHECK_ROWS = 4096  # rows per piece when data are checked
+LAUNCH = 16  # steps in one CUDA graph, where no callback comes between two steps
 NO_LOGS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -59,6 +61,9 @@ class Trainer:
         Epochs done, and how many will be after the present `fit`; a second one goes on from there.
     stop : bool
         Callbacks set it to end the training after the present epoch.
+    launch : int
+        On a GPU: how many steps are started at once, if no callback has something to do between
+        them.
 
     Raises
     ------
@@ -85,18 +90,34 @@ class Trainer:
             raise OptionError(f"each metric needs a name of its own; got {names!r}")
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
+        self.launch = LAUNCH
+        self._captured: tuple[Any, ...] | None = None  # the settings of the captured steps
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
         self._judge.validate = False
 
     # ---- the step -----------------------------------------------------------------------------
 
     def step(self, size: int) -> None:
-        """Gather the next ``size`` samples and take one step: everything stays on the device."""
-        net, loss = self.net, self.loss
+        """Gather the next ``size`` samples and take one step: everything stays on the device.
+
+        The host's part of it, ``optimizer.prepare(1)``, comes before.
+        """
+        net, loss, xp = self.net, self.loss, self.net.xp
         X, t, *weights = self._batches.gather(size)
-        loss.forward(net.forward(X), t, *weights)
+        with xp.aside():
+            self.optimizer.advance()
+        Y = net.forward(X)
+        xp.join()
+        loss.forward(Y, t, *weights)
+        with xp.aside():
+            xp.record(loss.value, self._losses, self._place_of_loss)
         net.backward(loss.backward())
-        self.optimizer.step()
+        self.optimizer.descend()
+
+    def _steps(self, size: int, number: int) -> None:
+        """Take some steps: what is captured."""
+        for _ in range(number):
+            self.step(size)
 
     # ---- the loops ----------------------------------------------------------------------------
 
@@ -142,6 +163,8 @@ class Trainer:
         ------
         DataError, ShapeError
             If the data do not fit the network or the loss, or contain NaN or infinity.
+        OutOfMemoryError
+            If the data set or a batch does not fit in memory; it names a batch size that does.
         DivergenceError
             If the loss is no longer finite; it names the step and the layer.
         KeyboardInterrupt
@@ -191,16 +214,17 @@ class Trainer:
     def _run_epoch(self, validation: tuple[Any, Any] | None, interrupted: list[int]) -> None:
         """Run the steps of one epoch, then the validation, then write the row of the history."""
         self._call("on_epoch_begin", self.epoch)
-        self._batches.start(self.epoch)
         self.net.train()
+        self._batches.start(self.epoch)
+        self.net.xp.copyto(self._place_of_loss, 0)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below, by name
-            for i, size in enumerate(self._sizes):
-                self._call("on_train_batch_begin", i)
-                self.step(size)
-                self._record(i)
-                self._call("on_train_batch_end", i)
+            i = 0
+            while i < len(self._sizes):
+                i += self._launch_from(i)
                 if interrupted:
                     raise KeyboardInterrupt
+        if self.epoch + 1 < self.epochs:
+            self._batches.prepare(self.epoch + 1)
         row = {"loss": self._mean_loss()}
         if validation is not None:
             row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
@@ -210,12 +234,46 @@ class Trainer:
         self.epoch += 1
         self._call("on_epoch_end", self.epoch - 1, logs=row)
 
-    def _record(self, i: int) -> None:
-        """Keep the loss of step i on the device; look at it only where that costs no wait."""
-        xp, kept = self.net.xp, self._losses[i : i + 1]
-        xp.copyto(kept, self.loss.value)
-        if xp.on_host and not isfinite(kept[0]):
-            raise self._diverged("loss", float(kept[0]), i)
+    def _launch_from(self, i: int) -> int:
+        """Take step i, or some steps at once, and return how many."""
+        xp, size = self.net.xp, self._sizes[i]
+        full = len(self._sizes) - (self._sizes[-1] != self._sizes[0])  # steps with a whole batch
+        at_once = xp.captures and not self._between_steps and i + self.launch <= full
+        number = self.launch if at_once else 1
+        self._call("on_train_batch_begin", i)
+        self._capture_anew()
+        self.optimizer.prepare(number)
+        self._run(size, number)
+        if xp.on_host and not isfinite(self.loss.value):
+            raise self._diverged("loss", float(self.loss.value), i)
+        self._call("on_train_batch_end", i)
+        return number
+
+    def _capture_anew(self) -> None:
+        """Capture the steps, again if a setting has changed: a graph keeps numbers as they were."""
+        settings = self._settings() if self.net.xp.captures else ()
+        if settings != self._captured:
+            self._run, self._captured = self.net.xp.capture(self._steps), settings
+
+    def _settings(self) -> tuple[Any, ...]:
+        """Return every Python number, word and switch that a step looks at."""
+        parts = [self.optimizer, self.loss, *(layer for _, layer in self.net.walk(""))]
+        return tuple(
+            (name, value)
+            for part in parts
+            for name, value in vars(part).items()
+            if isinstance(value, bool | int | float | str) and name[0] != "_" and name != "t"
+        )
+
+    @property
+    def _between_steps(self) -> bool:
+        """Whether a callback has something to do before or after each step."""
+        hooks = ("on_train_batch_begin", "on_train_batch_end")
+        return any(
+            getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+            for callback in self.callbacks
+            for hook in hooks
+        )
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's samples: the one time that the device is read."""
@@ -240,13 +298,14 @@ class Trainer:
             f"lower the learning rate (now {self.optimizer.lr:g}) or set clip_norm"
         )
 
-    def _evaluate(self, X: np.ndarray[Any, Any], t: np.ndarray[Any, Any]) -> dict[str, float]:
-        """Return the loss and the metrics of checked data on the host."""
+    def _evaluate(self, X: Array, t: np.ndarray[Any, Any]) -> dict[str, float]:
+        """Return the loss and the metrics of checked data."""
         xp = self.net.xp
         self._judge.use(xp)
         with np.errstate(all="ignore"):
             Y = self.net.predict(X)
             loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
+            Y = Y if isinstance(Y, np.ndarray) else xp.asnumpy(Y)
             return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
@@ -268,23 +327,74 @@ class Trainer:
             w = w.reshape(-1).astype(np.float64)
             used = w > 0  # a batch must not consist of weights 0
             w = np.ldexp(w, -np.frexp(w.max())[1])  # by a power of 2 to at most 1: no overflow
-            columns = [X[used], t[used], w[used]]
+            columns = [on_host(X, "X")[used], t[used], w[used]]
             dtypes.append(net.dtype)
         n = len(columns[0])
         size = n if batch_size is None else min(count("batch_size", batch_size), n)
         stored = [X.dtype if X.dtype == np.uint8 else net.dtype, *dtypes[1:]]
-        with np.errstate(over="ignore"):  # a target too large for the dtype shows in the loss
-            placed = [xp.asarray(c, d) for c, d in zip(columns, stored, strict=True)]
-        self._batches = Batches(xp, placed, dtypes, size, shuffle, self.seed)
+        self._captured = None
+        placed = self._place(columns, stored)
+
+        def make(size: int) -> None:
+            self._batches = Batches(xp, placed, dtypes, size, shuffle, self.seed)
+            self._reserve(size, X.shape[1:])
+
+        self._make_or_say_what_fits(size, make)
         self._sizes = self._batches.sizes()
         self._shares = np.array(self._sizes) / n
         self._losses = xp.zeros(len(self._sizes), net.dtype)
-        if net.capacity < size or net.sample_shape != X.shape[1:]:
-            net.build(size, X.shape[1:], net.input_gradient)
+        self._place_of_loss = xp.zeros(1, np.int64)
 
-    def _checked(self, X: Any, t: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return inputs and targets on the host, after checking them against network and loss."""
-        X, t = on_host(X, "X"), on_host(t, f"{self.loss!r}: t")
+    def _place(self, columns: list[Any], dtypes: list[Any]) -> list[Array]:
+        """Return the data set on the device."""
+        xp = self.net.xp
+        try:
+            with np.errstate(over="ignore"):  # a target too large for the dtype shows in the loss
+                return [xp.asarray(c, d) for c, d in zip(columns, dtypes, strict=True)]
+        except MemoryError:
+            needed = sum(
+                c.size * np.dtype(d).itemsize for c, d in zip(columns, dtypes, strict=True)
+            )
+            raise OutOfMemoryError(
+                f"the data set needs {needed / 1e6:,.0f} MB, more than the {xp.name} backend has "
+                "left; train with fewer samples"
+                + ("" if xp.on_host else ", or with backend='numpy'")
+            ) from None
+
+    def _reserve(self, size: int, sample_shape: tuple[int, ...]) -> None:
+        """Make the buffers of the network and of the loss for batches of this size."""
+        net = self.net
+        if net.capacity < size or net.sample_shape != sample_shape:
+            net.build(size, sample_shape, net.input_gradient)
+        (width,) = net.output_shape(sample_shape) or ()
+        self.loss.reserve(size, width, net.dtype)
+
+    def _make_or_say_what_fits(self, size: int, make: Callable[[int], None]) -> None:
+        """Make everything for a batch size; if memory does not suffice, find one that fits."""
+        try:
+            make(size)
+        except MemoryError:
+            fits = 0
+            with suppress(MemoryError):
+                for k in range((size - 1).bit_length()):
+                    make(2**k)
+                    fits = 2**k
+            if fits:
+                make(fits)
+            way_out = f"batch_size={fits} does" if fits else "not even one sample does"
+            raise OutOfMemoryError(
+                f"a batch of {size} samples does not fit in memory beside the network and the data "
+                f"set; {way_out}"
+            ) from None
+
+    def _checked(self, X: Any, t: Any) -> tuple[Array, np.ndarray[Any, Any]]:
+        """Return inputs and targets, after checking them against network and loss.
+
+        Inputs that are on the device already stay there.
+        """
+        on_device = not isinstance(X, np.ndarray) and self.net.xp.owns(X)
+        X = X if on_device and X.dtype.kind in "fiub" else on_host(X, "X")
+        t = on_host(t, f"{self.loss!r}: t")
         check_inputs(X, self.net.dtype)
         shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
@@ -296,7 +406,7 @@ class Trainer:
         return X, t
 
 
-def check_inputs(X: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
+def check_inputs(X: Array, dtype: np.dtype[Any]) -> None:
     """Check the inputs of a training in a network of this dtype.
 
     Raises

@@ -14,6 +14,8 @@ except where it is the same array in one of the element-by-element functions of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +43,9 @@ class Backend:
         True where uint8 may be multiplied with a matrix: pixels k that stand for k/255.
     dtypes : tuple of str
         What a network may be made of.
+    captures : bool
+        True where a captured step becomes one CUDA graph; set it to False to run each operation on
+        its own.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Backend:
     on_host = False
     reproducible = False
     takes_pixels = False
+    captures = False
     dtypes: tuple[str, ...] = ("float32", "float64", "complex128")
 
     @property
@@ -107,6 +113,38 @@ class Backend:
                 f"pass net.xp.asarray({argument}), or move the network with net.to(...)"
             )
 
+    # ---- whole steps --------------------------------------------------------------------------
+
+    def capture(self, step: Callable[..., None]) -> Callable[..., None]:
+        """Return a function that does ``step``: on CuPy as one CUDA graph, else ``step`` itself.
+
+        On CuPy the first call with some arguments runs ``step``, which compiles kernels; the second
+        records it as a graph, and starts the graph, as do all later ones. Each call is one real
+        step. So ``step`` must write into arrays that exist already, must not read from the device,
+        and what changes between steps must be in arrays: Python numbers stay what they were. A
+        layer that breaks this makes the step run as before, with one warning.
+
+        Parameters
+        ----------
+        step : function
+            Its arguments must be hashable, such as the size of a batch; each combination has its
+            own graph.
+        """
+        return step
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Mark work whose results nobody needs before the next `join`; see `capture`.
+
+        Between here and there, nothing else may write what it reads, or read what it writes.
+        """
+        return nullcontext()
+
+    def join(self) -> None:
+        """From here on the results of all work `aside` may be needed."""
+
+    def renew(self) -> None:
+        """Tell captured steps that arrays have been replaced by new ones."""
+
     # ---- NumPy's vocabulary -------------------------------------------------------------------
 
     def add(self, A: Array, B: Any, out: Array) -> Array:
@@ -154,10 +192,17 @@ class Backend:
         """out = A B for two matrices; transposed views cost nothing"""
         return self.module.matmul(A, B, out=out)
 
-    def affine(self, X: Array, W: Array, b: Array, out: Array) -> Array:
-        """out = X W + b"""
+    def affine(self, X: Array, W: Array, b: Array, out: Array, f: str = "") -> Array:
+        """out = f(X W + b), where f is "relu", "sigmoid" or "tanh", or "" for none"""
         self.matmul(X, W, out=out)
-        return self.add(out, b, out=out)
+        self.add(out, b, out=out)
+        return getattr(self, f)(out, out=out) if f else out
+
+    def affine_grad(self, dY: Array, Y: Array, f: str, *, out: Array, db: Array) -> Array:
+        """out = dY · f'(Z) in terms of Y = f(Z), as in `relu_grad`,  dbⱼ = Σᵢ outᵢⱼ"""
+        getattr(self, f"{f}_grad")(dY, Y, out=out)
+        self.sum(out, axis=0, out=db)
+        return out
 
     def sum(
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
@@ -232,14 +277,30 @@ class Backend:
         return self.copyto(out, labels[:, None] == self.module.arange(out.shape[1]))
 
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
+        self,
+        Z: Array,
+        T: Array,
+        *,
+        losses: Array,
+        dZ: Array,
+        work: Array,
+        hot: Array | None = None,
+        scale: float = 1.0,
     ) -> Array:
-        """dZ = P - T with P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ      (work: of Z's shape)"""
+        """dZ = scale·(P - T) with P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ
+
+        T has Z's shape, or is one int64 label for each row; those need ``hot``, which, like
+        ``work``, is scratch of Z's shape.
+        """
         m = self.module
+        if T.ndim == 1:
+            T = self.one_hot(T, out=hot)
         S = Z - m.max(Z, axis=1, keepdims=True)
         E = m.exp(S)
         sums = m.sum(E, axis=1, keepdims=True)
         self.copyto(dZ, E / sums - T)
+        if scale != 1.0:
+            self.multiply(dZ, scale, out=dZ)
         return self.copyto(losses, m.sum(T * (m.log(sums) - S), axis=1))
 
     # ---- batches and masks --------------------------------------------------------------------
@@ -255,6 +316,13 @@ class Backend:
         """
         rows = data[order[position[0] + self.module.arange(len(out))]]
         return self.copyto(out, rows / 255 if is_image(data, out) else rows)
+
+    def record(self, value: Array, out: Array, position: Array) -> Array:
+        """out[position] = value,  position = position + 1      (``position`` as in `gather`)"""
+        here = position[0] == self.module.arange(len(out))
+        self.copyto(out, self.module.where(here, value, out))
+        self.add(position, 1, out=position)
+        return out
 
     def dropout_mask(
         self, key: Array, counter: Array, out: Array, keep: float, work: Array

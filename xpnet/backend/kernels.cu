@@ -26,6 +26,10 @@ typedef unsigned char u8;
     i += gridDim.x * (i64)blockDim.x / WARP
 #define EACH_COLUMN(j, columns) i64 j = threadIdx.x % WARP; j < columns; j += WARP
 
+// Block by block: block k of all takes the items k, k + blocks, ..., its threads share the rest.
+#define EACH_BLOCK(i, n) i64 i = blockIdx.x; i < n; i += gridDim.x
+#define EACH_OF_BLOCK(j, n) i64 j = threadIdx.x; j < n; j += blockDim.x
+
 // ---- what the lanes of a warp do together: all get the same number ------------------------------
 
 // Σ x over the warp
@@ -69,36 +73,152 @@ KERNEL sum_rows(const T* A, T* out, i64 rows, i64 columns, i64 size)
     }
 }
 
+// outₚⱼ = Σᵢ term(i, j) over the p-th part of the rows, each of `share` rows
+//
+// A block takes 32 columns, one for each lane, so that neighbours read neighbours; its warps share
+// the rows, and in the end each warp adds up what all have found for some of the columns.
+template <class Term>
+__device__ void column_sums(Term term, T* out, i64 rows, i64 columns, i64 share)
+{
+    __shared__ T found[WARP][WARP + 1];
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    i64 groups = (columns + WARP - 1) / WARP, parts = rows > 0 ? (rows + share - 1) / share : 1;
+    for (EACH_BLOCK(k, groups * parts)) {
+        i64 part = k / groups, first = k % groups * WARP, j = first + lane;
+        i64 end = (part + 1) * share < rows ? (part + 1) * share : rows;
+        T sum = 0;
+        if (j < columns)
+            for (i64 i = part * share + warp; i < end; i += warps) sum += term(i * columns + j);
+        found[warp][lane] = sum;
+        __syncthreads();
+        for (int c = warp; c < WARP; c += warps) {
+            T total = warp_sum(lane < warps ? found[lane][c] : 0);
+            if (lane == 0 && first + c < columns) out[part * columns + first + c] = total;
+        }
+        __syncthreads();
+    }
+}
+
+// outₚⱼ = Σᵢ Aᵢⱼ over the p-th part of the rows
+KERNEL sum_columns(const T* A, T* out, i64 rows, i64 columns, i64 share)
+{
+    column_sums([=](i64 k) { return A[k]; }, out, rows, columns, share);
+}
+
 // ---- activations --------------------------------------------------------------------------------
 
-// Y = X where X > 0, else slope·X, which is 0 for slope = 0 also where X = -∞
+// y = x where x > 0, else slope·x, which is 0 for slope = 0 also where x = -∞
+__device__ T relu_of(T x, T slope)
+{
+    return x > 0 ? x : slope == 0 && x == x ? 0 : slope * x;
+}
+
+// dx = dy where y > 0, else slope·dy
+__device__ T relu_grad_of(T dy, T y, T slope)
+{
+    return y > 0 ? dy : slope * dy;
+}
+
+// y = 1 / (1 + exp(-x))
+__device__ T sigmoid_of(T x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+// dx = dy · y (1 - y)
+__device__ T sigmoid_grad_of(T dy, T y)
+{
+    return dy * y * (1 - y);
+}
+
+// dx = dy · (1 - y²)
+__device__ T tanh_grad_of(T dy, T y)
+{
+    return dy * (1 - y * y);
+}
+
+// Y = X where X > 0, else slope·X
 KERNEL relu(const T* X, T* Y, i64 n, T slope)
 {
-    for (EACH(i, n)) Y[i] = X[i] > 0 ? X[i] : slope == 0 && X[i] == X[i] ? 0 : slope * X[i];
+    for (EACH(i, n)) Y[i] = relu_of(X[i], slope);
 }
 
 // dX = dY where Y > 0, else slope·dY
 KERNEL relu_grad(const T* dY, const T* Y, T* dX, i64 n, T slope)
 {
-    for (EACH(i, n)) dX[i] = Y[i] > 0 ? dY[i] : slope * dY[i];
+    for (EACH(i, n)) dX[i] = relu_grad_of(dY[i], Y[i], slope);
 }
 
 // Y = 1 / (1 + exp(-X))
 KERNEL sigmoid(const T* X, T* Y, i64 n)
 {
-    for (EACH(i, n)) Y[i] = 1 / (1 + exp(-X[i]));
+    for (EACH(i, n)) Y[i] = sigmoid_of(X[i]);
 }
 
 // dX = dY · Y (1 - Y)
 KERNEL sigmoid_grad(const T* dY, const T* Y, T* dX, i64 n)
 {
-    for (EACH(i, n)) dX[i] = dY[i] * Y[i] * (1 - Y[i]);
+    for (EACH(i, n)) dX[i] = sigmoid_grad_of(dY[i], Y[i]);
 }
 
 // dX = dY · (1 - Y²)
 KERNEL tanh_grad(const T* dY, const T* Y, T* dX, i64 n)
 {
-    for (EACH(i, n)) dX[i] = dY[i] * (1 - Y[i] * Y[i]);
+    for (EACH(i, n)) dX[i] = tanh_grad_of(dY[i], Y[i]);
+}
+
+// Yᵢⱼ = f(Yᵢⱼ + bⱼ): what is left of f(X W + b) after the product
+template <class Function>
+__device__ void bias_and(Function f, const T* b, T* Y, i64 rows, i64 columns)
+{
+    for (EACH_BLOCK(i, rows))
+        for (EACH_OF_BLOCK(j, columns)) Y[i * columns + j] = f(Y[i * columns + j] + b[j]);
+}
+
+KERNEL bias(const T* b, T* Y, i64 rows, i64 columns)
+{
+    bias_and([](T z) { return z; }, b, Y, rows, columns);
+}
+
+KERNEL bias_relu(const T* b, T* Y, i64 rows, i64 columns)
+{
+    bias_and([](T z) { return relu_of(z, 0); }, b, Y, rows, columns);
+}
+
+KERNEL bias_sigmoid(const T* b, T* Y, i64 rows, i64 columns)
+{
+    bias_and([](T z) { return sigmoid_of(z); }, b, Y, rows, columns);
+}
+
+KERNEL bias_tanh(const T* b, T* Y, i64 rows, i64 columns)
+{
+    bias_and([](T z) { return tanh(z); }, b, Y, rows, columns);
+}
+
+// dZᵢⱼ = grad(dYᵢⱼ, Yᵢⱼ), and its sums over the parts of the rows, as in `sum_columns`
+template <class Gradient>
+__device__ void grad_and_sums(Gradient grad, const T* dY, const T* Y, T* dZ, T* sums, i64 rows,
+                              i64 columns, i64 share)
+{
+    column_sums([=](i64 k) { return dZ[k] = grad(dY[k], Y[k]); }, sums, rows, columns, share);
+}
+
+KERNEL relu_grad_sums(const T* dY, const T* Y, T* dZ, T* sums, i64 rows, i64 columns, i64 share)
+{
+    grad_and_sums([](T dy, T y) { return relu_grad_of(dy, y, 0); }, dY, Y, dZ, sums, rows, columns,
+                  share);
+}
+
+KERNEL sigmoid_grad_sums(const T* dY, const T* Y, T* dZ, T* sums, i64 rows, i64 columns, i64 share)
+{
+    grad_and_sums([](T dy, T y) { return sigmoid_grad_of(dy, y); }, dY, Y, dZ, sums, rows, columns,
+                  share);
+}
+
+KERNEL tanh_grad_sums(const T* dY, const T* Y, T* dZ, T* sums, i64 rows, i64 columns, i64 share)
+{
+    grad_and_sums([](T dy, T y) { return tanh_grad_of(dy, y); }, dY, Y, dZ, sums, rows, columns,
+                  share);
 }
 
 // t = tanh(√(2/π) (X + a X³)),  Y = X (1 + t) / 2
@@ -157,16 +277,19 @@ KERNEL one_hot(const i64* labels, T* out, i64 n, i64 columns)
     for (EACH(i, n)) out[i] = labels[i / columns] == i % columns;
 }
 
-// dZ = softmax(Z) - t,  lossesᵢ = -Σⱼ tᵢⱼ log Pᵢⱼ = Σⱼ tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)  with  S = Z - max Z
-KERNEL softmax_cross_entropy(const T* Z, const T* t, T* dZ, T* losses, i64 rows, i64 columns)
+// dZ = scale·(softmax(Z) - t),  lossesᵢ = -Σⱼ tᵢⱼ log Pᵢⱼ = Σⱼ tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)
+// with S = Z - max Z
+template <class Target>
+__device__ void cross_entropy(const T* Z, Target t, T* dZ, T* losses, i64 rows, i64 columns,
+                              T scale)
 {
     for (EACH_ROW(i, rows)) {
         const T* z = Z + i * columns;
         T *dz = dZ + i * columns, loss = 0;
         T top = row_max(z, columns), sum = row_exp(z, dz, top, columns), log_sum = log(sum);
         for (EACH_COLUMN(j, columns)) {
-            T tj = t[i * columns + j];
-            dz[j] = dz[j] / sum - tj;
+            T tj = t(i, j);
+            dz[j] = (dz[j] / sum - tj) * scale;
             loss += tj * (log_sum - (z[j] - top));
         }
         loss = warp_sum(loss);
@@ -174,37 +297,64 @@ KERNEL softmax_cross_entropy(const T* Z, const T* t, T* dZ, T* losses, i64 rows,
     }
 }
 
+KERNEL softmax_cross_entropy(const T* Z, const T* t, T* dZ, T* losses, i64 rows, i64 columns,
+                             T scale)
+{
+    cross_entropy(Z, [=](i64 i, i64 j) { return t[i * columns + j]; }, dZ, losses, rows, columns,
+                  scale);
+}
+
+// t is 1 where j is the label of row i, else 0
+KERNEL softmax_cross_entropy_labels(const T* Z, const i64* labels, T* dZ, T* losses, i64 rows,
+                                    i64 columns, T scale)
+{
+    cross_entropy(Z, [=](i64 i, i64 j) { return T(labels[i] == j); }, dZ, losses, rows, columns,
+                  scale);
+}
+
 // ---- batches and masks --------------------------------------------------------------------------
 
-// outᵢⱼ = data[order[position + i], j]
-KERNEL gather(const i64* position, const T* data, const i64* order, T* out, i64 n, i64 columns)
+// outᵢⱼ = value(data[order[position + i], j])
+template <class In, class Out, class Value>
+__device__ void gather_rows(Value value, const i64* position, const In* data, const i64* order,
+                            Out* out, i64 rows, i64 columns)
 {
-    const i64* rows = order + *position;
-    for (EACH(i, n)) out[i] = data[rows[i / columns] * columns + i % columns];
+    for (EACH_BLOCK(i, rows)) {
+        const In* row = data + order[*position + i] * columns;
+        for (EACH_OF_BLOCK(j, columns)) out[i * columns + j] = value(row[j]);
+    }
 }
 
-// outᵢⱼ = data[order[position + i], j], whole numbers such as labels
-KERNEL gather_integers(const i64* position, const i64* data, const i64* order, i64* out, i64 n,
+KERNEL gather(const i64* position, const T* data, const i64* order, T* out, i64 rows, i64 columns)
+{
+    gather_rows([](T x) { return x; }, position, data, order, out, rows, columns);
+}
+
+// whole numbers such as labels
+KERNEL gather_integers(const i64* position, const i64* data, const i64* order, i64* out, i64 rows,
                        i64 columns)
 {
-    const i64* rows = order + *position;
-    for (EACH(i, n)) out[i] = data[rows[i / columns] * columns + i % columns];
+    gather_rows([](i64 k) { return k; }, position, data, order, out, rows, columns);
 }
 
-// outᵢⱼ = data[order[position + i], j], pixels that stay what they are
-KERNEL gather_bytes(const i64* position, const u8* data, const i64* order, u8* out, i64 n,
+// pixels that stay what they are
+KERNEL gather_bytes(const i64* position, const u8* data, const i64* order, u8* out, i64 rows,
                     i64 columns)
 {
-    const i64* rows = order + *position;
-    for (EACH(i, n)) out[i] = data[rows[i / columns] * columns + i % columns];
+    gather_rows([](u8 k) { return k; }, position, data, order, out, rows, columns);
 }
 
-// outᵢⱼ = k/255 with the pixel k = data[order[position + i], j]
-KERNEL gather_pixels(const i64* position, const u8* data, const i64* order, T* out, i64 n,
+// k/255 for the pixel k
+KERNEL gather_pixels(const i64* position, const u8* data, const i64* order, T* out, i64 rows,
                      i64 columns)
 {
-    const i64* rows = order + *position;
-    for (EACH(i, n)) out[i] = T(data[rows[i / columns] * columns + i % columns]) / 255;
+    gather_rows([](u8 k) { return T(k) / 255; }, position, data, order, out, rows, columns);
+}
+
+// out[position] = value,  position = position + 1
+KERNEL record(const T* value, T* out, i64* position)
+{
+    if (blockIdx.x == 0 && threadIdx.x == 0) out[(*position)++] = *value;
 }
 
 // the finaliser of splitmix64

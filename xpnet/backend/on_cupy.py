@@ -1,8 +1,10 @@
-"""CuPy: NumPy's vocabulary by CuPy itself, each fused primitive as one kernel of ``kernels.cu``.
+"""CuPy: each fused primitive as one kernel of ``kernels.cu``, the rest by CuPy itself.
 
 There are kernels for float32 and float64. Where an array has another type, or shapes would have to
 be broadcast, the text of ``base.py`` runs instead: the same values, several times slower. A kernel
 takes C-contiguous arrays; one that is read is copied if it is not, one that is written must be.
+
+Products are cuBLAS's, see `gemm`, and a whole step can become one CUDA graph, see `capture`.
 
 Three things differ from NumPy: float32 numbers below 1.2e-38 count as zero in kernels (CuPy always
 compiles with ``-ftz=true``), ``exp``, ``tanh`` and ``log`` round a few last bits differently, and
@@ -11,7 +13,9 @@ sums are taken in another order, the same in every run.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, wraps
 from math import prod
 from pathlib import Path
@@ -21,23 +25,35 @@ import cupy
 import numpy as np
 
 from xpnet.backend.base import GELU_A, GELU_C, Array, Backend, is_image
+from xpnet.backend.capture import Captured, Graph, Recording
+from xpnet.backend.gemm import Gemm
 from xpnet.errors import MixedArraysError, ShapeError
 
 Arrays = tuple[Array, ...]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048  # threads; kernels go on where the grid ends
+COLUMN_BLOCK = 1024  # threads of a block that adds up columns
 PARTIALS = 1024  # a longer sum is first split into up to so many
+PART_OF_ROWS, BLOCKS_OF_COLUMNS = 1024, 512  # columns are split where that fills the GPU
 
 # The types of the arrays of each kernel, in the order of its parameters: T is float or double,
 # d double, q int64, Q uint64, B uint8.
 KERNELS = {
     "sum_rows": "TT",
+    "sum_columns": "TT",
     "relu": "TT",
     "relu_grad": "TTT",
     "sigmoid": "TT",
     "sigmoid_grad": "TTT",
     "tanh_grad": "TTT",
+    "bias": "TT",
+    "bias_relu": "TT",
+    "bias_sigmoid": "TT",
+    "bias_tanh": "TT",
+    "relu_grad_sums": "TTTT",
+    "sigmoid_grad_sums": "TTTT",
+    "tanh_grad_sums": "TTTT",
     "gelu": "TTT",
     "gelu_grad": "TTTT",
     "softplus": "TT",
@@ -45,10 +61,12 @@ KERNELS = {
     "softmax_grad": "TTT",
     "one_hot": "qT",
     "softmax_cross_entropy": "TTTT",
+    "softmax_cross_entropy_labels": "TqTT",
     "gather": "qTqT",
     "gather_integers": "qqqq",
     "gather_bytes": "qBqB",
     "gather_pixels": "qBqT",
+    "record": "TTq",
     "dropout_mask": "QQT",
     "sgd": "dTT",
     "momentum": "dTTT",
@@ -111,6 +129,12 @@ def fused(method: Method) -> Method:
     return cast(Method, call)
 
 
+class _Now(threading.local):
+    """What a thread is doing at present."""
+
+    recording: Recording | None = None
+
+
 class CuPyBackend(Backend):
     """One GPU. A primitive queues its kernel on CuPy's current stream and returns at once.
 
@@ -118,24 +142,76 @@ class CuPyBackend(Backend):
     ----------
     device : int
         The number of the GPU, which becomes CuPy's current device in this thread.
+    tf32 : bool
+        True: float32 operands of products are rounded to 11 bits, which is faster and less exact.
+
+    Attributes
+    ----------
+    generation : int
+        Grows whenever captured steps have to be recorded anew.
     """
 
     name = "cupy"
     module = cupy
+    captures = True
 
-    def __init__(self, device: int = 0) -> None:
+    def __init__(self, device: int = 0, tf32: bool = False) -> None:
         cupy.cuda.Device(device).use()
-        self.device = device
-        self._kernels: Callable[[str, str, int, tuple[Any, ...]], None] = Kernels()
+        self.device, self.tf32 = device, tf32
+        self._use(Kernels(), Gemm(tf32))
+
+    def _use(self, kernels: Callable[..., None], gemm: Gemm) -> None:
+        """Compute with these from now on."""
+        self._kernels, self._gemm = kernels, gemm
         self._partials: dict[Any, Array] = {}
+        self._now = _Now()
+        self.generation, self.first_capture = 0, True
+
+    def __repr__(self) -> str:
+        return f"<xpnet backend {self.name!r}{', tf32' if self.tf32 else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         find_backend, (name, reproducible) = super().__reduce__()
-        return find_backend, (f"{name}:{self.device}", reproducible)
+        return find_backend, (f"{name}:{self.device}", reproducible, self.tf32)
 
     def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
         """Return a copy on the host, after waiting for the device."""
         return cast("np.ndarray[Any, Any]", cupy.asnumpy(a))
+
+    # ---- whole steps --------------------------------------------------------------------------
+
+    def capture(self, step: Callable[..., None]) -> Callable[..., None]:
+        """Return a function that does ``step`` as one CUDA graph"""
+        return Captured(self, step, self._record_graph)
+
+    def _record_graph(self, step: Callable[[], None]) -> Graph:
+        """Return a graph of what ``step`` queues, which does not run now."""
+        self._gemm.prepare()
+        self._now.recording = Recording()
+        try:
+            return self._now.recording.run(step)
+        finally:
+            self._now.recording = None
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Put the work on a branch of the graph that is being recorded, if one is."""
+        recording = self._now.recording
+        return nullcontext() if recording is None else recording.aside()
+
+    def join(self) -> None:
+        """End the branch."""
+        if self._now.recording is not None:
+            self._now.recording.join()
+
+    def renew(self) -> None:
+        """Let captured steps be recorded anew."""
+        self.generation += 1
+
+    @property
+    def _lane(self) -> int:
+        """0, or 1 on the branch of a graph: what the two write must not be the same."""
+        recording = self._now.recording
+        return 0 if recording is None else recording.lane
 
     # ---- how a kernel is started ----------------------------------------------------------------
 
@@ -147,14 +223,10 @@ class CuPyBackend(Backend):
         written: Arrays,
         sizes: tuple[Any, ...],
         numbers: tuple[float, ...] = (),
+        block: int = BLOCK,
     ) -> None:
         """Queue a kernel; ``numbers`` become numbers of its type T."""
-        for a in read + written:
-            if not self.owns(a):
-                raise MixedArraysError(
-                    f"xp.{name} computes with CuPy arrays, but got a {type(a).__name__} of "
-                    f"{type(a).__module__}; pass it through xp.asarray first"
-                )
+        self._check_owner(name, read + written)
         T = _REAL_OF.get((name, "".join([_CODES.get(a.dtype, "?") for a in read + written])))
         if T is None:
             raise _NoKernelError
@@ -167,7 +239,16 @@ class CuPyBackend(Backend):
         if threads:
             real = REALS[T][1]
             read = tuple([a if a.flags.c_contiguous else a.copy() for a in read])
-            self._kernels(name, T, threads, (*read, *written, *sizes, *map(real, numbers)))
+            args = (*read, *written, *sizes, *map(real, numbers))
+            self._kernels(name, T, threads, args, block)
+
+    def _check_owner(self, name: str, arrays: Arrays) -> None:
+        for a in arrays:
+            if not self.owns(a):
+                raise MixedArraysError(
+                    f"xp.{name} computes with CuPy arrays, but got a {type(a).__name__} of "
+                    f"{type(a).__module__}; pass it through xp.asarray first"
+                )
 
     def _elements(
         self,
@@ -188,27 +269,96 @@ class CuPyBackend(Backend):
         self._launch(name, out.size, device + read, written, (out.size, *sizes), numbers)
         return out
 
-    def _rows(self, name: str, read: Arrays, out: Array, of_each_row: Arrays = ()) -> Array:
-        """Queue a kernel with a warp for each row of matrices of one shape."""
+    def _rows(
+        self,
+        name: str,
+        read: Arrays,
+        out: Array,
+        *numbers: float,
+        labels: Arrays = (),
+        of_each_row: Arrays = (),
+    ) -> Array:
+        """Queue a kernel with a warp for each row of matrices of one shape.
+
+        There is a number for each row in ``labels``, which are read, and in ``of_each_row``.
+        """
         shape = out.shape
         if len(shape) != 2 or shape[1] == 0 or any(a.shape != shape for a in read):
             raise _NoKernelError
-        if any(a.shape != shape[:1] for a in of_each_row):
+        if any(a.shape != shape[:1] for a in labels + of_each_row):
             raise _NoKernelError
-        self._launch(name, WARP * shape[0], read, (out, *of_each_row), shape)
+        self._launch(name, WARP * shape[0], read + labels, (out, *of_each_row), shape, numbers)
         return out
 
-    # ---- NumPy's vocabulary, where CuPy's own would allocate ------------------------------------
+    def _columns(self, name: str, read: Arrays, written: Arrays, out: Array) -> None:
+        """Queue a kernel that adds up columns; in parts, if that lets more blocks work at once."""
+        shape = read[0].shape
+        if len(shape) != 2 or any(a.shape != shape for a in read + written):
+            raise _NoKernelError
+        rows, columns = shape
+        if out.size != columns or not columns:
+            raise _NoKernelError
+        groups = -(-columns // WARP)
+        parts = max(1, min(rows // PART_OF_ROWS, BLOCKS_OF_COLUMNS // groups))
+        share = max(1, -(-rows // parts))
+        sums = out if parts == 1 else self._scratch(out.dtype, parts * columns)
+        sizes, threads = (rows, columns, share), groups * parts * COLUMN_BLOCK
+        self._launch(name, threads, read, (*written, sums), sizes, block=COLUMN_BLOCK)
+        if parts > 1:
+            self._columns("sum_columns", (sums.reshape(parts, columns),), (), out)
+
+    def _scratch(self, dtype: Any, size: int) -> Array:
+        """Return an array for sums of parts; what runs at the same time has another one."""
+        key = (dtype, self._lane)
+        if key not in self._partials or self._partials[key].size < size:
+            self._partials[key] = self.empty(max(size, PARTIALS), dtype)
+            self.renew()
+        return self._partials[key][:size]
+
+    # ---- NumPy's vocabulary, where CuPy's own cannot be captured, or allocates -------------------
+
+    @fused
+    def matmul(self, A: Array, B: Array, out: Array) -> Array:
+        """out = A B; transposed views cost nothing"""
+        self._check_owner("matmul", (A, B, out))
+        if A.ndim != 2 or B.ndim != 2 or not self._gemm(A, B, out, self._lane):
+            raise _NoKernelError
+        return out
+
+    @fused
+    def affine(self, X: Array, W: Array, b: Array, out: Array, f: str = "") -> Array:
+        """out = f(X W + b): a product, and one kernel for the rest"""
+        self.matmul(X, W, out=out)
+        if b.shape != out.shape[1:]:
+            raise _NoKernelError
+        name = f"bias_{f}" if f else "bias"
+        self._launch(name, BLOCK * len(out), (b,), (out,), out.shape)
+        return out
+
+    @fused
+    def affine_grad(self, dY: Array, Y: Array, f: str, *, out: Array, db: Array) -> Array:
+        """out = dY · f'(Z),  db = Σ out"""
+        self._columns(f"{f}_grad_sums", (dY, Y), (out,), db)
+        return out
 
     @fused
     def sum(
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
     ) -> Array:
-        """out = Σ A; over the last axis, or all, CuPy's own would make two temporary arrays"""
+        """out = Σ A, for a vector, a whole array, the last axis or the columns of a matrix"""
         everything = axis is None or A.ndim == 1
-        kept = () if everything else A.shape[:-1]
-        shape = kept + (1,) * (A.ndim - len(kept)) if keepdims else kept
-        if out.shape != shape or A.size == 0 or axis not in (None, -1, A.ndim - 1):
+        over_rows = A.ndim == 2 and axis in (0, -2)
+        kept = () if everything else A.shape[1:] if over_rows else A.shape[:-1]
+        summed = 0 if over_rows else len(kept)
+        shape = (
+            kept if not keepdims else (*kept[:summed], *[1] * (A.ndim - len(kept)), *kept[summed:])
+        )
+        if out.shape != shape or A.size == 0:
+            raise _NoKernelError
+        if over_rows:
+            self._columns("sum_columns", (A,), (), out)
+            return out
+        if axis not in (None, -1, A.ndim - 1):
             raise _NoKernelError
         if out.size == 1 and A.size > PARTIALS:
             A = self._partial_sums(A)
@@ -218,11 +368,9 @@ class CuPyBackend(Backend):
 
     def _partial_sums(self, A: Array) -> Array:
         """Return the sums of up to PARTIALS equal parts of A, in scratch that is kept."""
-        if A.dtype not in self._partials:
-            self._partials[A.dtype] = self.empty(PARTIALS, A.dtype)
         columns = max(PARTIALS, -(-A.size // PARTIALS))
         rows = -(-A.size // columns)
-        out = self._partials[A.dtype][:rows]
+        out = self._scratch(A.dtype, rows)
         self._launch("sum_rows", WARP * rows, (A,), (out,), (rows, columns, A.size))
         return out
 
@@ -290,10 +438,22 @@ class CuPyBackend(Backend):
 
     @fused
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
+        self,
+        Z: Array,
+        T: Array,
+        *,
+        losses: Array,
+        dZ: Array,
+        work: Array,
+        hot: Array | None = None,
+        scale: float = 1.0,
     ) -> Array:
-        """dZ = softmax(Z) - T,  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ"""
-        self._rows("softmax_cross_entropy", (Z, T), dZ, of_each_row=(losses,))
+        """dZ = scale·(softmax(Z) - T),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ"""
+        name = "softmax_cross_entropy"
+        if T.ndim == 1:
+            self._rows(f"{name}_labels", (Z,), dZ, scale, labels=(T,), of_each_row=(losses,))
+        else:
+            self._rows(name, (Z, T), dZ, scale, of_each_row=(losses,))
         return losses
 
     # ---- batches and masks --------------------------------------------------------------------
@@ -308,8 +468,14 @@ class CuPyBackend(Backend):
         kind = {"i": "gather_integers", "u": "gather_bytes"}.get(out.dtype.kind, "gather")
         if is_image(data, out):
             kind = "gather_pixels"
-        columns = max(1, prod(out.shape[1:]))
-        self._launch(kind, out.size, (position, data, order), (out,), (out.size, columns))
+        rows, columns = len(out), prod(out.shape[1:])
+        self._launch(kind, rows * BLOCK, (position, data, order), (out,), (rows, columns))
+        return out
+
+    @fused
+    def record(self, value: Array, out: Array, position: Array) -> Array:
+        """out[position] = value,  position = position + 1"""
+        self._launch("record", 1, (value,), (out, position), ())
         return out
 
     @fused

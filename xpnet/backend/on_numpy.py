@@ -117,16 +117,28 @@ class NumPyBackend(Backend):
         return np.equal(labels[:, None], np.arange(out.shape[1]), out=out)
 
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
+        self,
+        Z: Array,
+        T: Array,
+        *,
+        losses: Array,
+        dZ: Array,
+        work: Array,
+        hot: Array | None = None,
+        scale: float = 1.0,
     ) -> Array:
-        """S = Z - max Z;  dZ = exp S / Σ exp S - T;  losses = Σ T (log Σ exp S - S)"""
+        """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
         column = losses[:, None]
+        if T.ndim == 1:
+            T = self.one_hot(T, out=hot)
         np.maximum.reduce(Z, axis=1, keepdims=True, out=column)
         np.subtract(Z, column, out=work)
         np.exp(work, out=dZ)
         np.add.reduce(dZ, axis=1, keepdims=True, out=column)
         np.divide(dZ, column, out=dZ)
         np.subtract(dZ, T, out=dZ)
+        if scale != 1.0:
+            np.multiply(dZ, scale, out=dZ)
         np.log(column, out=column)
         np.subtract(column, work, out=work)
         np.multiply(work, T, out=work)
@@ -143,6 +155,12 @@ class NumPyBackend(Backend):
         pixels = np.take(data, rows, axis=0, out=work, mode="clip")
         np.copyto(out, pixels)
         return np.divide(out, 255, out=out)
+
+    def record(self, value: Array, out: Array, position: Array) -> Array:
+        """out[position] = value,  position = position + 1"""
+        out[int(position[0])] = value
+        position += 1
+        return out
 
     def dropout_mask(
         self, key: Array, counter: Array, out: Array, keep: float, work: Array

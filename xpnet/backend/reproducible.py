@@ -52,7 +52,10 @@ OPTIMIZER_PIECE = 2**17  # ... of the five vectors of an optimizer
 PASS = 2**18  # ... of an operand that is rounded
 TILE = 2**18  # ... of the left operand of a product
 DEVICE_TILE = 2**24  # a GPU takes more at once
-AS_THEY_ARE = ("empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "dropout_mask")
+AS_THEY_ARE = (
+    "empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "record", "dropout_mask",
+    "capture", "renew",
+)  # fmt: skip
 MAGNITUDE = {  # the bits of a type, and all of them but the sign
     np.dtype("float32"): ("int32", 2**31 - 1),
     np.dtype("float64"): ("int64", 2**63 - 1),
@@ -68,13 +71,14 @@ class Scratch(threading.local):
 
     def __init__(self, xp: Backend) -> None:
         self.xp = xp
-        self._flat: dict[str, Array] = {}
+        self._flat: dict[str, Array] = {}  # of the whole backend: work aside would share it
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
         """Return an array of that shape; what it holds is arbitrary."""
         size, flat = prod(shape), self._flat.get(name)
         if flat is None or flat.size < size:
             flat = self._flat[name] = self.xp.empty(size, dtype)
+            self.xp.renew()
         return flat[:size].reshape(shape)
 
 
@@ -111,6 +115,11 @@ class Reproducible(Backend):
     def ordinary(self) -> Backend:
         """The backend beneath."""
         return self._ordinary
+
+    @property
+    def captures(self) -> bool:  # type: ignore[override]
+        """What the backend beneath does."""
+        return self._ordinary.captures
 
     def __reduce__(self) -> tuple[Any, ...]:
         from xpnet.backend import find_backend
@@ -245,8 +254,8 @@ class Reproducible(Backend):
         """out = A B; see `affine`"""
         return self.affine(A, B, None, out)
 
-    def affine(self, X: Array, W: Array, b: Array | None, out: Array) -> Array:
-        """out = X W + b, each block of up to 1024 products summed exactly, see `exact.widths`
+    def affine(self, X: Array, W: Array, b: Array | None, out: Array, f: str = "") -> Array:
+        """out = f(X W + b), each block of up to 1024 products summed exactly, see `exact.widths`
 
         X is rounded along its rows and W along its columns, so that no row or column loses bits to
         a larger one beside it. Within a row it does: next to 1e5, a third has 7 bits less than it
@@ -256,7 +265,7 @@ class Reproducible(Backend):
         n, pixels = X.shape[1], X.dtype == np.uint8
         total: Any = self._scratch("total", out.shape) if n > K_BLOCK else None
         if not n:
-            return self._ordinary.copyto(out, 0.0 if b is None else b)
+            self._ordinary.copyto(out, 0.0 if b is None else b)
         for k in range(0, n, K_BLOCK):
             A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
             plan = widths(A.shape[1], pixels)
@@ -271,7 +280,7 @@ class Reproducible(Backend):
                     self._finish(S, b, out[rows], pixels)
                 else:
                     self._ordinary.copyto(total[rows], S)
-        return out
+        return getattr(self, f)(out, out=out) if f else out
 
     def _parts(self, name: str, A: Array, axis: int, plan: Widths, split: bool) -> list[Array]:
         """Return an operand, snapped to grids along the axis: in float64, and the part in float32.
@@ -395,10 +404,20 @@ class Reproducible(Backend):
         return out
 
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
+        self,
+        Z: Array,
+        T: Array,
+        *,
+        losses: Array,
+        dZ: Array,
+        work: Array,
+        hot: Array | None = None,
+        scale: float = 1.0,
     ) -> Array:
-        """dZ = softmax(Z) - T,  lossesᵢ = Σⱼ Tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)  with  S = Z - max Z"""
+        """dZ = scale·(P - T),  lossesᵢ = Σⱼ Tᵢⱼ (log Σₖ exp Sᵢₖ - Sᵢⱼ)  with  S = Z - max Z"""
         m = self.module
+        if T.ndim == 1:
+            T = self.one_hot(T, out=hot)
         for rows in self._tiles(Z.shape, PIECE):
             S, E, sums = self._exponentials(Z[rows])
             t = self._load("targets", T[rows])
@@ -409,6 +428,8 @@ class Reproducible(Backend):
             m.multiply(S, t, out=S)
             loss = self._exact_sum(S, 1, out=self._scratch("losses", (len(S),)))
             self._store(loss, losses[rows])
+        if scale != 1.0:
+            self.multiply(dZ, scale, out=dZ)
         return losses
 
     def _exponentials(self, X: Array) -> Arrays:

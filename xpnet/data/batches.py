@@ -56,6 +56,7 @@ class Batches:
         ]
         self._order = xp.asarray(np.arange(self.n))
         self._position = xp.zeros(1, np.int64)
+        self._prepared: tuple[int, Any] = (-1, None)  # an epoch and its order
         self._whole_is_there = False
 
     def __len__(self) -> int:
@@ -71,8 +72,14 @@ class Batches:
         """Go to the beginning of an epoch, and shuffle for it."""
         self.xp.copyto(self._position, 0)
         if self.shuffle:
+            self.prepare(epoch)
+            self.xp.copyto(self._order, self.xp.asarray(self._prepared[1]))
+
+    def prepare(self, epoch: int) -> None:
+        """Shuffle for an epoch on the host, which has time while the device is busy."""
+        if self.shuffle and self._prepared[0] != epoch:
             order = Random(self.seed, "shuffle", epoch).permutation(self.n)
-            self.xp.copyto(self._order, self.xp.asarray(order))
+            self._prepared = epoch, order
 
     def gather(self, size: int) -> list[Array]:
         """Return the next ``size`` samples of each column, in arrays that the next call overwrites.
@@ -82,14 +89,15 @@ class Batches:
         out = [a[:size] for a in self._out]
         if self._whole_is_there:
             return out
-        for column, a, work in zip(self.columns, out, self._work, strict=True):
-            self.xp.gather(
-                column,
-                self._order,
-                self._position,
-                out=a,
-                work=work if work is None else work[:size],
-            )
-        self.xp.add(self._position, size, out=self._position)
+        self._gather(0, out[0])
+        with self.xp.aside():  # what follows the inputs is needed later
+            for k in range(1, len(out)):
+                self._gather(k, out[k])
+            self.xp.add(self._position, size, out=self._position)
         self._whole_is_there = self.batch_size == self.n
         return out
+
+    def _gather(self, k: int, out: Array) -> None:
+        work = self._work[k]
+        work = work if work is None else work[: len(out)]
+        self.xp.gather(self.columns[k], self._order, self._position, out=out, work=work)

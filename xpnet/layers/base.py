@@ -109,6 +109,12 @@ class Layer:
         self.Y = self.xp.empty((batch_size, *output_shape), self.dtype)
         self.dX = self.xp.empty((batch_size, *input_shape), self.dtype) if input_gradient else None
 
+    def followed_by(self, layer: Layer) -> Any:
+        """Return one object that does forward and backward of both layers, None if there is none.
+
+        Both have been built.
+        """
+
     # ---- what the network does ----------------------------------------------------------------
 
     def parameter(self, name: str, shape: Shape, init: str | Initializer) -> None:

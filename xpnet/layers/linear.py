@@ -61,12 +61,64 @@ class Linear(Layer):
 
     def backward(self, dY: Array) -> Array | None:
         """Write dW and db, and return dX, shape (n, n_in)."""
-        xp, X = self.xp, self.X
-        xp.matmul(X.T, dY, out=self.dW)
+        xp = self.xp
         if self.bias:
-            xp.sum(dY, axis=0, out=self.db)
+            with xp.aside():
+                xp.sum(dY, axis=0, out=self.db)
+        return self.backward_of_product(dY)
+
+    def backward_of_product(self, dY: Array) -> Array | None:
+        """Write dW and return dX; nobody waits for dW before the optimizer, so it goes aside."""
+        xp, X = self.xp, self.X
         if self.dX is None:  # the first layer: nobody upstream needs it
+            xp.matmul(X.T, dY, out=self.dW)
             return None
-        dX = self.dX[: len(dY)]
-        xp.matmul(dY, self.W.T, out=dX)
-        return dX
+        with xp.aside():
+            xp.matmul(X.T, dY, out=self.dW)
+        return xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])
+
+    def followed_by(self, layer: Layer) -> LinearActivation | None:
+        """Return the two as one, if the second has a function that `Backend.affine` knows.
+
+        Classes and objects that change something are left alone, and reproducible mode is: there
+        the values of each layer are compared.
+        """
+        f = vars(type(layer)).get("activation", "")
+        known = type(self) is Linear and self.bias and f
+        if not known or self.xp.reproducible or not (_as_written(self) and _as_written(layer)):
+            return None
+        return LinearActivation(self, layer, f)
+
+
+def _as_written(layer: Layer) -> bool:
+    """Tell whether nobody has put another forward or backward into the object or its class."""
+    kind, names = type(layer), ("forward", "backward")
+    return not any(
+        name in vars(layer) or getattr(kind, name).__module__ != kind.__module__ for name in names
+    )
+
+
+class LinearActivation:
+    """Y = f(X W + b): a `Linear` and the activation behind it, with one pass over Y each way.
+
+    dZ = dY · f'(Z) in terms of Y        db = Σᵢ dZᵢ        dW = Xᵀ dZ        dX = dZ Wᵀ
+
+    A network that trains puts the two together by itself. Both layers then share one Y, that of
+    the activation: Z = X W + b is nowhere stored.
+    """
+
+    def __init__(self, linear: Linear, activation: Layer, f: str) -> None:
+        self.linear, self.activation, self.f = linear, activation, f
+        linear.Y = activation.Y
+
+    def forward(self, X: Array) -> Array:
+        """Return Y, shape (n, n_out)."""
+        linear, self.linear.X = self.linear, X
+        return linear.xp.affine(X, linear.W, linear.b, out=self.activation.Y[: len(X)], f=self.f)
+
+    def backward(self, dY: Array) -> Array | None:
+        """Write dW and db, and return dX, shape (n, n_in)."""
+        linear, n = self.linear, len(dY)
+        Y, dZ = self.activation.Y[:n], self.activation.dX[:n]
+        linear.xp.affine_grad(dY, Y, self.f, out=dZ, db=linear.db)
+        return linear.backward_of_product(dZ)

@@ -12,6 +12,8 @@ class ReLU(Layer):
     dX = dY · [Y > 0]      (the slope at the kink X = 0 is taken as 0)
     """
 
+    activation = "relu"
+
     def forward(self, X: Array) -> Array:
         """Return Y, of the shape of X."""
         return self.xp.relu(X, out=self.Y[: len(X)])

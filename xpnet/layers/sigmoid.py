@@ -12,6 +12,8 @@ class Sigmoid(Layer):
     dX = dY · Y (1 - Y)
     """
 
+    activation = "sigmoid"
+
     def forward(self, X: Array) -> Array:
         """Return Y, of the shape of X."""
         return self.xp.sigmoid(X, out=self.Y[: len(X)])

@@ -12,6 +12,8 @@ class Tanh(Layer):
     dX = dY · (1 - Y²)
     """
 
+    activation = "tanh"
+
     def forward(self, X: Array) -> Array:
         """Return Y, of the shape of X."""
         return self.xp.tanh(X, out=self.Y[: len(X)])

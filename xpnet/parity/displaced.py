@@ -82,12 +82,22 @@ class Displaced(Backend):
         return np.minimum(self.move(out, out * self._of_softmax(X)), 1.0, out=out)
 
     def softmax_cross_entropy(
-        self, Z: Array, T: Array, *, losses: Array, dZ: Array, work: Array
+        self,
+        Z: Array,
+        T: Array,
+        *,
+        losses: Array,
+        dZ: Array,
+        work: Array,
+        hot: Array | None = None,
+        scale: float = 1.0,
     ) -> Array:
         """P - T and the losses, off as in `softmax`; -log of a P near 1 is off as 1 is"""
+        T = self.one_hot(T, out=hot) if T.ndim == 1 else T
         super().softmax_cross_entropy(Z, T, losses=losses, dZ=dZ, work=work)
         size = self._of_softmax(Z)
         self.move(dZ, (dZ + T) * size + abs(dZ))
+        self.multiply(dZ, scale, out=dZ)
         return self.move(losses, np.max(size, axis=1))
 
     def _of_softmax(self, X: Array) -> Array:

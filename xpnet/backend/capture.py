@@ -1,0 +1,164 @@
+"""CUDA graphs: a whole step, recorded once, and from then on started as one.
+
+A step of a small network is some twenty kernels of two microseconds each; to start one takes the
+host longer than that. A graph is started as a whole, and the device goes from one kernel to the
+next by itself.
+
+While a step is recorded, nothing runs: what it queues becomes the graph. So a replay does the same
+with the same arrays, and what changes from step to step must be in arrays. Arrays that a recorded
+step makes come from a pool of memory that lives as long as the graph. Work that nobody waits for
+before the optimizer is put on a second stream, `Recording.aside`, which becomes a branch of the
+graph.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import cupy
+
+if TYPE_CHECKING:
+    from xpnet.backend.on_cupy import CuPyBackend
+
+Step = Callable[..., None]
+
+
+class Captured:
+    """A step that becomes a graph; see `xpnet.backend.base.Backend.capture`.
+
+    Attributes
+    ----------
+    graphs : dict
+        A recorded step for each tuple of arguments.
+    seconds : float
+        What the first steps took that compiled kernels, and the recording.
+    """
+
+    def __init__(
+        self, xp: CuPyBackend, step: Step, record: Callable[[Callable[[], None]], Graph]
+    ) -> None:
+        self.xp, self.step, self.record, self.seconds = xp, step, record, 0.0
+        self.graphs: dict[tuple[Hashable, ...], Graph | None] = {}
+        self._ran: set[tuple[Hashable, ...]] = set()
+        self._generation, self._failed = xp.generation, False
+
+    def __call__(self, *args: Hashable) -> None:
+        """Do the step: as it is written the first time, then as a graph."""
+        if self._failed or not self.xp.captures:
+            self.step(*args)
+            return
+        if self._generation != self.xp.generation:  # its arrays are no longer those of the network
+            self.graphs.clear()
+            self._ran.clear()
+            self._generation = self.xp.generation
+        if args not in self._ran:  # compiles kernels, and lets every library make its memory
+            self._ran.add(args)
+            with self._timed():
+                self.step(*args)
+            return
+        if args not in self.graphs:
+            with self._timed():
+                self.graphs[args] = self._recorded(*args)
+        graph = self.graphs[args]
+        if graph is None:
+            self.step(*args)
+        else:
+            graph.launch()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
+
+    def _recorded(self, *args: Hashable) -> Graph | None:
+        """Return the graph; if there can be none, say why once, and go on without."""
+        try:
+            graph = self.record(lambda: self.step(*args))
+        except Exception as error:  # of CuPy, of CUDA, or of a layer that reads from the device
+            self._failed = True
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            warnings.warn(
+                "the step could not be captured as a CUDA graph, so each of its operations is "
+                f"started on its own, which is slower ({why})",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return None
+        if self.xp.first_capture:
+            self.xp.first_capture = False
+            logging.getLogger("xpnet").info(
+                "compiled the kernels and captured the step in %.1f s", self.seconds
+            )
+        return graph
+
+
+class Graph:
+    """A recorded step, with the memory that it uses."""
+
+    def __init__(self, graph: Any, pool: Any) -> None:
+        self._graph, self.pool = graph, pool
+
+    def launch(self) -> None:
+        """Queue the whole step on the current stream."""
+        self._graph.launch()
+
+
+class Recording:
+    """A step that is being recorded, on a stream of its own and one beside it."""
+
+    def __init__(self) -> None:
+        self.main = cupy.cuda.Stream(non_blocking=True)
+        self.side = cupy.cuda.Stream(non_blocking=True)
+        self.pool = cupy.cuda.MemoryPool()
+        self.lane = 0  # 1 while work goes to the side
+        self._unjoined = False
+        self._events: list[Any] = []  # they must live until the end
+
+    def run(self, step: Callable[[], None]) -> Graph:
+        """Record a step."""
+        with cupy.cuda.using_allocator(self.pool.malloc), self.main:
+            self.main.begin_capture()
+            try:
+                step()
+                self.join()
+            except BaseException:
+                self._give_up()
+                raise
+            return Graph(self.main.end_capture(), self.pool)
+
+    def _give_up(self) -> None:
+        """Leave the recording, whatever state it is in."""
+        with suppress(Exception):  # it was broken already, or the side was not joined
+            self.main.end_capture()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Put work on the side, after all that has been recorded so far."""
+        if self.lane:
+            yield
+            return
+        self._wait(self.side, self.main)
+        self.lane, self._unjoined = 1, True
+        try:
+            with self.side:
+                yield
+        finally:
+            self.lane = 0
+
+    def join(self) -> None:
+        """Let the rest wait for the side."""
+        if self._unjoined:
+            self._wait(self.main, self.side)
+            self._unjoined = False
+
+    def _wait(self, waiting: Any, other: Any) -> None:
+        event = cupy.cuda.Event(disable_timing=True)
+        event.record(other)
+        waiting.wait_event(event)
+        self._events.append(event)
