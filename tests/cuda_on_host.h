@@ -4,15 +4,17 @@
 // it is reported.
 
 #include <cmath>
+#include <csetjmp>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include <ucontext.h>
 
 #define __global__
+#define __launch_bounds__(threads)
 #define __device__ static inline
 #define __shared__ static  // the blocks take turns, so one copy does
 
@@ -29,49 +31,67 @@ static Index gridDim, blockDim, blockIdx, threadIdx;
 
 namespace host {
 
+// A thread lives on from block to block. It is started once with makecontext, and from then on
+// switched to and from with _setjmp and _longjmp, which, unlike swapcontext, call no system.
 struct Thread {
     ucontext_t context;
+    std::jmp_buf here;
     std::unique_ptr<char[]> stack{new char[1 << 16]};
     bool ended;
     int waits;       // how often it has waited for others so far
     char value[8];   // what it gives to the others
 };
-static std::vector<Thread> threads;
-static ucontext_t scheduler;
+static std::deque<Thread> threads;
+static std::jmp_buf scheduler;
 static std::function<void()> kernel;
 static const char* failure;
 
-static inline void wait()
+static void wait()
 {
-    swapcontext(&threads[threadIdx.x].context, &scheduler);
+    if (!_setjmp(threads[threadIdx.x].here)) _longjmp(scheduler, 1);
 }
 
-static void enter()
+static void live()
 {
-    kernel();
-    threads[threadIdx.x].ended = true;
+    for (;;) {
+        kernel();
+        threads[threadIdx.x].ended = true;
+        wait();
+    }
 }
 
-static inline void start(Thread& thread)
+static void add_thread()
 {
-    thread.ended = false;
-    thread.waits = 0;
+    Thread& thread = threads.emplace_back();
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack.get();
     thread.context.uc_stack.ss_size = 1 << 16;
-    thread.context.uc_link = &scheduler;
-    makecontext(&thread.context, enter, 0);
+    thread.context.uc_link = nullptr;
+    makecontext(&thread.context, live, 0);
 }
 
-static inline void run_block()
+static void go_on(Thread& thread, bool first)
 {
-    for (Thread& thread : threads) start(thread);
-    for (bool busy = true; busy;) {
+    if (_setjmp(scheduler)) return;
+    if (first) setcontext(&thread.context);
+    _longjmp(thread.here, 1);
+}
+
+static void run_block()
+{
+    unsigned there = threads.size();
+    while (threads.size() < blockDim.x) add_thread();
+    for (unsigned i = 0; i < blockDim.x; i++) {
+        threads[i].ended = false;
+        threads[i].waits = 0;
+    }
+    bool first = true;
+    for (bool busy = true; busy; first = false) {
         busy = false;
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; threadIdx.x++) {
             Thread& thread = threads[threadIdx.x];
             if (thread.ended) continue;
-            swapcontext(&scheduler, &thread.context);
+            go_on(thread, first && threadIdx.x >= there);
             busy = true;
         }
     }
@@ -90,7 +110,6 @@ const char* launch(void (*function)(Parameters...), unsigned blocks, unsigned si
     failure = nullptr;
     gridDim.x = blocks;
     blockDim.x = size;
-    threads.resize(size);
     kernel = [=] { call(function, args, std::index_sequence_for<Parameters...>{}); };
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) run_block();
     return failure;
@@ -124,7 +143,8 @@ static inline void __syncthreads()
 {
     int waits = ++host::threads[threadIdx.x].waits;
     host::wait();
-    for (host::Thread& other : host::threads)
-        if (other.ended || other.waits != waits) host::failure = "a barrier with an absent thread";
+    for (unsigned i = 0; i < blockDim.x; i++)
+        if (host::threads[i].ended || host::threads[i].waits != waits)
+            host::failure = "a barrier with an absent thread";
     host::wait();
 }

@@ -70,6 +70,54 @@ def allow_alloc():
     return _set_forbidden(Allocated, False)
 
 
+# --- What is queued, and may run later -------------------------------------------------------
+
+_queue: Callable[[Callable[[], Any]], Any] | None = None
+
+
+@contextlib.contextmanager
+def queue(queue: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
+    """In this block nothing is computed: ``queue`` gets what the device would have to do.
+
+    As in the capture of a CUDA graph: arguments are what they are now, the contents of arrays are
+    what they will be. Nobody may wait for the device.
+    """
+    global _queue
+    before, _queue = _queue, queue
+    try:
+        with no_sync():
+            yield
+    finally:
+        _queue = before
+
+
+def _compute(function: Callable[..., Any], args: Any, kwargs: Any, outs: Any) -> Any:
+    """Call NumPy, now or later; a result that is not given with out= is a new array either way."""
+    if _queue is None:
+        return function(*args, **kwargs)
+    if outs:
+        _queue(lambda: function(*args, **kwargs))
+        return outs[0] if len(outs) == 1 else outs
+    made = function(*args, **kwargs)
+    if not isinstance(made, np.ndarray | np.generic):
+        return made
+    if isinstance(made, np.ndarray) and any(
+        np.may_share_memory(made, a) for a in args if isinstance(a, np.ndarray)
+    ):
+        return made  # a view
+    made = np.array(made)
+    _queue(lambda: np.copyto(made, function(*args, **kwargs)))
+    return made
+
+
+def _write(array: np.ndarray, key: Any, value: Any) -> None:
+    """Assign, now or later."""
+    if _queue is None:
+        array[key] = value
+    else:
+        _queue(lambda: array.__setitem__(key, value))
+
+
 def _sync(what: str) -> None:
     if _forbidden[Synchronized]:
         raise Synchronized(f"{what} makes the host wait for the device")
@@ -294,7 +342,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def fill(self, value):
         if isinstance(value, ndarray):
             _sync("fill() with a device array")
-        self._host.fill(_operand(value))
+        _write(self._host, ..., _operand(value))
 
     # On the device.
 
@@ -305,7 +353,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return self.copy()
 
     def astype(self, dtype, order="K", *, copy=True):  # CuPy refuses casting= and subok=
-        return _result(self._host.astype(dtype, order, copy=copy), [self], "astype()")
+        host = _compute(self._host.astype, (dtype, order), {"copy": copy}, None)
+        return _result(host, [self], "astype()")
 
     def __len__(self):
         return len(self._host)
@@ -325,7 +374,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         key, scatters = _index(self, key)
         if scatters:
             _check_scatter(self, key, value)
-        self._host[key] = host
+        _write(self._host, key, host)
 
     # NumPy's own functions and operators, called with a device array.
 
@@ -389,7 +438,8 @@ class ufunc:
             given = [out for out in outs if out is not None]
             self._check_overlaps(arrays, given)
             arrays += given
-        return _result(self._numpy(*hosts, **options), arrays, self.__name__)
+        host = _compute(self._numpy, hosts, options, options.get("out"))
+        return _result(host, arrays, self.__name__)
 
     def _check_overlaps(self, arrays: list[ndarray], outs: list[ndarray]) -> None:
         """CuPy copies an input that overlaps an output, unless they are one and the same object."""
@@ -460,7 +510,9 @@ def _function(name: str, numpy: Callable[..., Any], parameters: list[list[Any]] 
         arrays = _device_arrays(values)
         if i_out is not None and values[i_out] is not None:
             _check_out(name, arrays, values[i_out])
-        host = numpy(*hosts[: len(args)], **dict(zip(kwargs, hosts[len(args) :], strict=True)))
+        given = [] if i_out is None or values[i_out] is None else [hosts[i_out]]
+        named = dict(zip(kwargs, hosts[len(args) :], strict=True))
+        host = _compute(numpy, hosts[: len(args)], named, given)
         return _result(np.asarray(host) if name in _GIVE_ARRAYS else host, arrays, name)
 
     function.__name__ = name

@@ -29,8 +29,8 @@ class OtherBackend(xpnet.Backend):
 
     name = "other"
 
-    def __init__(self, device=0):
-        self.device = device
+    def __init__(self, device=0, tf32=False):
+        self.device, self.tf32 = device, tf32
 
 
 @pytest.fixture
@@ -227,6 +227,32 @@ def test_the_environment_chooses_the_mode(monkeypatch, text, chosen):
     for said, backend in ((True, MODE), (False, ORDINARY)):  # what is said in the program counts
         assert find_backend("numpy", said) is backend
         assert find_backend(backend) is backend
+
+
+def test_tf32_is_a_backend_of_its_own(two_gpus):
+    exact, fast = find_backend("cupy"), find_backend("cupy", tf32=True)
+    assert (exact.tf32, fast.tf32) == (False, True)
+    assert find_backend("cuda", tf32=True) is fast
+    with xpnet.use_backend("cupy", tf32=True) as chosen:
+        assert chosen is fast
+        assert Sequential(Linear(2, 1)).xp is fast
+        assert Sequential(Linear(2, 1), backend="cupy").xp is exact
+    assert xpnet.set_backend("gpu", tf32=True) is fast
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("numpy", None, True), "NumPy has no tf32.*'cupy'"),
+        (("cupy", True, True), "tf32.*reproducible mode cannot be had with it"),
+        (("cupy", None, 1), "tf32 is True or False; got 1"),
+    ],
+)
+def test_where_tf32_cannot_be(two_gpus, arguments, sentence):
+    with pytest.raises(BackendError, match=sentence):
+        find_backend(*arguments)
+    with pytest.raises(BackendError, match="not possible on a backend with tf32"):
+        find_backend(find_backend("cupy", tf32=True), True)
 
 
 @pytest.mark.parametrize("text", ["yes", "true", "2", "01"])

@@ -1,4 +1,4 @@
-"""Every CUDA kernel compiles for three generations of GPUs with the flags that CuPy will use; no GPU is needed."""
+"""Every CUDA kernel compiles for three GPUs with the flags of CuPy; no GPU is needed."""
 
 from __future__ import annotations
 

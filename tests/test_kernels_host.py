@@ -46,18 +46,19 @@ GUARD = 16384  # bytes before and after each array that no kernel may touch
 class HostKernels:
     """The kernels as compiled by g++, on a grid that is smaller than most of the arrays."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, blocks: int = 3, size: int = 64) -> None:
+        self.blocks, self.size = blocks, size
         self.libraries = {T: ctypes.CDLL(str(_build(folder, T))) for T in on_cupy.REALS}
         self.launched: list[tuple[str, str]] = []
 
     def __call__(self, name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:
-        library, blocks = self.libraries[T], min(-(-threads // 64), 3)
+        library, blocks = self.libraries[T], min(-(-threads // self.size), self.blocks)
         assert len(args) == library[f"count_{name}"](), f"{name} is started with {len(args)} values"
         values = [_value(a) for a in args]
         pointers = (ctypes.c_void_p * len(args))(*[value.ctypes.data for value in values])
         run = library[f"run_{name}"]
         run.restype = ctypes.c_char_p
-        failure = run(blocks, 64, pointers)
+        failure = run(blocks, self.size, pointers)
         assert failure is None, f"{name}: {failure.decode()}"
         self.launched.append((name, T))
 

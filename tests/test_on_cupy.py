@@ -120,6 +120,7 @@ def test_describe_never_raises(monkeypatch):
         "driver": "there is no NVIDIA driver",
         "GPU": "unknown",
         "GPU memory": "unknown",
+        "CuPy's memory pool": "unknown",
     }
 
 

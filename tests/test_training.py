@@ -735,8 +735,8 @@ class Bar:
     def __init__(self, total, **options):
         self.total, self.n, self.closed = total, 0, False
 
-    def update(self):
-        self.n += 1
+    def update(self, steps):
+        self.n += steps
 
     def write(self, row, file):
         print(row, file=file)

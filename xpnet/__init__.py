@@ -20,6 +20,7 @@ from xpnet.errors import DataError as DataError
 from xpnet.errors import DivergenceError as DivergenceError
 from xpnet.errors import MixedArraysError as MixedArraysError
 from xpnet.errors import OptionError as OptionError
+from xpnet.errors import OutOfMemoryError as OutOfMemoryError
 from xpnet.errors import ShapeError as ShapeError
 from xpnet.errors import XpnetError as XpnetError
 from xpnet.gradcheck import GradientReport as GradientReport

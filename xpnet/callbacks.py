@@ -19,9 +19,17 @@ class Callback:
 
     ``logs`` has the row of the history that is being written: ``loss`` and, with validation data,
     ``val_loss`` and ``val_`` of each metric. It is empty before the first number is known.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    every_step : bool
+        False: what is done after a step may be done after some steps together, which lets a GPU
+        start them at once; ``batch`` is then the last of them.
     """
 
     trainer: Trainer
+    every_step = True
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Before the first step."""
@@ -114,6 +122,8 @@ class ProgressBar(Callback):
         Where the rows go; by default standard output.
     """
 
+    every_step = False
+
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file
 
@@ -127,9 +137,14 @@ class ProgressBar(Callback):
         total = epochs * self.trainer.steps_per_epoch
         self._bar = tqdm(total=total, unit="step", leave=False, disable=None)
 
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Count from the first step."""
+        self._steps = 0
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Move the bar."""
-        self._bar.update()
+        self._bar.update(batch + 1 - self._steps)
+        self._steps = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Print the row of the epoch, if it is its turn."""

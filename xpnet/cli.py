@@ -169,6 +169,9 @@ def _results(recipe: Problem, trainer: Trainer, split: Split, seconds: float) ->
     }
     for name in train:
         results[f"train_{name}"], results[f"test_{name}"] = train[name], test[name]
+    if not trainer.net.xp.on_host:
+        results["peak_memory_mb"] = round(trainer.net.xp.peak_memory() / 1e6, 1)
+        results["capture_seconds"] = round(trainer.capture_seconds, 2)
     return results | {
         "parameters": trainer.net.size,
         "seconds": round(seconds, 4),
@@ -184,7 +187,13 @@ def _closing(results: dict[str, Any], folder: Path, interrupted: bool) -> str:
     else:
         told = f"test RMSE {results['test_rmse']:.4f}, R2 {results['test_r2']:.4f}"
     stopped = f"stopped by Ctrl-C after {results['epochs']} epochs: " if interrupted else ""
-    return f"{stopped}{told}, {results['seconds']:.1f} s\nresults in {folder}"
+    device = ""
+    if "peak_memory_mb" in results:
+        device = (
+            f"compiling and capturing took {results['capture_seconds']:.1f} s of that; "
+            f"memory of the GPU: {results['peak_memory_mb']:.1f} MB at the peak\n"
+        )
+    return f"{stopped}{told}, {results['seconds']:.1f} s\n{device}results in {folder}"
 
 
 class RunFolder(Callback):

@@ -38,7 +38,9 @@ NAMES = ("numpy", "cupy", "auto", "cpu", "gpu", "cuda")  # and cuda:1, cupy:1 ..
 _default: Backend | None = None  # made from XPNET_BACKEND when it is first asked for
 
 
-def set_backend(name: str | Backend, reproducible: bool | None = None) -> Backend:
+def set_backend(
+    name: str | Backend, reproducible: bool | None = None, tf32: bool = False
+) -> Backend:
     """Choose the backend of all networks that are made from now on.
 
     Parameters
@@ -49,6 +51,9 @@ def set_backend(name: str | Backend, reproducible: bool | None = None) -> Backen
     reproducible : bool, optional
         True: the same bits on every backend and every machine, for networks of float32; see
         `xpnet.backend.reproducible`. By default what ``$XPNET_REPRODUCIBLE`` says, else False.
+    tf32 : bool
+        True: on CuPy, the operands of float32 products are rounded to 11 bits (TensorFloat-32),
+        which large networks gain speed from, and gradients lose three digits by. Never otherwise.
 
     Returns
     -------
@@ -62,7 +67,7 @@ def set_backend(name: str | Backend, reproducible: bool | None = None) -> Backen
         compute reproducibly; the message gives the reason and the way out.
     """
     global _default
-    _default = find_backend(name, reproducible)
+    _default = find_backend(name, reproducible, tf32)
     return _default
 
 
@@ -92,12 +97,14 @@ def _reproducible_by_environment() -> bool:
 
 
 @contextmanager
-def use_backend(name: str | Backend, reproducible: bool | None = None) -> Iterator[Backend]:
+def use_backend(
+    name: str | Backend, reproducible: bool | None = None, tf32: bool = False
+) -> Iterator[Backend]:
     """Choose the backend inside a ``with`` block, and restore the one before; see `set_backend`."""
     global _default
     before = _default
     try:
-        yield set_backend(name, reproducible)
+        yield set_backend(name, reproducible, tf32)
     finally:
         _default = before
 
@@ -107,26 +114,33 @@ def available_backends() -> list[str]:
     return ["numpy"] if why_no_cupy() else ["numpy", "cupy"]
 
 
-def find_backend(name: str | Backend, reproducible: bool | None = None) -> Backend:
+def find_backend(
+    name: str | Backend, reproducible: bool | None = None, tf32: bool = False
+) -> Backend:
     """Return the backend of this name without making it the default; see `set_backend`."""
-    if not (reproducible is None or isinstance(reproducible, bool)):
-        raise BackendError(f"reproducible is True or False; got {reproducible!r}")
+    for option, value in (("reproducible", reproducible), ("tf32", tf32)):
+        if not (value is None or isinstance(value, bool)):
+            raise BackendError(f"{option} is True or False; got {value!r}")
     if reproducible is None and not isinstance(name, Backend):
         reproducible = _reproducible_by_environment()
-    found = name if isinstance(name, Backend) else _find(name)
+    if tf32 and reproducible:
+        raise BackendError("tf32 rounds as each GPU does; reproducible mode cannot be had with it")
+    found = name if isinstance(name, Backend) else _find(name, tf32)
     if reproducible is None or reproducible == found.reproducible:
         return found
     return _reproducible(found) if reproducible else found.ordinary
 
 
-def _find(name: str) -> Backend:
+def _find(name: str, tf32: bool) -> Backend:
     """Return the ordinary backend of this name."""
     kind, device = parse_name(name)
     if kind in ("numpy", "cpu"):
+        if tf32:
+            raise BackendError("NumPy has no tf32; leave it out, or use the backend 'cupy'")
         return _numpy()
     reason = why_no_cupy(device)
     if not reason:
-        return _cupy(device)
+        return _cupy(device, tf32)
     if kind != "auto":
         raise BackendError(f"the backend {name!r} cannot be used: {reason}")
     _say_once(f"no GPU in use, computing with NumPy: {reason}")
@@ -205,14 +219,16 @@ def _numpy() -> Backend:
 
 
 @cache
-def _cupy(device: int) -> Backend:
+def _cupy(device: int, tf32: bool) -> Backend:
     from xpnet.backend.on_cupy import CuPyBackend
 
-    return CuPyBackend(device)
+    return CuPyBackend(device, tf32)
 
 
 @cache
 def _reproducible(ordinary: Backend) -> Backend:
+    if getattr(ordinary, "tf32", False):
+        raise BackendError("reproducible mode is not possible on a backend with tf32")
     return Reproducible(ordinary)
 
 

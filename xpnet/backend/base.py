@@ -145,6 +145,10 @@ class Backend:
     def renew(self) -> None:
         """Tell captured steps that arrays have been replaced by new ones."""
 
+    def peak_memory(self) -> int:
+        """Return the most memory in bytes that arrays on the device have had so far, 0 for none."""
+        return 0
+
     # ---- NumPy's vocabulary -------------------------------------------------------------------
 
     def add(self, A: Array, B: Any, out: Array) -> Array:

@@ -35,6 +35,8 @@ class Captured:
     ----------
     graphs : dict
         A recorded step for each tuple of arguments.
+    failed : bool
+        True where the step cannot be recorded, so that it runs as it is written.
     seconds : float
         What the first steps took that compiled kernels, and the recording.
     """
@@ -45,11 +47,11 @@ class Captured:
         self.xp, self.step, self.record, self.seconds = xp, step, record, 0.0
         self.graphs: dict[tuple[Hashable, ...], Graph | None] = {}
         self._ran: set[tuple[Hashable, ...]] = set()
-        self._generation, self._failed = xp.generation, False
+        self._generation, self.failed = xp.generation, False
 
     def __call__(self, *args: Hashable) -> None:
         """Do the step: as it is written the first time, then as a graph."""
-        if self._failed or not self.xp.captures:
+        if self.failed or not self.xp.captures:
             self.step(*args)
             return
         if self._generation != self.xp.generation:  # its arrays are no longer those of the network
@@ -81,13 +83,13 @@ class Captured:
         try:
             graph = self.record(lambda: self.step(*args))
         except Exception as error:  # of CuPy, of CUDA, or of a layer that reads from the device
-            self._failed = True
+            self.failed = True
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             warnings.warn(
                 "the step could not be captured as a CUDA graph, so each of its operations is "
                 f"started on its own, which is slower ({why})",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return None
         if self.xp.first_capture:

@@ -5,7 +5,8 @@
 //
 // Parameters: numbers that live on the device, then arrays that are read, then arrays that are
 // written, then sizes, then numbers. All arrays are C-contiguous. There are no atomic operations and
-// every sum has a fixed order, so the same call gives the same bits.
+// every sum has a fixed order, so the same call gives the same bits. Where a thread reads and writes
+// several elements, __restrict__ lets it read the next before it has written the last.
 
 typedef REAL T;
 typedef long long i64;
@@ -13,6 +14,7 @@ typedef unsigned long long u64;
 typedef unsigned char u8;
 
 #define KERNEL extern "C" __global__ void
+#define KERNEL_OF_COLUMNS extern "C" __global__ void __launch_bounds__(1024)
 
 // Element by element: thread k of all takes the elements k, k + threads, ... whatever the grid is.
 #define EACH(i, n)                                              \
@@ -100,7 +102,7 @@ __device__ void column_sums(Term term, T* out, i64 rows, i64 columns, i64 share)
 }
 
 // outₚⱼ = Σᵢ Aᵢⱼ over the p-th part of the rows
-KERNEL sum_columns(const T* A, T* out, i64 rows, i64 columns, i64 share)
+KERNEL_OF_COLUMNS sum_columns(const T* A, T* out, i64 rows, i64 columns, i64 share)
 {
     column_sums([=](i64 k) { return A[k]; }, out, rows, columns, share);
 }
@@ -203,19 +205,22 @@ __device__ void grad_and_sums(Gradient grad, const T* dY, const T* Y, T* dZ, T* 
     column_sums([=](i64 k) { return dZ[k] = grad(dY[k], Y[k]); }, sums, rows, columns, share);
 }
 
-KERNEL relu_grad_sums(const T* dY, const T* Y, T* dZ, T* sums, i64 rows, i64 columns, i64 share)
+KERNEL_OF_COLUMNS relu_grad_sums(const T* __restrict__ dY, const T* __restrict__ Y,
+                                  T* __restrict__ dZ, T* sums, i64 rows, i64 columns, i64 share)
 {
     grad_and_sums([](T dy, T y) { return relu_grad_of(dy, y, 0); }, dY, Y, dZ, sums, rows, columns,
                   share);
 }
 
-KERNEL sigmoid_grad_sums(const T* dY, const T* Y, T* dZ, T* sums, i64 rows, i64 columns, i64 share)
+KERNEL_OF_COLUMNS sigmoid_grad_sums(const T* __restrict__ dY, const T* __restrict__ Y,
+                                  T* __restrict__ dZ, T* sums, i64 rows, i64 columns, i64 share)
 {
     grad_and_sums([](T dy, T y) { return sigmoid_grad_of(dy, y); }, dY, Y, dZ, sums, rows, columns,
                   share);
 }
 
-KERNEL tanh_grad_sums(const T* dY, const T* Y, T* dZ, T* sums, i64 rows, i64 columns, i64 share)
+KERNEL_OF_COLUMNS tanh_grad_sums(const T* __restrict__ dY, const T* __restrict__ Y,
+                                  T* __restrict__ dZ, T* sums, i64 rows, i64 columns, i64 share)
 {
     grad_and_sums([](T dy, T y) { return tanh_grad_of(dy, y); }, dY, Y, dZ, sums, rows, columns,
                   share);
@@ -325,28 +330,29 @@ __device__ void gather_rows(Value value, const i64* position, const In* data, co
     }
 }
 
-KERNEL gather(const i64* position, const T* data, const i64* order, T* out, i64 rows, i64 columns)
+KERNEL gather(const i64* __restrict__ position, const T* __restrict__ data,
+       const i64* __restrict__ order, T* __restrict__ out, i64 rows, i64 columns)
 {
     gather_rows([](T x) { return x; }, position, data, order, out, rows, columns);
 }
 
 // whole numbers such as labels
-KERNEL gather_integers(const i64* position, const i64* data, const i64* order, i64* out, i64 rows,
-                       i64 columns)
+KERNEL gather_integers(const i64* __restrict__ position, const i64* __restrict__ data,
+       const i64* __restrict__ order, i64* __restrict__ out, i64 rows, i64 columns)
 {
     gather_rows([](i64 k) { return k; }, position, data, order, out, rows, columns);
 }
 
 // pixels that stay what they are
-KERNEL gather_bytes(const i64* position, const u8* data, const i64* order, u8* out, i64 rows,
-                    i64 columns)
+KERNEL gather_bytes(const i64* __restrict__ position, const u8* __restrict__ data,
+       const i64* __restrict__ order, u8* __restrict__ out, i64 rows, i64 columns)
 {
     gather_rows([](u8 k) { return k; }, position, data, order, out, rows, columns);
 }
 
 // k/255 for the pixel k
-KERNEL gather_pixels(const i64* position, const u8* data, const i64* order, T* out, i64 rows,
-                     i64 columns)
+KERNEL gather_pixels(const i64* __restrict__ position, const u8* __restrict__ data,
+       const i64* __restrict__ order, T* __restrict__ out, i64 rows, i64 columns)
 {
     gather_rows([](u8 k) { return T(k) / 255; }, position, data, order, out, rows, columns);
 }

@@ -207,6 +207,10 @@ class CuPyBackend(Backend):
         """Let captured steps be recorded anew."""
         self.generation += 1
 
+    def peak_memory(self) -> int:
+        """Return what CuPy's pool holds: it keeps what has been in use at the same time."""
+        return int(cupy.get_default_memory_pool().total_bytes())
+
     @property
     def _lane(self) -> int:
         """0, or 1 on the branch of a graph: what the two write must not be the same."""
@@ -615,12 +619,20 @@ def describe(device: int = 0) -> dict[str, str]:
             free, total = runtime.memGetInfo()
         return f"{total / gib:.1f} GiB, {free / gib:.1f} GiB free"
 
+    def pool() -> str:
+        with cupy.cuda.Device(device):
+            pool = cupy.get_default_memory_pool()
+            limit = pool.get_limit()
+        most = f"{limit / gib:.1f} GiB at most" if limit else "no limit"
+        return f"{pool.total_bytes() / 2**20:.1f} MiB at the peak, {most}"
+
     return {
         "CuPy": str(cupy.__version__),
         "CUDA runtime": _answer(_built_for),
         "driver": _answer(_driver),
         "GPU": _answer(gpu),
         "GPU memory": _answer(memory),
+        "CuPy's memory pool": _answer(pool),
     }
 
 

@@ -54,7 +54,7 @@ TILE = 2**18  # ... of the left operand of a product
 DEVICE_TILE = 2**24  # a GPU takes more at once
 AS_THEY_ARE = (
     "empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "record", "dropout_mask",
-    "capture", "renew",
+    "capture", "renew", "peak_memory",
 )  # fmt: skip
 MAGNITUDE = {  # the bits of a type, and all of them but the sign
     np.dtype("float32"): ("int32", 2**31 - 1),

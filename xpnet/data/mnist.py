@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,13 @@ def find_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
     return next((folder for folder in _folders(data_dir) if not _missing(folder)), None)
 
 
-def _folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Where to look, in order."""
-    if data_dir is not None:
-        return _with_subfolder(data_dir)
-    home = os.environ.get("XPNET_DATA")
-    return [*(_with_subfolder(home) if home else []), _cache_folder()]
+def _folders(data_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """Where to look, in order; pooch is asked for its folder only if the others have nothing."""
+    home = os.environ.get("XPNET_DATA") if data_dir is None else data_dir
+    if home:
+        yield from _with_subfolder(home)
+    if data_dir is None:
+        yield _cache_folder()
 
 
 def _with_subfolder(home: str | os.PathLike[str]) -> list[Path]:
@@ -120,7 +122,7 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _describe_absence(data_dir: str | os.PathLike[str] | None) -> str:
-    folders = _folders(data_dir)
+    folders = list(_folders(data_dir))
     nearest = min(folders, key=lambda folder: len(_missing(folder)))
     return (
         f"{nearest} lacks {', '.join(_missing(nearest))} (looked in"

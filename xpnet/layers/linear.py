@@ -61,14 +61,13 @@ class Linear(Layer):
 
     def backward(self, dY: Array) -> Array | None:
         """Write dW and db, and return dX, shape (n, n_in)."""
-        xp = self.xp
         if self.bias:
-            with xp.aside():
-                xp.sum(dY, axis=0, out=self.db)
+            with self.xp.aside():  # nobody waits for it before the optimizer
+                self.xp.sum(dY, axis=0, out=self.db)
         return self.backward_of_product(dY)
 
     def backward_of_product(self, dY: Array) -> Array | None:
-        """Write dW and return dX; nobody waits for dW before the optimizer, so it goes aside."""
+        """Write dW and return dX."""
         xp, X = self.xp, self.X
         if self.dX is None:  # the first layer: nobody upstream needs it
             xp.matmul(X.T, dY, out=self.dW)
