@@ -20,7 +20,7 @@ from xpnet.random import Random
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
 
 
-L = xpnet.Linear
+L, S = xpnet.Linear, xpnet.Sequential
 
 
 def close(got, want, what, tolerance=1e-12):
@@ -141,6 +141,8 @@ def check_gradients(xp):
     images, X = numbers(4, 2, 1, 2), numbers(4, 2)
     for start, layers, loss, t in (
         (X, [L(2, 3), xpnet.Tanh(), L(3, 3), xpnet.Sigmoid(), L(3, 3)], "softmax_cross_entropy", Q),
+        (X, [L(2, 3), S(xpnet.Tanh()), L(3, 3), S(xpnet.Sigmoid()), L(3, 3)], "mse", T),
+        (X, [L(2, 3), S(xpnet.ReLU()), L(3, 3)], "mse", T),
         (X, [L(2, 3), xpnet.BatchNorm1d(3), L(3, 3), xpnet.LayerNorm(3), L(3, 3)], "mse", T),
         (images, [xpnet.Flatten(), L(4, 3), inner, xpnet.Softmax()], "cross_entropy", labels),
         (X, [L(2, 3), xpnet.Softmax(), L(3, 3), xpnet.Dropout(0.4), L(3, 3)], "bce_logits", Q),

@@ -59,26 +59,41 @@ def _in(module: str, *rows: tuple[str, str, str] | tuple[str, str, str, int]) ->
 LAYERS = [
     *_in(
         "layers/linear.py",
-        ("dW with the wrong sign", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, -dY, out="),
-        ("dW divided by n", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, dY / len(X), out="),
+        ("dW of the first", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, -dY, out=", 0),
+        ("dW with the wrong sign", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, -dY, out=", 1),
+        ("dW divided by n", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, dY / len(X), out=", 1),
         (
             "dW transposed",
             "xp.matmul(X.T, dY, out=self.dW)",
             "xp.copyto(self.dW, xp.module.matmul(dY.T, X).reshape(self.dW.shape))",
+            1,
         ),
         (
             "dW added up, not overwritten",
             "xp.matmul(X.T, dY, out=self.dW)",
             "xp.add(self.dW, xp.module.matmul(X.T, dY), out=self.dW)",
+            1,
         ),
-        ("db is the last row", "xp.sum(dY, axis=0, out=self.db)", "xp.copyto(self.db, dY[-1])"),
+        (
+            "db is the last row",
+            "self.xp.sum(dY, axis=0, out=self.db)",
+            "self.xp.copyto(self.db, dY[-1])",
+        ),
         ("db is a mean", "xp.sum(dY, axis=0,", "xp.sum(dY / len(dY), axis=0,"),
-        ("db is never written", "xp.sum(dY, axis=0, out=self.db)", "pass"),
+        ("db is never written", "self.xp.sum(dY, axis=0, out=self.db)", "pass"),
         (
             "W updated before it is used",
-            "        dX = self.dX[: len(dY)]\n",
-            "        dX = self.dX[: len(dY)]\n        xp.subtract(self.W, self.dW, out=self.W)\n",
+            "        return xp.matmul(dY, self.W.T,",
+            "        xp.subtract(self.W, self.dW, out=self.W)\n"
+            "        return xp.matmul(dY, self.W.T,",
         ),
+        (
+            "fused: Y is what comes in",
+            "Y, dZ = self.activation.Y[:n],",
+            "Y, dZ = dY,",
+        ),
+        ("fused: another function", "out=dZ, db=linear.db", "out=dZ, db=linear.db[::-1]"),
+        ("fused: dY passed on", "backward_of_product(dZ)", "backward_of_product(dY)"),
         ("dX with the wrong sign", "xp.matmul(dY, self.W.T, out=", "xp.matmul(-dY, self.W.T, out="),
         (
             "b left out of Y",
@@ -205,29 +220,29 @@ LOSSES = [
         ),
         (
             "a sum with the gradient of the mean",
-            "return xp.multiply(self.value, self._share, out=self.value)",
+            "return xp.multiply(self.value, share, out=self.value)",
             "return self.value",
         ),
         (
             "divided by n alone",
-            "self._share: Any = 1.0 / (n * outputs)",
+            "self._share: Any = 1.0 / (n * self._outputs)",
             "self._share: Any = 1.0 / n",
         ),
         ("weights ignored", "if sample_weight is None:", "if True:"),
         (
             "weights ignored in the value",
             "        xp.multiply(elements, share, out=elements)\n",
-            "        xp.multiply(elements, 1.0 / (n * outputs), out=elements)\n",
+            "        xp.multiply(elements, 1.0 / elements.size, out=elements)\n",
         ),
         (
             "weights not divided by their sum",
-            "self._share = xp.divide(share, self.value, out=share)",
-            "self._share = share",
+            "return xp.divide(share, self.value, out=share)",
+            "return share",
         ),
         ("weights divided by n", "xp.sum(share, out=self.value)", "xp.copyto(self.value, n)"),
         (
             "the number of outputs lost with weights",
-            "        xp.multiply(self.value, outputs, out=self.value)\n",
+            "        xp.multiply(self.value, self._outputs, out=self.value)\n",
             "",
         ),
         ("MSE: 2 missing", "        self.xp.multiply(out, 2.0, out=out)\n", ""),
@@ -285,8 +300,8 @@ LOSSES = [
         ),
         (
             "softmax CE: sign of the slope",
-            "self.xp.copyto(out, self.dZ)",
-            "self.xp.multiply(self.dZ, -1, out=out)",
+            "            return self.dZ\n",
+            "            return self.xp.multiply(self.dZ, -1, out=self.dZ)\n",
         ),
     ),
 ]
@@ -323,7 +338,7 @@ OPTIMIZERS = [
             "decay=self.weight_decay if self.decoupled_decay else 0.0",
             "decay=self.weight_decay",
         ),
-        ("the rate stays", "            xp.add(self.position, 1, out=self.position)\n", ""),
+        ("the rate stays", "            self.xp.add(self.position, 1, out=self.position)\n", ""),
         (
             "rates one step late",
             "self.schedule(self.t + i)",
@@ -332,10 +347,10 @@ OPTIMIZERS = [
         ("rates one step early", "self.schedule(self.t + i)", "self.schedule(self.t + i + 1)"),
         (
             "the table is not filled again",
-            "if self.t == self._filled_at + RATES_AHEAD:",
+            "if self.scheduled and self.t + steps > self._filled_at + RATES_AHEAD:",
             "if False:",
         ),
-        ("steps not counted", "        self.t += 1\n", "        self.t += 0\n"),
+        ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
         (
             "powers of β stand still",
             "self.xp.multiply(self.powers, self.betas, out=self.powers)",
@@ -414,7 +429,19 @@ BASE = [
             "S = Z - m.max(Z, axis=1, keepdims=True)",
             "S = Z",
         ),
-        ("affine: b left out", "return self.add(out, b, out=out)", "return out"),
+        ("affine: b left out", "        self.add(out, b, out=out)\n", ""),
+        ("affine: f left out", "return getattr(self, f)(out, out=out) if f else out", "return out"),
+        (
+            "affine_grad: the sum of dY",
+            "self.sum(out, axis=0, out=db)",
+            "self.sum(dY, axis=0, out=db)",
+        ),
+        ("scale left out", "if scale != 1.0:", "if False:"),
+        (
+            "record: always the first",
+            "position[0] == self.module.arange",
+            "0 == self.module.arange",
+        ),
         ("softmax_cross_entropy: T not subtracted", "E / sums - T", "E / sums"),
         ("gather: k/256", "rows / 255", "rows / 256"),
         ("gather: always from the start", "position[0] + self.module.arange", "self.module.arange"),
@@ -602,8 +629,8 @@ REST = [
         "network.py",
         (
             "the first layer gets no gradient",
-            "if input_gradient or layer.size:",
-            "if input_gradient:",
+            "wanted = wanted or layer.size > 0",
+            "wanted = wanted or layer is not self.layers[0]",
         ),
         (
             "all layers share their parameters",
@@ -631,8 +658,8 @@ REST = [
         ),
         (
             "only the last layers do backward",
-            "self.layers[self._first_with_gradient :]",
-            "self.layers[self._first_with_gradient + 1 :]",
+            "self._steps[self._first_with_gradient :]",
+            "self._steps[self._first_with_gradient + 1 :]",
         ),
         ("modes not passed on", "layer.training = training\n        self", "pass\n        self"),
     ),
@@ -640,10 +667,12 @@ REST = [
         "training.py",
         (
             "a step before the gradient",
-            "        net.backward(loss.backward())\n        self.optimizer.step()\n",
-            "        self.optimizer.step()\n        net.backward(loss.backward())\n",
+            "        net.backward(loss.backward())\n",
+            "        self.optimizer.descend()\n"
+            "        net.backward(loss.backward())\n"
+            "        return\n",
         ),
-        ("weights not passed on", "net.forward(X), t, *weights)", "net.forward(X), t)"),
+        ("weights not passed on", "loss.forward(Y, t, *weights)", "loss.forward(Y, t)"),
         (
             "a mean of means for the epoch",
             "np.array(self._sizes) / n",
@@ -657,22 +686,22 @@ REST = [
         ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
         ("samples of weight 0 used", "used = w > 0", "used = w >= 0"),
         (
-            "the loss of the step before",
-            "self._losses[i : i + 1]",
-            "self._losses[i - 1 : i or None]",
+            "losses in the wrong places",
+            "        self.net.xp.copyto(self._place_of_loss, 0)\n",
+            "        self.net.xp.copyto(self._place_of_loss, len(self._sizes) > 1)\n",
         ),
     ),
     *_in(
         "data/batches.py",
         (
             "shuffle not applied",
-            "            self.xp.copyto(self._order, self.xp.asarray(order))\n",
+            "            self.xp.copyto(self._order, self.xp.asarray(self._prepared[1]))\n",
             "            pass\n",
         ),
         ("the last batch dropped", " + [rest] * (rest > 0)", ""),
         (
             "position not moved on",
-            "        self.xp.add(self._position, size, out=self._position)\n",
+            "            self.xp.add(self._position, size, out=self._position)\n",
             "",
         ),
         ("position not put back", "        self.xp.copyto(self._position, 0)\n", ""),

@@ -39,6 +39,10 @@ LAYERS = {
     "batch-norm-prediction": xpnet.BatchNorm1d,
     "layer-norm": xpnet.LayerNorm,
     "nested": _nested,
+    # Behind a Linear, the network does these three in one pass with it; here they are on their own.
+    "relu-apart": lambda k: xpnet.Sequential(xpnet.ReLU()),
+    "sigmoid-apart": lambda k: xpnet.Sequential(xpnet.Sigmoid()),
+    "tanh-apart": lambda k: xpnet.Sequential(xpnet.Tanh()),
 }
 LOSSES = {
     "mse": xpnet.MeanSquaredError,
@@ -53,7 +57,7 @@ LOSSES = {
 ENDS = {"bce": xpnet.Sigmoid, "cross-entropy": xpnet.Softmax}
 # Differences of nearly equal terms: μ takes the mean out of X, and all of it in a batch of one.
 CANCELLING = ("batch-norm", "layer-norm")
-KINKED_LAYERS, KINK_DISTANCE = ("relu", "leaky-relu"), 1e-3
+KINKED_LAYERS, KINK_DISTANCE = ("relu", "leaky-relu", "relu-apart"), 1e-3
 
 BATCHES = (1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10)
 SHAPES = [
