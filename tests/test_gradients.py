@@ -204,7 +204,9 @@ def _checked(case: Case, method: str) -> xpnet.GradientReport:
 
 @pytest.mark.parametrize("layer", KINKED_LAYERS)
 def test_both_sides_of_the_rectifiers_are_checked(layer):
-    Y = np.concatenate([make(layer, "mse", i).net[1].Y.ravel() for i in range(len(SHAPES))])
+    inner = [make(layer, "mse", i).net[1] for i in range(len(SHAPES))]
+    inner = [part[0] if isinstance(part, xpnet.Sequential) else part for part in inner]
+    Y = np.concatenate([part.Y.ravel() for part in inner])
     assert (Y > 0).sum() > 50
     assert (Y <= 0).sum() > 50
 
@@ -417,7 +419,9 @@ def _normalization_bounds(name, layer, X, dY):
 
 
 @pytest.mark.parametrize("n", [1, 3, 40])
-@pytest.mark.parametrize("layer", [name for name in LAYERS if name != "nested"])
+@pytest.mark.parametrize(
+    "layer", [name for name in LAYERS if name != "nested" and not name.endswith("apart")]
+)
 def test_float32_gradients_of_a_layer_are_right_to_the_rounding(layer, n):
     rng, k = np.random.default_rng([3, n]), 7
     sample = (7, 1, 2) if layer == "flatten" else (k,)
