@@ -157,11 +157,16 @@ class StrictCuPy(on_cupy.CuPyBackend):
         cublas = HostCublas([])
         cublas.run = self.played.queue
 
-        def launch(name: str, T: str, threads: int, args: tuple, block: int) -> None:
+        self._use(self.launcher(kernels), StrictGemm(library=cublas))
+
+    def launcher(self, kernels: Any) -> Callable[..., None]:
+        """Return what queues kernels that take NumPy arrays."""
+
+        def launch(name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:
             args = tuple(a._host if isinstance(a, strictxp.ndarray) else a for a in args)
             self.played.queue(lambda: kernels(name, T, threads, args, block))
 
-        self._use(launch, StrictGemm(library=cublas))
+        return launch
 
     def asnumpy(self, a: Any) -> np.ndarray:
         self.reads += 1

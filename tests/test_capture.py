@@ -17,6 +17,8 @@ import pytest
 import strictxp
 from strict_cupy import StrictCuPy, played
 from test_kernels_host import HostKernels
+from test_reproducible_kernels import HostKernels as ModeKernels
+from test_reproducible_kernels import ReproducibleCuPy
 
 import xpnet
 from xpnet import schedules
@@ -34,6 +36,11 @@ def kernels(tmp_path_factory):
     if sys.platform != "linux" or not shutil.which("g++"):
         pytest.skip("no g++ on Linux here: no step is captured")
     return HostKernels(tmp_path_factory.mktemp("kernels"), blocks=1, size=32)
+
+
+@pytest.fixture(scope="module")
+def mode_kernels(kernels, tmp_path_factory):
+    return ModeKernels(tmp_path_factory.mktemp("kernels of the mode"))
 
 
 @pytest.fixture
@@ -203,16 +210,22 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproduci
     assert found[0] == found[1]
 
 
-def test_reproducible_mode_is_captured_too(make):
-    found = []
+@pytest.mark.parametrize("name", ["pixels", "adamw", "normalised", "weighted mse"])
+def test_reproducible_mode_is_captured_too(make, mode_kernels, name):
+    """Fused and as it is written, with the bits of NumPy."""
+    trainer = trainer_of(name, Reproducible(find_backend("numpy")))
+    fit(trainer, name, epochs=8)
+    wanted = bits(trainer)
     for captures in (True, False):
-        xp = make("random")
-        xp.captures = captures
-        trainer = trainer_of("pixels", Reproducible(xp))
-        fit(trainer, "pixels")
-        assert bool(xp.played.graphs) == captures
-        found.append(bits(trainer))
-    assert found[0] == found[1]
+        for fused in (True, False):
+            xp = make("random")
+            xp.captures = captures
+            mode = ReproducibleCuPy(xp, xp.launcher(mode_kernels)) if fused else Reproducible(xp)
+            mode.line_block = 64
+            trainer = trainer_of(name, mode)
+            fit(trainer, name, epochs=8)
+            assert bool(xp.played.graphs) == captures
+            assert bits(trainer) == wanted, (captures, fused)
 
 
 # ---- when the captured steps are recorded anew ---------------------------------------------------
@@ -423,6 +436,48 @@ def test_work_that_is_not_waited_for_would_be_seen(make, monkeypatch):
         found.append(bits(trainer))
     assert found[0] == wanted
     assert found[1] != wanted
+
+
+def test_products_that_run_at_the_same_time_have_workspaces_of_their_own(make):
+    xp, users = make(), {}
+    cublas = xp._gemm._library
+    multiply = cublas.cublasGemmEx
+
+    def watched(handle, *arguments):
+        if xp.played.stack:
+            stream = xp.played.stack[-1]
+            users.setdefault((handle.value, stream.capture), set()).add(stream)
+        return multiply(handle, *arguments)
+
+    cublas.cublasGemmEx = watched
+    trainer = trainer_of("adam", xp)
+    fit(trainer, epochs=2, batch_size=BATCH + 1)
+    assert xp.played.graphs
+    assert len(users) == 2 * len(xp.played.graphs)
+    assert {len(streams) for streams in users.values()} == {1}
+
+
+def test_long_sums_that_run_at_the_same_time_have_scratch_of_their_own(make):
+    """A sum of more than 1024 numbers is made of parts, which are kept somewhere in between."""
+    found = []
+    for order in ORDERS:
+        xp = make(order)
+        A, B = (xp.asarray(np.random.default_rng(k).normal(size=5000)) for k in (1, 2))
+        a, b = xp.zeros((), np.float64), xp.zeros((), np.float64)
+
+        def step(xp=xp, A=A, B=B, a=a, b=b):
+            with xp.aside():
+                xp.sum(A, out=a)
+            xp.sum(B, out=b)
+            xp.join()
+
+        captured = xp.capture(step)
+        for _ in range(4):
+            captured()
+        assert xp.played.graphs
+        found.append([float(xp.asnumpy(x)) for x in (a, b)])
+    assert all(values == found[0] for values in found)
+    assert found[0] == pytest.approx([A._host.sum(), B._host.sum()], rel=1e-12)
 
 
 def test_a_python_number_stays_what_it_was(make):

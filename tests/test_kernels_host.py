@@ -269,8 +269,8 @@ def test_the_grid_covers_small_and_large_arrays(monkeypatch):
         def get_function(self, name):
             return lambda grid, block, args: grids.append((name, grid, block, args))
 
-    monkeypatch.setattr(on_cupy, "_module", lambda file, T: Module())
-    kernels = on_cupy.Kernels()
+    monkeypatch.setattr(on_cupy, "_module", lambda file, options: Module())
+    kernels = on_cupy.Kernels("kernels.cu", on_cupy.compile_options)
     for threads in (1, 256, 257, 10**9):
         kernels("relu", "f", threads, (threads,))
     assert grids == [

@@ -229,7 +229,11 @@ def _cupy(device: int, tf32: bool) -> Backend:
 def _reproducible(ordinary: Backend) -> Backend:
     if getattr(ordinary, "tf32", False):
         raise BackendError("reproducible mode is not possible on a backend with tf32")
-    return Reproducible(ordinary)
+    if ordinary.name != "cupy":
+        return Reproducible(ordinary)
+    from xpnet.backend.reproducible_cupy import ReproducibleCuPy
+
+    return ReproducibleCuPy(ordinary)
 
 
 @cache

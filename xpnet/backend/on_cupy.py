@@ -80,10 +80,18 @@ _REAL_OF = {(k, types.replace("T", T)): T for T in REALS for k, types in KERNELS
 
 
 class Kernels:
-    """A file of kernels on the GPU: compiled when one is first used, and kept by CuPy on disk."""
+    """A file of kernels on the GPU: compiled when one is first used, and kept by CuPy on disk.
 
-    def __init__(self, file: str = "kernels.cu") -> None:
-        self.file = file
+    Parameters
+    ----------
+    file : str
+        Its name.
+    options : function
+        What the compiler is told for a type T.
+    """
+
+    def __init__(self, file: str, options: Callable[[str], tuple[str, ...]]) -> None:
+        self.file, self.options = file, options
         self._compiled: dict[tuple[str, str], Any] = {}
 
     def __call__(
@@ -92,7 +100,8 @@ class Kernels:
         """Queue a kernel of the type T ("f" or "d") on the current stream."""
         kernel = self._compiled.get((name, T))
         if kernel is None:
-            kernel = self._compiled[name, T] = _module(self.file, T).get_function(name)
+            module = _module(self.file, self.options(T))
+            kernel = self._compiled[name, T] = module.get_function(name)
         kernel((min(-(-threads // block), MAX_BLOCKS),), (block,), args)
 
 
@@ -107,8 +116,8 @@ def compile_options(T: str) -> tuple[str, ...]:
 
 
 @cache
-def _module(file: str, T: str) -> Any:
-    return cupy.RawModule(code=source(file), options=compile_options(T))
+def _module(file: str, options: tuple[str, ...]) -> Any:
+    return cupy.RawModule(code=source(file), options=options)
 
 
 class _NoKernelError(Exception):
@@ -158,7 +167,7 @@ class CuPyBackend(Backend):
     def __init__(self, device: int = 0, tf32: bool = False) -> None:
         cupy.cuda.Device(device).use()
         self.device, self.tf32 = device, tf32
-        self._use(Kernels(), Gemm(tf32))
+        self._use(Kernels("kernels.cu", compile_options), Gemm(tf32))
 
     def _use(self, kernels: Callable[..., None], gemm: Gemm) -> None:
         """Compute with these from now on."""

@@ -477,7 +477,7 @@ class Reproducible(Backend):
             m.multiply(gi, gi, out=step)
             self._average(si, step, rho, step)
             m.sqrt(si, out=step)
-            m.add(step, _checked(eps), out=step)
+            m.add(step, checked_eps(eps), out=step)
             self._descend(p[i], m.divide(gi, step, out=step), eta, step)
 
     def adam(
@@ -496,7 +496,7 @@ class Reproducible(Backend):
         work: Array,
     ) -> None:
         """p = (1 - η λ) p - (η r / (1 - β₁ᵗ)) (m / (√v + ε r)) with r = √(1 - β₂ᵗ)"""
-        numbers = self._adam_numbers(rate, powers, _checked(eps), decay)
+        numbers = self._adam_numbers(rate, powers, checked_eps(eps), decay)
         xp, (eta, epsilon, kept) = self.module, numbers
         for i in self._pieces(p, OPTIMIZER_PIECE):
             pi, gi, mi, vi, step = p[i], g[i], m[i], v[i], work[i]
@@ -538,7 +538,7 @@ class Reproducible(Backend):
         return self._store(value, self._scratch(name, (1,), np.float32))
 
 
-def _checked(eps: float) -> float:
+def checked_eps(eps: float) -> float:
     """Return an ε beside which the squares that are 0 here, of gradients below 2e-14, are small."""
     if eps < LEAST_EPS:
         raise OptionError(f"reproducible mode needs eps of at least {LEAST_EPS:g}; got {eps!r}")
