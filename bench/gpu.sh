@@ -25,15 +25,17 @@ fi
 data=(${XPNET_DATA:+--data-dir "$XPNET_DATA"})
 failures=0
 part() { # NAME LIMIT COMMAND ...
-    local name=$1 limit=$2 left=$((budget - SECONDS)) begin=$SECONDS code=0
+    local name=$1 limit=$2 left=$((budget - SECONDS)) begin=$SECONDS code=0 signal=TERM
     shift 2
+    [[ $name == tests ]] && signal=INT # at which pytest still says what it has found
     echo "== $name"
     if ((left < 10)); then
         echo "no time left" > "$parts/$name.err"
         code=124
     else
         ((limit < left)) || limit=$left
-        timeout -k 5 "$limit" "$@" 2> "$parts/$name.err" | tee "$parts/$name.out" | show "$name"
+        timeout -s "$signal" -k 5 "$limit" "$@" 2> "$parts/$name.err" |
+            tee "$parts/$name.out" | show "$name"
         code=${PIPESTATUS[0]}
     fi
     echo "$code $((SECONDS - begin)) $limit" > "$parts/$name.end"

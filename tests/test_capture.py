@@ -6,6 +6,7 @@ The CuPy backend runs on the strict stand-in, with its kernels compiled for the 
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import shutil
@@ -178,7 +179,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "normalised"])
-@pytest.mark.parametrize("launch", [1, 2, 4, 16])
+@pytest.mark.parametrize("launch", [1, 2, 4, 5, 16])
 def test_the_number_of_steps_in_a_graph_does_not_matter(make, name, launch):
     trainer = trainer_of(name, make("aside last"))
     trainer.launch = launch
@@ -325,6 +326,16 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("launch", [1, 3])
+def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
+    wanted = eager(make, "adamw")
+    monkeypatch.setattr(xpnet.optimizers, "RATES_AHEAD", 7)
+    trainer = trainer_of("adamw", make("aside last"))
+    trainer.launch = launch
+    fit(trainer, "adamw")
+    assert bits(trainer) == wanted
+
+
 def test_callbacks_between_steps_have_their_turn_after_each(make):
     seen = []
 
@@ -401,6 +412,36 @@ def test_a_step_that_reads_from_the_device_runs_as_written_and_says_so_once(make
     assert caught[0].filename == xpnet.training.__file__
     assert bits(trainer) == wanted
     assert not xp.played.graphs
+
+
+def test_the_memory_of_a_graph_goes_back_to_the_device_with_it(make):
+    xp = make()
+    a = xp.zeros(2, np.float32)
+    step = xp.capture(lambda: xp.add(a, 1.0, out=a))
+    step()
+    step()
+    assert xp.played.pools_freed == 0
+    xp.renew()
+    step()
+    assert xp.played.pools_freed == 1
+
+
+def test_nothing_is_collected_during_the_recording(make):
+    """The end of a handle of cuBLAS waits for the device, which would break it."""
+    xp, seen = make(), []
+    step = xp.capture(lambda: seen.append(gc.isenabled()))
+    for _ in range(3):
+        step()
+    assert seen == [True, False]
+    assert gc.isenabled()
+
+
+def test_no_handle_of_cublas_stays_on_a_stream_that_has_ended(make):
+    xp = make()
+    xp._gemm.stream = lambda: 1 if xp.played.stack else 0
+    fit(trainer_of("adam", xp), epochs=2)
+    assert xp.played.graphs
+    assert set(xp._gemm._library.streams.values()) == {0}
 
 
 def test_ctrl_c_during_the_recording_leaves_everything_usable(make, monkeypatch):

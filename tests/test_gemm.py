@@ -115,6 +115,19 @@ def test_each_lane_and_each_thread_has_a_handle_that_goes_with_the_stream():
     assert len(library.ready) == 2, "the handles of threads that have ended are given back"
 
 
+def test_the_handles_end_at_once_with_their_owner():
+    """To end one waits for the device, so the garbage collector must not choose the moment."""
+    library, A = HostCublas([]), np.ones((2, 2))
+    multiply = HostGemm(library=library)
+    assert multiply(A, A, np.empty_like(A))
+    gc.disable()
+    try:
+        del multiply
+        assert not library.ready
+    finally:
+        gc.enable()
+
+
 def test_an_error_of_cublas_is_named():
     library = HostCublas([])
     library.cublasGemmEx = lambda *arguments: 13

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_the_size_that_is_named_is_the_largest_power_of_2(made):
     assert made.net.xp.peak <= made.net.xp.limit
 
 
+@pytest.mark.parametrize("limit", [*range(4_200_000, 12_400_000, 400_000)])
+def test_the_size_that_is_named_works_whatever_was_left(limit):
+    """Also while the error lives, whose frames know what was made before."""
+    xp = Limited(10**9)
+    trainer = xpnet.Trainer(network(xp, 32), "softmax_cross_entropy", "sgd")
+    trainer.net.sha256()
+    xp.limit = limit
+    with pytest.raises(xpnet.OutOfMemoryError, match="batch_size=") as e:
+        trainer.fit(X, LABELS, epochs=1, batch_size=None)
+    size = int(str(e.value).partition("batch_size=")[2].split()[0])
+    trainer.fit(X, LABELS, epochs=1, batch_size=size)
+
+
 def test_a_data_set_that_does_not_fit_is_named(made):
     many = np.zeros((70_000, 784), np.uint8)
     with pytest.raises(xpnet.OutOfMemoryError, match=r"^the data set needs 55 MB.*fewer samples$"):
@@ -144,6 +158,8 @@ def test_a_pool_with_a_limit_of_256_mb():
     import cupy
 
     xp, pool = find_backend("cupy"), cupy.get_default_memory_pool()
+    xp._gemm.prepare()  # the workspaces of cuBLAS, which are kept
+    gc.collect()
     pool.free_all_blocks()
     net = network(xp)
     trainer = xpnet.Trainer(net, "softmax_cross_entropy", "adam")

@@ -91,6 +91,8 @@ class Trainer:
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self.launch = LAUNCH
+        self._data: Any = None  # the data set on the device, not in a frame of an error
+        self._batches: Any = None
         self._run: Any = None  # the captured steps
         self._captured: tuple[Any, ...] = ()  # ... and the settings for which they are valid
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
@@ -339,11 +341,12 @@ class Trainer:
         n = len(columns[0])
         size = n if batch_size is None else min(count("batch_size", batch_size), n)
         stored = [X.dtype if X.dtype == np.uint8 else net.dtype, *dtypes[1:]]
-        self._run = None
-        placed = self._place(columns, stored)
+        self._run = self._batches = self._data = None  # two data sets may be too many
+        self._data = self._place(columns, stored)
 
         def make(size: int) -> None:
-            self._batches = Batches(xp, placed, dtypes, size, shuffle, self.seed)
+            self._batches = None
+            self._batches = Batches(xp, self._data, dtypes, size, shuffle, self.seed)
             self._reserve(size, X.shape[1:])
 
         self._make_or_say_what_fits(size, make)
@@ -355,18 +358,14 @@ class Trainer:
     def _place(self, columns: list[Any], dtypes: list[Any]) -> list[Array]:
         """Return the data set on the device."""
         xp = self.net.xp
-        try:
-            with np.errstate(over="ignore"):  # a target too large for the dtype shows in the loss
-                return [xp.asarray(c, d) for c, d in zip(columns, dtypes, strict=True)]
-        except MemoryError:
-            needed = sum(
-                c.size * np.dtype(d).itemsize for c, d in zip(columns, dtypes, strict=True)
-            )
-            raise OutOfMemoryError(
-                f"the data set needs {needed / 1e6:,.0f} MB, more than the {xp.name} backend has "
-                "left; train with fewer samples"
-                + ("" if xp.on_host else ", or with backend='numpy'")
-            ) from None
+        # A target too large for the dtype shows in the loss.
+        with suppress(MemoryError), np.errstate(over="ignore"):
+            return [xp.asarray(c, d) for c, d in zip(columns, dtypes, strict=True)]
+        needed = sum(c.size * np.dtype(d).itemsize for c, d in zip(columns, dtypes, strict=True))
+        raise OutOfMemoryError(
+            f"the data set needs {needed / 1e6:,.0f} MB, more than the {xp.name} backend has "
+            "left; train with fewer samples" + ("" if xp.on_host else ", or with backend='numpy'")
+        )
 
     def _reserve(self, size: int, sample_shape: tuple[int, ...]) -> None:
         """Make the buffers of the network and of the loss for batches of this size."""
@@ -377,22 +376,25 @@ class Trainer:
         self.loss.reserve(size, width, net.dtype)
 
     def _make_or_say_what_fits(self, size: int, make: Callable[[int], None]) -> None:
-        """Make everything for a batch size; if memory does not suffice, find one that fits."""
-        try:
-            make(size)
-        except MemoryError:
-            fits = 0
-            with suppress(MemoryError):
-                for k in range((size - 1).bit_length()):
-                    make(2**k)
-                    fits = 2**k
-            if fits:
-                make(fits)
-            way_out = f"batch_size={fits} does" if fits else "not even one sample does"
-            raise OutOfMemoryError(
-                f"a batch of {size} samples does not fit in memory beside the network and the data "
-                f"set; {way_out}"
-            ) from None
+        """Make everything for a batch size; if memory does not suffice, find one that fits.
+
+        The error is raised where no other one is being handled: its frames would keep the memory.
+        """
+        with suppress(MemoryError):
+            return make(size)
+        fits = 0
+        with suppress(MemoryError):
+            for k in range((size - 1).bit_length()):
+                make(2**k)
+                fits = 2**k
+        if fits:
+            make(1)  # lets go of what was made for more
+            make(fits)
+        way_out = f"batch_size={fits} does" if fits else "not even one sample does"
+        raise OutOfMemoryError(
+            f"a batch of {size} samples does not fit in memory beside the network and the data "
+            f"set; {way_out}"
+        )
 
     def _checked(self, X: Any, t: Any) -> tuple[Array, np.ndarray[Any, Any]]:
         """Return inputs and targets, after checking them against network and loss.

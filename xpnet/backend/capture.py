@@ -13,7 +13,9 @@ graph.
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
@@ -100,11 +102,26 @@ class Captured:
         return graph
 
 
-class Graph:
-    """A recorded step, with the memory that it uses."""
+class Memory:
+    """A pool of memory, whose blocks go back to the device with its last user.
 
-    def __init__(self, graph: Any, pool: Any) -> None:
-        self._graph, self.pool = graph, pool
+    CuPy's pool alone would keep them: a free block and the list of free blocks hold each other.
+    """
+
+    def __init__(self) -> None:
+        self._pool = cupy.cuda.MemoryPool()
+        self.malloc = self._pool.malloc
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self._pool.free_all_blocks()  # waits for the device
+
+
+class Graph:
+    """A recorded step, with the memory and the handles of cuBLAS that it uses."""
+
+    def __init__(self, graph: Any, memory: Memory, handles: Any) -> None:
+        self._graph, self._memory, self._handles = graph, memory, handles
 
     def launch(self) -> None:
         """Queue the whole step on the current stream."""
@@ -112,19 +129,26 @@ class Graph:
 
 
 class Recording:
-    """A step that is being recorded, on a stream of its own and one beside it."""
+    """A step that is being recorded, on a stream of its own and one beside it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    handles : list
+        What must live as long as the graph.
+    """
+
+    def __init__(self, handles: Any) -> None:
+        self.handles = handles
         self.main = cupy.cuda.Stream(non_blocking=True)
         self.side = cupy.cuda.Stream(non_blocking=True)
-        self.pool = cupy.cuda.MemoryPool()
+        self.memory = Memory()
         self.lane = 0  # 1 while work goes to the side
         self._unjoined = False
         self._events: list[Any] = []  # they must live until the end
 
     def run(self, step: Callable[[], None]) -> Graph:
         """Record a step."""
-        with cupy.cuda.using_allocator(self.pool.malloc), self.main:
+        with without_collector(), cupy.cuda.using_allocator(self.memory.malloc), self.main:
             self.main.begin_capture()
             try:
                 step()
@@ -132,7 +156,7 @@ class Recording:
             except BaseException:
                 self._give_up()
                 raise
-            return Graph(self.main.end_capture(), self.pool)
+            return Graph(self.main.end_capture(), self.memory, self.handles)
 
     def _give_up(self) -> None:
         """Leave the recording, whatever state it is in."""
@@ -164,3 +188,18 @@ class Recording:
         event.record(other)
         waiting.wait_event(event)
         self._events.append(event)
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Let Python's garbage collector rest: to end a handle of cuBLAS waits for the device.
+
+    That is an error during a recording, and breaks it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

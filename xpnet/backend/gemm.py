@@ -101,34 +101,28 @@ class Gemm:
             compute = FAST_TF32
         handle = self._handle(lane)
         one, zero = scalar(1), scalar(0)
-        self._call(
-            "cublasGemmEx", handle, of_B[0], of_A[0], n, m, k,
+        handle.call(
+            "cublasGemmEx", handle.value, of_B[0], of_A[0], n, m, k,
             ctypes.byref(one), self.pointer(B), number, of_B[1], self.pointer(A), number, of_A[1],
             ctypes.byref(zero), self.pointer(out), number, of_out[1], compute, HEURISTIC,
         )  # fmt: skip
         return True
 
-    def prepare(self) -> None:
-        """Make the handles of both lanes: that is not possible during a capture."""
-        for lane in (0, 1):
-            self._handle(lane)
+    def prepare(self) -> list[Any]:
+        """Make and return the handles of both lanes: that is not possible during a capture."""
+        return [self._handle(lane) for lane in (0, 1)]
 
     # ---- handles ------------------------------------------------------------------------------
 
-    def _handle(self, lane: int) -> Any:
+    def _handle(self, lane: int) -> _Handle:
         """Return the handle of this thread, on the current stream."""
-        made = self._handles.by_lane.get(lane)
-        if made is None:
-            made = self._handles.by_lane[lane] = _Handle(self)
-        made.use(self.stream())
-        return made.value
-
-    def _call(self, name: str, *arguments: Any) -> None:
         if self._library is None:
             self._library = load()
-        status = getattr(self._library, name)(*arguments)
-        if status:
-            raise BackendError(f"cuBLAS cannot go on: {name} gave the status {status}")
+        made = self._handles.by_lane.get(lane)
+        if made is None:
+            made = self._handles.by_lane[lane] = _Handle(self._library, self.allocate)
+        made.use(self.stream())
+        return made
 
     # What differs where something else stands in for CuPy.
 
@@ -160,22 +154,31 @@ class _Handles(threading.local):
 
 
 class _Handle:
-    """A handle of cuBLAS with its workspace, on one stream after another."""
+    """A handle of cuBLAS with its workspace, on one stream after another.
 
-    def __init__(self, gemm: Gemm) -> None:
-        self._call: Callable[..., None] = gemm._call
-        self.value = ctypes.c_void_p()
+    It does not know the `Gemm`, so that it ends with that at once: its end waits for the device.
+    """
+
+    def __init__(self, library: Any, allocate: Callable[[int], Any]) -> None:
+        self._library = library
         self._stream: int | None = None
-        self._call("cublasCreate_v2", ctypes.byref(self.value))
-        self._workspace = gemm.allocate(WORKSPACE)
+        self.value = ctypes.c_void_p()
+        self.call("cublasCreate_v2", ctypes.byref(self.value))
+        self._workspace = allocate(WORKSPACE)
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of cuBLAS."""
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            raise BackendError(f"cuBLAS cannot go on: {name} gave the status {status}")
 
     def use(self, stream: int) -> None:
         """Go to a stream; that resets the workspace, so it is set after."""
         if stream != self._stream:
-            self._call("cublasSetStream_v2", self.value, stream)
-            self._call("cublasSetWorkspace_v2", self.value, self._workspace.ptr, WORKSPACE)
+            self.call("cublasSetStream_v2", self.value, stream)
+            self.call("cublasSetWorkspace_v2", self.value, self._workspace.ptr, WORKSPACE)
             self._stream = stream
 
     def __del__(self) -> None:
         if self.value and not sys.is_finalizing():
-            self._call("cublasDestroy_v2", self.value)
+            self.call("cublasDestroy_v2", self.value)

@@ -195,11 +195,11 @@ class CuPyBackend(Backend):
 
     def _record_graph(self, step: Callable[[], None]) -> Graph:
         """Return a graph of what ``step`` queues, which does not run now."""
-        self._gemm.prepare()
-        self._now.recording = Recording()
+        self._now.recording = Recording(self._gemm.prepare())
         try:
             return self._now.recording.run(step)
         finally:
+            self._gemm.prepare()  # leaves the streams, which end here
             self._now.recording = None
 
     def aside(self) -> AbstractContextManager[None]:

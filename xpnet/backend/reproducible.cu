@@ -15,6 +15,7 @@ typedef unsigned long long u64;
 typedef unsigned char u8;
 
 #define KERNEL extern "C" __global__ void
+#define KERNEL_OF_LINES extern "C" __global__ void __launch_bounds__(LINE_BLOCK)
 
 // Element by element: thread k of all takes the elements k, k + threads, ... whatever the grid is.
 #define EACH(i, n)                                             \
@@ -295,15 +296,15 @@ __device__ void parts_of_both(const Number* A, const float* B, double* A1, float
 #define BOTH(A) A##_count, A##_row, A##_together, A##_across, A##_bits, A##_split, A##_finer
 
 // A1, A2 = the parts of A along its rows,  B1, B2 = the parts of B along its columns
-KERNEL parts(const float* A, const float* B, double* A1, float* A2, double* B1, float* B2,
-             i64 length, OPERAND(A), OPERAND(B))
+KERNEL_OF_LINES parts(const float* A, const float* B, double* A1, float* A2, double* B1,
+                      float* B2, i64 length, OPERAND(A), OPERAND(B))
 {
     parts_of_both(A, B, A1, A2, B1, B2, length, BOTH(A), BOTH(B));
 }
 
 // ... where A are pixels
-KERNEL parts_pixels(const u8* A, const float* B, double* A1, float* A2, double* B1, float* B2,
-                    i64 length, OPERAND(A), OPERAND(B))
+KERNEL_OF_LINES parts_pixels(const u8* A, const float* B, double* A1, float* A2, double* B1,
+                             float* B2, i64 length, OPERAND(A), OPERAND(B))
 {
     parts_of_both(A, B, A1, A2, B1, B2, length, BOTH(A), BOTH(B));
 }
@@ -365,8 +366,8 @@ __device__ void sums_of(const float* A, float* sums, i64 group, const Lines& m, 
 }
 
 // sums = Σ A over each line
-KERNEL sum_lines(const float* A, float* sums, i64 count, i64 length, i64 row, i64 together,
-                 bool across, i64 bits)
+KERNEL_OF_LINES sum_lines(const float* A, float* sums, i64 count, i64 length, i64 row,
+                          i64 together, bool across, i64 bits)
 {
     Lines m = share(count, length, row, together, across);
     for (EACH_BLOCK(k, groups(m))) sums_of(A, sums, k, m, bits);
@@ -394,8 +395,8 @@ __device__ void grad_and_sums(Function f, const float* dY, const float* Y, float
 }
 
 #define GRAD_SUMS(name, f)                                                                    \
-    KERNEL name(const float* dY, const float* Y, float* dZ, float* db, i64 rows, i64 columns, \
-                i64 together, i64 bits)                                                       \
+    KERNEL_OF_LINES name(const float* dY, const float* Y, float* dZ, float* db, i64 rows,     \
+                         i64 columns, i64 together, i64 bits)                                 \
     {                                                                                         \
         grad_and_sums([](float dy, float y) { return f; }, dY, Y, dZ, db, rows, columns,      \
                       together, bits);                                                        \
