@@ -33,7 +33,7 @@ __all__ = [
     "use_backend",
 ]
 
-NAMES = ("numpy", "cupy", "auto", "cpu", "gpu", "cuda")  # and cuda:1, cupy:1 ...
+NAMES = ("numpy", "numba", "cupy", "auto", "cpu", "gpu", "cuda")  # and cuda:1, cupy:1 ...
 
 _default: Backend | None = None  # made from XPNET_BACKEND when it is first asked for
 
@@ -138,6 +138,8 @@ def _find(name: str, tf32: bool) -> Backend:
         if tf32:
             raise BackendError("NumPy has no tf32; leave it out, or use the backend 'cupy'")
         return _numpy()
+    if kind == "numba":
+        return _numba()
     reason = why_no_cupy(device)
     if not reason:
         return _cupy(device, tf32)
@@ -216,6 +218,13 @@ def why_no_cupy(device: int = 0) -> str:
 @cache
 def _numpy() -> Backend:
     return NumPyBackend()
+
+
+@cache
+def _numba() -> Backend:
+    from xpnet.backend.on_numba import NumbaBackend
+
+    return NumbaBackend()
 
 
 @cache

@@ -1,0 +1,288 @@
+"""NumPy with its passes merged: each primitive that takes several is one loop that Numba compiles.
+
+A step of a small network on NumPy is products of matrices, which BLAS does well, and some fifty
+passes over small arrays, each with the price of a call. Here a batch is gathered and scaled in one
+pass, bias and ReLU are one, so are the gradient of an activation and its sums, and an optimizer is
+one whatever its formula. What NumPy does as well or better (products, exponentials) stays as it is.
+
+The loops are compiled when they are first used, for each dtype, and kept on disk for the next
+process. They add no thread, and let others run meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log, sqrt
+from typing import Any
+
+import numba
+import numpy as np
+
+from xpnet.backend.base import GOLDEN, Array, is_image, mix64
+from xpnet.backend.on_numpy import NumPyBackend
+
+
+class NumbaBackend(NumPyBackend):
+    """The CPU, on NumPy's arrays."""
+
+    name = "numba"
+    dtypes = ("float32", "float64")
+
+    def affine(self, X: Array, W: Array, b: Array, out: Array, f: str = "") -> Array:
+        """out = f(X W + b): the product, then one pass; the exponentials are NumPy's"""
+        np.matmul(X, W, out=out)
+        if f == "relu":
+            _add_and_rectify(out, b)
+            return out
+        np.add(out, b, out=out)
+        return getattr(self, f)(out, out=out) if f else out
+
+    def affine_grad(self, dY: Array, Y: Array, f: str, *, out: Array, db: Array) -> Array:
+        """out = dY · f'(Z),  dbⱼ = Σᵢ outᵢⱼ"""
+        _GRADIENTS[f](dY, Y, out, db)
+        return out
+
+    def softmax_cross_entropy(
+        self,
+        Z: Array,
+        T: Array,
+        *,
+        losses: Array,
+        dZ: Array,
+        work: Array,
+        hot: Array | None = None,
+        scale: float = 1.0,
+    ) -> Array:
+        """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
+        _subtract_maximum(Z, work)
+        np.exp(work, out=dZ)
+        (_finish_labels if T.ndim == 1 else _finish_targets)(work, T, dZ, losses, scale)
+        return losses
+
+    def gather(
+        self, data: Array, order: Array, position: Array, out: Array, work: Array | None = None
+    ) -> Array:
+        """outᵢ = data[order[position + i]], pixels divided by 255 as they come"""
+        if not is_image(data, out):
+            return super().gather(data, order, position, out, work)
+        _gather_pixels(data.reshape(len(data), -1), order, position, out.reshape(len(out), -1))
+        return out
+
+    def dropout_mask(
+        self, key: Array, counter: Array, out: Array, keep: float, work: Array
+    ) -> Array:
+        """outⱼ = [mix(start + j γ) >> 11 < keep·2⁵³] / keep"""
+        start = mix64(key + mix64(counter))
+        _draw_mask(out.reshape(-1), start, np.uint64(keep * 2**53), 1 / keep)
+        return out
+
+    def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
+        """p = p - η g"""
+        _sgd(p, g, rate)
+
+    def momentum(
+        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+    ) -> None:
+        """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
+        _momentum(p, g, v, rate, mu, nesterov)
+
+    def rmsprop(
+        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+    ) -> None:
+        """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)"""
+        _rmsprop(p, g, s, rate, rho, eps)
+
+    def adam(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rate: Array,
+        powers: Array,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        decay: float,
+        work: Array,
+    ) -> None:
+        """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) m / (√v / √(1 - β₂ᵗ) + ε)"""
+        _adam(p, g, m, v, rate, powers, beta1, beta2, eps, decay)
+
+
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile when called, with IEEE 754's division by zero, and keep it where that is possible."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder can be written
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+# Numbers are float64 for Numba; `number` makes them what the arrays hold.
+
+
+@compiled
+def _add_and_rectify(Y: Array, b: Array) -> None:
+    """Y = max(Y + b, 0), NaN stays"""
+    zero = Y.dtype.type(0)
+    for i in range(Y.shape[0]):
+        for j in range(Y.shape[1]):
+            y = Y[i, j] + b[j]
+            Y[i, j] = zero if y < zero else y
+
+
+@compiled
+def _relu_grad(dY: Array, Y: Array, dZ: Array, db: Array) -> None:
+    """dZ = dY · [Y > 0],  db = Σᵢ dZᵢ"""
+    zero, one = Y.dtype.type(0), Y.dtype.type(1)
+    db[:] = zero
+    for i in range(Y.shape[0]):
+        for j in range(Y.shape[1]):
+            dz = dY[i, j] * (one if Y[i, j] > zero else zero)
+            dZ[i, j] = dz
+            db[j] += dz
+
+
+@compiled
+def _sigmoid_grad(dY: Array, Y: Array, dZ: Array, db: Array) -> None:
+    """dZ = (1 - Y) · Y · dY,  db = Σᵢ dZᵢ"""
+    one = Y.dtype.type(1)
+    db[:] = 0
+    for i in range(Y.shape[0]):
+        for j in range(Y.shape[1]):
+            dz = (one - Y[i, j]) * Y[i, j] * dY[i, j]
+            dZ[i, j] = dz
+            db[j] += dz
+
+
+@compiled
+def _tanh_grad(dY: Array, Y: Array, dZ: Array, db: Array) -> None:
+    """dZ = (1 - Y²) · dY,  db = Σᵢ dZᵢ"""
+    one = Y.dtype.type(1)
+    db[:] = 0
+    for i in range(Y.shape[0]):
+        for j in range(Y.shape[1]):
+            dz = (one - Y[i, j] * Y[i, j]) * dY[i, j]
+            dZ[i, j] = dz
+            db[j] += dz
+
+
+_GRADIENTS = {"relu": _relu_grad, "sigmoid": _sigmoid_grad, "tanh": _tanh_grad}
+
+
+@compiled
+def _subtract_maximum(Z: Array, S: Array) -> None:
+    """S = Z - max Z in each row"""
+    for i in range(Z.shape[0]):
+        largest = Z[i, 0]
+        for j in range(1, Z.shape[1]):
+            largest = max(largest, Z[i, j])
+        for j in range(Z.shape[1]):
+            S[i, j] = Z[i, j] - largest
+
+
+@compiled
+def _finish_labels(S: Array, labels: Array, E: Array, losses: Array, scale: float) -> None:
+    """E = scale·(E / Σ E - T),  losses = Σ T (log Σ E - S), where Tᵢⱼ = [labelsᵢ = j]"""
+    number = E.dtype.type
+    for i in range(E.shape[0]):
+        total = number(0)
+        for j in range(E.shape[1]):
+            total += E[i, j]
+        log_total, loss = log(total), number(0)
+        for j in range(E.shape[1]):
+            t = number(labels[i] == j)
+            E[i, j] = (E[i, j] / total - t) * number(scale)
+            loss += t * (log_total - S[i, j])
+        losses[i] = loss
+
+
+@compiled
+def _finish_targets(S: Array, T: Array, E: Array, losses: Array, scale: float) -> None:
+    """E = scale·(E / Σ E - T),  losses = Σ T (log Σ E - S)"""
+    number = E.dtype.type
+    for i in range(E.shape[0]):
+        total = number(0)
+        for j in range(E.shape[1]):
+            total += E[i, j]
+        log_total, loss = log(total), number(0)
+        for j in range(E.shape[1]):
+            E[i, j] = (E[i, j] / total - T[i, j]) * number(scale)
+            loss += T[i, j] * (log_total - S[i, j])
+        losses[i] = loss
+
+
+@compiled
+def _gather_pixels(data: Array, order: Array, position: Array, out: Array) -> None:
+    """outᵢ = data[order[position + i]] / 255"""
+    number = out.dtype.type
+    for i in range(out.shape[0]):
+        row = order[position[0] + i]
+        for j in range(out.shape[1]):
+            out[i, j] = number(data[row, j]) / number(255)
+
+
+@compiled
+def _draw_mask(out: Array, start: Array, threshold: Any, kept: float) -> None:
+    """outⱼ = kept where mix(start + j γ) >> 11 is below the threshold, else 0; see `mix64`"""
+    number = out.dtype.type
+    for j in range(out.size):
+        z = start[0] + np.uint64(j) * np.uint64(GOLDEN)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = (z ^ (z >> np.uint64(31))) >> np.uint64(11)
+        out[j] = number(kept) if z < threshold else number(0)
+
+
+@compiled
+def _sgd(p: Array, g: Array, rate: Array) -> None:
+    """p = p - η g"""
+    eta = p.dtype.type(rate[0])
+    for i in range(p.size):
+        p[i] -= eta * g[i]
+
+
+@compiled
+def _momentum(p: Array, g: Array, v: Array, rate: Array, mu: float, nesterov: bool) -> None:
+    """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
+    number = p.dtype.type
+    eta, m = number(rate[0]), number(mu)
+    for i in range(p.size):
+        v[i] = m * v[i] + g[i]
+        p[i] -= eta * (m * v[i] + g[i] if nesterov else v[i])
+
+
+@compiled
+def _rmsprop(p: Array, g: Array, s: Array, rate: Array, rho: float, eps: float) -> None:
+    """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)"""
+    number = p.dtype.type
+    eta, r, rest, e = number(rate[0]), number(rho), number(1 - rho), number(eps)
+    for i in range(p.size):
+        s[i] = r * s[i] + rest * g[i] * g[i]
+        p[i] -= eta * (g[i] / (sqrt(s[i]) + e))
+
+
+@compiled
+def _adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    rate: Array,
+    powers: Array,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+) -> None:
+    """m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  and p as in `NumbaBackend.adam`"""
+    number, eta = p.dtype.type, rate[0]
+    b1, rest1, b2, rest2 = number(beta1), number(1 - beta1), number(beta2), number(1 - beta2)
+    step, root, e = number(eta / (1 - powers[0])), number((1 - powers[1]) ** -0.5), number(eps)
+    shrink = number(1 - eta * decay)
+    for i in range(p.size):
+        m[i] = b1 * m[i] + rest1 * g[i]
+        v[i] = b2 * v[i] + rest2 * (g[i] * g[i])
+        p[i] = shrink * p[i] - step * (m[i] / (sqrt(v[i]) * root + e))
