@@ -30,11 +30,11 @@ class NumbaBackend(NumPyBackend):
 
     def affine(self, X: Array, W: Array, b: Array, out: Array, f: str = "") -> Array:
         """out = f(X W + b): the product, then one pass; the exponentials are NumPy's"""
-        np.matmul(X, W, out=out)
+        self.matmul(X, W, out=out)
         if f == "relu":
             _add_and_rectify(out, b)
             return out
-        np.add(out, b, out=out)
+        self.add(out, b, out=out)
         return getattr(self, f)(out, out=out) if f else out
 
     def affine_grad(self, dY: Array, Y: Array, f: str, *, out: Array, db: Array) -> Array:
