@@ -137,7 +137,7 @@ class Backend:
 
         Between here and there, nothing else may write what it reads, or read what it writes.
         """
-        return nullcontext()
+        return _NOTHING
 
     def join(self) -> None:
         """From here on the results of all work `aside` may be needed."""
@@ -395,6 +395,7 @@ class Backend:
         p -= eta * decay * p + eta * (m / c1) / (self.module.sqrt(v / c2) + eps)
 
 
+_NOTHING = nullcontext()  # entered again and again
 GELU_C = 0.7978845608028654  # √(2/π)
 GELU_A = 0.044715
 GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio: the step of splitmix64

@@ -26,10 +26,19 @@ class NumPyBackend(Backend):
         np.copyto(out, A, casting="unsafe")
         return out
 
+    def matmul(self, A: Array, B: Array, out: Array) -> Array:
+        """out = A B; ``numpy.dot`` calls BLAS sooner, for one column times one row as well"""
+        return np.dot(A, B, out=out)
+
     def sum(
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
     ) -> Array:
-        """out = Σ A; the ufunc's own method spares the microsecond that ``numpy.sum`` adds"""
+        """out = Σ A; sums of columns are the product 1ᵀ A, which BLAS does in a third of the time
+
+        Else the ufunc's own method, which spares the microsecond that ``numpy.sum`` adds.
+        """
+        if axis == 0 and A.ndim == 2 and A.dtype == out.dtype and not keepdims and len(A):
+            return np.dot(_ones(len(A), A.dtype), A, out=out)
         return np.add.reduce(A, axis=axis, out=out, keepdims=keepdims)
 
     def max(self, A: Array, axis: int, *, out: Array) -> Array:
@@ -43,7 +52,7 @@ class NumPyBackend(Backend):
     def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
         """Y = max(X, slope·X), which is X where X > 0, since 0 ≤ slope < 1"""
         if slope == 0.0:
-            return np.maximum(X, 0, out=out)
+            return X.clip(0, np.inf, out=out)  # half the time of numpy.maximum with a number
         np.multiply(X, slope, out=out)
         return np.maximum(X, out, out=out)
 
@@ -202,7 +211,7 @@ class NumPyBackend(Backend):
     ) -> None:
         """s = ρ s + (1 - ρ) g²,  p = p - η (g / (√s + ε))"""
         np.multiply(g, g, out=work)
-        _average(s, work, rho)
+        _average(s, work, rho, work)
         np.sqrt(s, out=work)
         np.add(work, eps, out=work)
         np.divide(g, work, out=work)
@@ -224,17 +233,15 @@ class NumPyBackend(Backend):
         decay: float,
         work: Array,
     ) -> None:
-        """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) m / (√v / √(1 - β₂ᵗ) + ε)"""
-        eta, c1, c2 = float(rate[0]), 1 - float(powers[0]), 1 - float(powers[1])
-        np.copyto(work, g)
-        _average(m, work, beta1)
+        """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) c m / (√v + c ε)  with  c = √(1 - β₂ᵗ)"""
+        eta, c = float(rate[0]), (1 - float(powers[1])) ** 0.5
+        _average(m, g, beta1, work)
         np.multiply(g, g, out=work)
-        _average(v, work, beta2)
+        _average(v, work, beta2, work)
         np.sqrt(v, out=work)
-        np.multiply(work, c2**-0.5, out=work)
-        np.add(work, eps, out=work)
+        np.add(work, c * eps, out=work)
         np.divide(m, work, out=work)
-        np.multiply(work, eta / c1, out=work)
+        np.multiply(work, eta * c / (1 - float(powers[0])), out=work)
         if decay != 0.0:
             np.multiply(p, 1 - eta * decay, out=p)
         np.subtract(p, work, out=p)
@@ -248,11 +255,16 @@ def _polynomial(X: Array, a: float, out: Array) -> None:
     np.multiply(out, X, out=out)
 
 
-def _average(mean: Array, value: Array, beta: float) -> None:
-    """mean = β mean + (1 - β) value; ``value`` is used up"""
+def _average(mean: Array, value: Array, beta: float, work: Array) -> None:
+    """mean = β mean + (1 - β) value"""
+    np.multiply(value, 1 - beta, out=work)
     np.multiply(mean, beta, out=mean)
-    np.multiply(value, 1 - beta, out=value)
-    np.add(mean, value, out=mean)
+    np.add(mean, work, out=mean)
+
+
+@cache
+def _ones(n: int, dtype: np.dtype[Any]) -> Array:
+    return np.ones(n, dtype)
 
 
 @cache
