@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-MODES = ("eager", "compile")
+MODES = ("eager", "compile", "compile-all")
 
 
 class Loss(nn.Module):
@@ -43,18 +43,20 @@ class Contestant:
         self.batches = [torch.from_numpy(rows) for rows in task.batches()]
         self.whole = len(task.X) == setting.batch
         self.module = Loss(setting.sizes)
+        self.fused = mode != "compile-all"
         self.optimizer = self.make_optimizer()
         self.loss, self.step, self.net = self.module, self.optimizer.step, self.module.net
-        if mode == "compile":
+        if mode != "eager":
             self.loss = torch.compile(self.module)
             self.net = torch.compile(self.module.net)
+        if mode == "compile-all":
             self.step = torch.compile(self.optimizer.step)
 
     def make_optimizer(self):
         setting, parameters = self.task.setting, self.module.parameters()
         if setting.optimizer == "sgd":
-            return torch.optim.SGD(parameters, lr=setting.lr, fused=True)
-        return torch.optim.Adam(parameters, lr=setting.lr or 1e-3, fused=True)
+            return torch.optim.SGD(parameters, lr=setting.lr, fused=self.fused)
+        return torch.optim.Adam(parameters, lr=setting.lr or 1e-3, fused=self.fused)
 
     def restart(self) -> None:
         with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Every test that takes ``backend`` runs on NumPy, on the strict stand-in, and on a GPU if any."""
+"""Every test that takes ``backend`` runs on NumPy, with Numba and on a GPU where there are any, and
+on the strict stand-in.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,27 @@ import pytest
 from strict_backend import StrictBackend
 
 import xpnet
-from xpnet.backend import find_backend, why_no_cupy
+from xpnet.backend import find_backend, why_no_cupy, why_no_numba
 
 STRICT = StrictBackend()
-NO_GPU = why_no_cupy()
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU") == "1"
+NOT_HERE = {  # why tests with the marker gpu or numba cannot run; empty if they can
+    "GPU": "" if GPU_REQUIRED else why_no_cupy(),  # with XPNET_REQUIRE_GPU=1 they run, and fail
+    "Numba": why_no_numba(),
+}
 
 
 def _make(name):
     return STRICT if name == "strict" else find_backend(name)
 
 
-@pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=[
+        *("numpy", "strict"),
+        pytest.param("numba", marks=pytest.mark.numba),
+        pytest.param("cupy", marks=pytest.mark.gpu),
+    ]
+)
 def backend(request):
     """A backend, which is also the default one for the test."""
     with xpnet.use_backend(_make(request.param)) as chosen:
@@ -43,19 +54,20 @@ def _no_settings_from_outside(monkeypatch):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU")
+    config.addinivalue_line("markers", "numba: needs Numba")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the GPU tests where there is no GPU, and count them; see the last line."""
-    if not NO_GPU or GPU_REQUIRED:  # with XPNET_REQUIRE_GPU=1 they run, and fail
-        return
-    missing = [item for item in items if item.get_closest_marker("gpu")]
-    config.hook.pytest_deselected(items=missing)
-    config.xpnet_gpu_tests_left_out = len(missing)
-    items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+    """Leave out the tests of what is not here, and count them; see the last lines."""
+    config.xpnet_left_out = {}
+    for name in (name for name, reason in NOT_HERE.items() if reason):
+        missing = [item for item in items if item.get_closest_marker(name.lower())]
+        config.hook.pytest_deselected(items=missing)
+        config.xpnet_left_out[name] = len(missing)
+        items[:] = [item for item in items if not item.get_closest_marker(name.lower())]
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    n = getattr(config, "xpnet_gpu_tests_left_out", 0)
-    if n:
-        terminalreporter.write_line(f"{n} GPU tests not run: {NO_GPU}", yellow=True)
+    for name, n in getattr(config, "xpnet_left_out", {}).items():
+        if n:
+            terminalreporter.write_line(f"{n} {name} tests not run: {NOT_HERE[name]}", yellow=True)

@@ -488,7 +488,7 @@ BASE = [
 NUMPY = [
     *_in(
         "backend/on_numpy.py",
-        ("relu: absolute value", "return np.maximum(X, 0, out=out)", "return np.abs(X, out=out)"),
+        ("relu: absolute value", "return X.clip(0, np.inf, out=out)", "return np.abs(X, out=out)"),
         ("relu: slope lost", "np.multiply(X, slope, out=out)", "np.multiply(X, 0.0, out=out)"),
         ("relu_grad: wrong mask", "np.greater(Y, 0, out=out)", "np.less(Y, 0, out=out)"),
         (
@@ -590,15 +590,15 @@ NUMPY = [
             "np.add(work, g, out=work)\n            np.multiply(work, float(rate[0]), out=work)\n",
             "np.add(work, g, out=work)\n",
         ),
-        ("rmsprop: ρ the wrong way round", "_average(s, work, rho)", "_average(s, work, 1 - rho)"),
+        ("rmsprop: ρ the wrong way round", "_average(s, work, rho, work)", "_average(s, work, 1 - rho, work)"),
         (
             "rmsprop: ε missing",
             "np.sqrt(s, out=work)\n        np.add(work, eps, out=work)",
             "np.sqrt(s, out=work)",
         ),
         ("rmsprop: root missing", "np.sqrt(s, out=work)", "np.copyto(work, s)"),
-        ("adam: β₂ for β₁", "_average(m, work, beta1)", "_average(m, work, beta2)"),
-        ("adam: β₁ for β₂", "_average(v, work, beta2)", "_average(v, work, beta1)"),
+        ("adam: β₂ for β₁", "_average(m, g, beta1, work)", "_average(m, g, beta2, work)"),
+        ("adam: β₁ for β₂", "_average(v, work, beta2, work)", "_average(v, work, beta1, work)"),
         (
             "adam: g not squared",
             "np.multiply(g, g, out=work)\n        _average(v",
@@ -606,19 +606,20 @@ NUMPY = [
         ),
         (
             "adam: no correction of m",
-            "np.multiply(work, eta / c1, out=work)",
-            "np.multiply(work, eta, out=work)",
+            "eta * c / (1 - float(powers[0]))",
+            "eta * c",
         ),
-        ("adam: no correction of v", "        np.multiply(work, c2**-0.5, out=work)\n", ""),
-        ("adam: correction of v upside down", "c2**-0.5", "c2**0.5"),
+        ("adam: no correction of v", "eta * c / (1", "eta / (1"),
+        ("adam: correction of v upside down", "(1 - float(powers[1])) ** 0.5", "(1 - float(powers[1])) ** -0.5"),
+        ("adam: ε not corrected", "np.add(work, c * eps, out=work)", "np.add(work, eps, out=work)"),
         (
             "adam: ε missing",
-            "np.add(work, eps, out=work)\n        np.divide(m, work",
+            "np.add(work, c * eps, out=work)\n        np.divide(m, work",
             "np.divide(m, work",
         ),
         ("adam: decay with the wrong sign", "1 - eta * decay", "1 + eta * decay"),
         ("adam: decay without the rate", "1 - eta * decay", "1 - decay"),
-        ("the newest value not scaled", "    np.multiply(value, 1 - beta, out=value)\n", ""),
+        ("the newest value not scaled", "np.multiply(value, 1 - beta, out=work)", "np.copyto(work, value)"),
     ),
 ]
 

@@ -35,8 +35,8 @@ class OtherBackend(xpnet.Backend):
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """Nothing is known about CuPy yet; what was known before the test is known again after it."""
-    for name in ("why_no_cupy", "_cupy", "_say_once"):
+    """Nothing is known about CuPy and Numba yet; after the test is known what was known before."""
+    for name in ("why_no_cupy", "_cupy", "why_no_numba", "_numba", "_say_once"):
         monkeypatch.setattr(backends, name, cache(getattr(backends, name).__wrapped__))
     monkeypatch.setattr(backends, "on_cupy", None, raising=False)
     monkeypatch.delitem(sys.modules, "xpnet.backend.on_cupy", raising=False)
@@ -94,6 +94,9 @@ def test_a_backend_stands_for_itself():
 
 
 def test_available_backends(monkeypatch, two_gpus):
+    monkeypatch.setattr(backends, "why_no_numba", lambda: "")
+    assert xpnet.available_backends() == ["numpy", "numba", "cupy"]
+    monkeypatch.setattr(backends, "why_no_numba", lambda: "a reason")
     assert xpnet.available_backends() == ["numpy", "cupy"]
     monkeypatch.setattr(backends, "why_no_cupy", lambda: "a reason")
     assert xpnet.available_backends() == ["numpy"]
@@ -244,6 +247,7 @@ def test_tf32_is_a_backend_of_its_own(two_gpus):
     ("arguments", "sentence"),
     [
         (("numpy", None, True), "NumPy has no tf32.*'cupy'"),
+        (("numba", None, True), "NumPy has no tf32.*'cupy'"),
         (("cupy", True, True), "tf32.*reproducible mode cannot be had with it"),
         (("cupy", None, 1), "tf32 is True or False; got 1"),
     ],
@@ -344,7 +348,7 @@ def test_cupy_says_why_it_cannot_be_used(fresh, monkeypatch, name, situation, re
     situation(monkeypatch)
     with pytest.raises(BackendError, match=f"^the backend '{name}' cannot.*{reason}.*{way_out}"):
         find_backend(name)
-    assert xpnet.available_backends() == ["numpy"]
+    assert "cupy" not in xpnet.available_backends()
 
 
 @SITUATIONS
@@ -361,6 +365,39 @@ def test_auto_falls_back_and_says_so_once(fresh, monkeypatch, caplog, situation,
 def test_auto_says_nothing_where_cupy_works(two_gpus, caplog):
     assert find_backend("auto").name == "other"
     assert not caplog.records
+
+
+# ---- Numba that cannot be used ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ModuleNotFoundError("", name="numba"), "is not installed; run pip install numba, or pip"),
+        (ModuleNotFoundError("no llvmlite", name="llvmlite"), "does not import .no llvmlite.; run"),
+        (ImportError("needs NumPy 2.4 or less"), "import .needs NumPy 2.4 or less.; .* --upgrade"),
+        (SystemError("initialization failed"), "does not import .initialization failed.; run pip"),
+        (OSError("libllvmlite.so"), "does not import .libllvmlite.so.; run pip install --upgrade"),
+    ],
+)
+def test_numba_says_why_it_cannot_be_used(fresh, monkeypatch, error, sentence):
+    real = builtins.__import__
+
+    def failing(name, *args, **kwargs):
+        if name == "numba":
+            raise error
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", failing)
+    for reproducible in (False, True):
+        with pytest.raises(
+            BackendError, match=f"^the backend 'numba' cannot .* Numba .*{sentence}"
+        ):
+            find_backend("numba", reproducible)
+    assert "numba" not in xpnet.available_backends()
+    monkeypatch.setenv("XPNET_BACKEND", "numba")
+    with pytest.raises(BackendError, match=f"^the environment variable XPNET_BACKEND.*{sentence}"):
+        xpnet.get_backend()
 
 
 # ---- arrays -----------------------------------------------------------------------------------
@@ -403,7 +440,8 @@ def test_mixed_arrays_have_no_module(cupy, host):
 
 def test_the_backend_of_an_array(backend, two_gpus):
     assert backend_of(backend.zeros(2, np.float32)) is backend
-    assert backend_of(np.zeros(2)) is find_backend("numpy")
+    owner = backend if backend.owns(np.zeros(2)) else find_backend("numpy")
+    assert backend_of(np.zeros(2)) is owner
     assert backend_of(cupy_array("cupy")) is find_backend("cupy")
     for no_array in ([1.0], 1.0, None):
         with pytest.raises(MixedArraysError, match=type(no_array).__name__):

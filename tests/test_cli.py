@@ -670,6 +670,19 @@ def test_info(run, no_gpu, monkeypatch):
     assert "GPU" in rows
 
 
+@pytest.mark.parametrize(
+    ("version", "reason", "problem"),
+    [("0.68.1", "", False), ("not installed", "Numba: why", False), ("0.60", "Numba: why", True)],
+)
+def test_info_names_numba(run, monkeypatch, version, reason, problem):
+    monkeypatch.setattr("xpnet.info._installed", lambda name: version)
+    monkeypatch.setattr("xpnet.info.why_no_numba", lambda: reason)
+    done = run("info")
+    assert done.code == 0
+    assert re.search(rf"^Numba +{re.escape(version)}$", done.out, re.M)
+    assert ("problem: Numba: why" in done.out) is problem
+
+
 def test_info_finds_the_data_folder(run, idx_files, monkeypatch):
     monkeypatch.setenv("XPNET_DATA", str(idx_files))
     assert re.search(rf"^MNIST +{re.escape(str(idx_files))}$", run("info").out, re.M)

@@ -58,7 +58,8 @@ ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of pu
 
 # Files that need more than NumPy and the standard library at their first line.
 NEEDS = {f"backend/{name}.py": {"cupy"} for name in ("on_cupy", "capture", "reproducible_cupy")}
-OPTIONAL = "cupy matplotlib mpi4py pooch sklearn threadpoolctl torch tqdm"
+NEEDS["backend/on_numba.py"] = {"numba"}
+OPTIONAL = "cupy matplotlib mpi4py numba pooch sklearn threadpoolctl torch tqdm"
 
 
 def part(name):

@@ -350,7 +350,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         "--backend",
         type=_backend,
         metavar="B",
-        help="numpy, cupy or auto (default: $XPNET_BACKEND, or auto)",
+        help="numpy, numba, cupy or auto (default: $XPNET_BACKEND, or auto)",
     )
     add(
         "--reproducible",

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 import numpy as np
 
 import xpnet
-from xpnet.backend import why_no_cupy
+from xpnet.backend import why_no_cupy, why_no_numba
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError
 
@@ -23,6 +23,7 @@ def report() -> str:
         "NumPy": np.__version__,
         "BLAS": _blas(),
         "processors": str(_processors()),
+        "Numba": _numba(problems),
         "scikit-learn": _installed("scikit-learn"),
         **_gpu(problems),
         "backend": _backend(problems),
@@ -38,6 +39,14 @@ def _installed(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _numba(problems: list[str]) -> str:
+    """Return its version; why it cannot be used is a problem only if it is installed."""
+    found, reason = _installed("numba"), why_no_numba()
+    if reason and found != "not installed":
+        problems.append(reason)
+    return found
 
 
 def _blas() -> str:

@@ -486,8 +486,11 @@ def _checked_dtype(dtype: Any, xp: Backend) -> np.dtype[Any]:
     if checked.name not in (*DTYPES, "complex128"):  # complex: for the gradient check
         raise OptionError(unknown("dtype", checked.name, DTYPES))
     if checked.name not in xp.dtypes:
+        who, way_out = f"the backend {xp.name!r}", "use the backend 'numpy'"
+        if xp.reproducible:
+            who = "reproducible mode"
+            way_out = "leave the mode with reproducible=False, or with net.to(net.xp.ordinary)"
         raise OptionError(
-            f"reproducible mode takes networks of {' or '.join(xp.dtypes)}; got {checked.name}; "
-            "leave the mode with reproducible=False, or with net.to(net.xp.ordinary)"
+            f"{who} takes networks of {' or '.join(xp.dtypes)}; got {checked.name}; {way_out}"
         )
     return checked

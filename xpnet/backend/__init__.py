@@ -46,8 +46,9 @@ def set_backend(
     Parameters
     ----------
     name : str or Backend
-        ``"numpy"`` (also ``"cpu"``), ``"cupy"`` (also ``"gpu"``, ``"cuda"``, ``"cuda:1"``), or
-        ``"auto"``: CuPy if it works here, else NumPy, which is said once.
+        ``"numpy"`` (also ``"cpu"``); ``"numba"``: NumPy's arrays, with loops that Numba compiles;
+        ``"cupy"`` (also ``"gpu"``, ``"cuda"``, ``"cuda:1"``); or ``"auto"``: CuPy if it works here,
+        else NumPy, which is said once.
     reproducible : bool, optional
         True: the same bits on every backend and every machine, for networks of float32; see
         `xpnet.backend.reproducible`. By default what ``$XPNET_REPRODUCIBLE`` says, else False.
@@ -63,8 +64,8 @@ def set_backend(
     Raises
     ------
     BackendError
-        If the name is unknown, or CuPy was asked for and cannot be used, or this machine cannot
-        compute reproducibly; the message gives the reason and the way out.
+        If the name is unknown, or CuPy or Numba was asked for and cannot be used, or this machine
+        cannot compute reproducibly; the message gives the reason and the way out.
     """
     global _default
     _default = find_backend(name, reproducible, tf32)
@@ -111,7 +112,8 @@ def use_backend(
 
 def available_backends() -> list[str]:
     """Return the names of the backends that work on this machine."""
-    return ["numpy"] if why_no_cupy() else ["numpy", "cupy"]
+    reasons = {"numpy": "", "numba": why_no_numba(), "cupy": why_no_cupy()}
+    return [name for name, reason in reasons.items() if not reason]
 
 
 def find_backend(
@@ -134,15 +136,13 @@ def find_backend(
 def _find(name: str, tf32: bool) -> Backend:
     """Return the ordinary backend of this name."""
     kind, device = parse_name(name)
+    if kind in ("numpy", "cpu", "numba") and tf32:
+        raise BackendError("NumPy has no tf32; leave it out, or use the backend 'cupy'")
     if kind in ("numpy", "cpu"):
-        if tf32:
-            raise BackendError("NumPy has no tf32; leave it out, or use the backend 'cupy'")
         return _numpy()
-    if kind == "numba":
-        return _numba()
-    reason = why_no_cupy(device)
+    reason = why_no_numba() if kind == "numba" else why_no_cupy(device)
     if not reason:
-        return _cupy(device, tf32)
+        return _numba() if kind == "numba" else _cupy(device, tf32)
     if kind != "auto":
         raise BackendError(f"the backend {name!r} cannot be used: {reason}")
     _say_once(f"no GPU in use, computing with NumPy: {reason}")
@@ -213,6 +213,25 @@ def why_no_cupy(device: int = 0) -> str:
             "pip install 'cupy-cuda13x[ctk]' (driver 580 or newer) or 'cupy-cuda12x[ctk]'"
         )
     return probe(device)
+
+
+@cache
+def why_no_numba() -> str:
+    """Return the reason why Numba cannot be used here, one sentence; empty if it can."""
+    try:
+        import numba  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name == "numba":
+            return (
+                "Numba is not installed; run pip install numba, or pip install '.[fast]' in the "
+                "folder of xpnet"
+            )
+        reason: Exception = error
+    except Exception as error:  # whatever a NumPy that is too new for it leads to
+        reason = error
+    else:
+        return ""
+    return f"Numba is installed but does not import ({reason}); run pip install --upgrade numba"
 
 
 @cache

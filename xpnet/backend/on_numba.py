@@ -12,7 +12,7 @@ process. They add no thread, and let others run meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log, sqrt
+from math import log, prod, sqrt
 from typing import Any
 
 import numba
@@ -31,15 +31,12 @@ class NumbaBackend(NumPyBackend):
     def affine(self, X: Array, W: Array, b: Array, out: Array, f: str = "") -> Array:
         """out = f(X W + b): the product, then one pass; the exponentials are NumPy's"""
         self.matmul(X, W, out=out)
-        if f == "relu":
-            _add_and_rectify(out, b)
-            return out
-        self.add(out, b, out=out)
-        return getattr(self, f)(out, out=out) if f else out
+        _add_bias(out, b, f == "relu")
+        return out if f in ("", "relu") else getattr(self, f)(out, out=out)
 
     def affine_grad(self, dY: Array, Y: Array, f: str, *, out: Array, db: Array) -> Array:
         """out = dY · f'(Z),  dbⱼ = Σᵢ outᵢⱼ"""
-        _GRADIENTS[f](dY, Y, out, db)
+        _slope_times(dY, Y, FUNCTIONS.index(f), out, db)
         return out
 
     def softmax_cross_entropy(
@@ -56,7 +53,7 @@ class NumbaBackend(NumPyBackend):
         """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
         _subtract_maximum(Z, work)
         np.exp(work, out=dZ)
-        (_finish_labels if T.ndim == 1 else _finish_targets)(work, T, dZ, losses, scale)
+        _finish_cross_entropy(work, T, dZ, losses, scale)
         return losses
 
     def gather(
@@ -65,15 +62,16 @@ class NumbaBackend(NumPyBackend):
         """outᵢ = data[order[position + i]], pixels divided by 255 as they come"""
         if not is_image(data, out):
             return super().gather(data, order, position, out, work)
-        _gather_pixels(data.reshape(len(data), -1), order, position, out.reshape(len(out), -1))
+        n = prod(out.shape[1:])
+        images, batch = data.reshape(len(data), n), out.reshape(len(out), n)
+        _gather_pixels(images, order, position, batch)
         return out
 
     def dropout_mask(
         self, key: Array, counter: Array, out: Array, keep: float, work: Array
     ) -> Array:
         """outⱼ = [mix(start + j γ) >> 11 < keep·2⁵³] / keep"""
-        start = mix64(key + mix64(counter))
-        _draw_mask(out.reshape(-1), start, np.uint64(keep * 2**53), 1 / keep)
+        _draw_mask(out.reshape(-1), key, counter, keep)
         return out
 
     def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
@@ -111,106 +109,80 @@ class NumbaBackend(NumPyBackend):
         _adam(p, g, m, v, rate, powers, beta1, beta2, eps, decay)
 
 
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
+def compiled(function: Callable[..., None], **options: Any) -> Callable[..., None]:
     """Compile when called, with IEEE 754's division by zero, and keep it where that is possible."""
-    options = {"nogil": True, "error_model": "numpy"}
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder can be written
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
-# Numbers are float64 for Numba; `number` makes them what the arrays hold.
+def compiled_with_sums(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile likewise, where sums may be made of parts: NaN and infinities stay what they are."""
+    return compiled(function, fastmath={"reassoc"})
+
+
+# Numbers are float64 for Numba; `number` makes them what the arrays hold. Conditions on arguments
+# alone cost nothing: they are decided before the loops.
 
 
 @compiled
-def _add_and_rectify(Y: Array, b: Array) -> None:
-    """Y = max(Y + b, 0), NaN stays"""
+def _add_bias(Y: Array, b: Array, rectified: bool) -> None:
+    """Y = Y + b, or max(Y + b, 0), where NaN stays"""
     zero = Y.dtype.type(0)
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
             y = Y[i, j] + b[j]
-            Y[i, j] = zero if y < zero else y
+            Y[i, j] = zero if rectified and y < zero else y
+
+
+FUNCTIONS = ("relu", "sigmoid", "tanh")
 
 
 @compiled
-def _relu_grad(dY: Array, Y: Array, dZ: Array, db: Array) -> None:
-    """dZ = dY · [Y > 0],  db = Σᵢ dZᵢ"""
+def _slope_times(dY: Array, Y: Array, f: int, dZ: Array, db: Array) -> None:
+    """dZ = f'(Z) · dY,  db = Σᵢ dZᵢ, where f is a place in FUNCTIONS"""
     zero, one = Y.dtype.type(0), Y.dtype.type(1)
     db[:] = zero
     for i in range(Y.shape[0]):
         for j in range(Y.shape[1]):
-            dz = dY[i, j] * (one if Y[i, j] > zero else zero)
+            y = Y[i, j]
+            if f == 0:
+                slope = one if y > zero else zero
+            elif f == 1:
+                slope = (one - y) * y
+            else:
+                slope = one - y * y
+            dz = slope * dY[i, j]
             dZ[i, j] = dz
             db[j] += dz
-
-
-@compiled
-def _sigmoid_grad(dY: Array, Y: Array, dZ: Array, db: Array) -> None:
-    """dZ = (1 - Y) · Y · dY,  db = Σᵢ dZᵢ"""
-    one = Y.dtype.type(1)
-    db[:] = 0
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            dz = (one - Y[i, j]) * Y[i, j] * dY[i, j]
-            dZ[i, j] = dz
-            db[j] += dz
-
-
-@compiled
-def _tanh_grad(dY: Array, Y: Array, dZ: Array, db: Array) -> None:
-    """dZ = (1 - Y²) · dY,  db = Σᵢ dZᵢ"""
-    one = Y.dtype.type(1)
-    db[:] = 0
-    for i in range(Y.shape[0]):
-        for j in range(Y.shape[1]):
-            dz = (one - Y[i, j] * Y[i, j]) * dY[i, j]
-            dZ[i, j] = dz
-            db[j] += dz
-
-
-_GRADIENTS = {"relu": _relu_grad, "sigmoid": _sigmoid_grad, "tanh": _tanh_grad}
 
 
 @compiled
 def _subtract_maximum(Z: Array, S: Array) -> None:
     """S = Z - max Z in each row"""
     for i in range(Z.shape[0]):
-        largest = Z[i, 0]
-        for j in range(1, Z.shape[1]):
+        largest = Z.dtype.type(-np.inf)
+        for j in range(Z.shape[1]):
             largest = max(largest, Z[i, j])
         for j in range(Z.shape[1]):
             S[i, j] = Z[i, j] - largest
 
 
-@compiled
-def _finish_labels(S: Array, labels: Array, E: Array, losses: Array, scale: float) -> None:
-    """E = scale·(E / Σ E - T),  losses = Σ T (log Σ E - S), where Tᵢⱼ = [labelsᵢ = j]"""
+@compiled_with_sums
+def _finish_cross_entropy(S: Array, T: Array, E: Array, losses: Array, scale: float) -> None:
+    """E = scale·(E / Σ E - T),  losses = Σ T (log Σ E - S), where labels stand for [Tᵢ = j]"""
     number = E.dtype.type
     for i in range(E.shape[0]):
-        total = number(0)
+        total, loss = number(0), number(0)
         for j in range(E.shape[1]):
             total += E[i, j]
-        log_total, loss = log(total), number(0)
+        log_total = log(total)
         for j in range(E.shape[1]):
-            t = number(labels[i] == j)
+            t = number(T[i] == j) if T.ndim == 1 else T[i, j]
             E[i, j] = (E[i, j] / total - t) * number(scale)
             loss += t * (log_total - S[i, j])
-        losses[i] = loss
-
-
-@compiled
-def _finish_targets(S: Array, T: Array, E: Array, losses: Array, scale: float) -> None:
-    """E = scale·(E / Σ E - T),  losses = Σ T (log Σ E - S)"""
-    number = E.dtype.type
-    for i in range(E.shape[0]):
-        total = number(0)
-        for j in range(E.shape[1]):
-            total += E[i, j]
-        log_total, loss = log(total), number(0)
-        for j in range(E.shape[1]):
-            E[i, j] = (E[i, j] / total - T[i, j]) * number(scale)
-            loss += T[i, j] * (log_total - S[i, j])
         losses[i] = loss
 
 
@@ -224,16 +196,17 @@ def _gather_pixels(data: Array, order: Array, position: Array, out: Array) -> No
             out[i, j] = number(data[row, j]) / number(255)
 
 
+_mix64: Any = numba.njit(mix64)  # kept with the loops that call it: it must not change
+
+
 @compiled
-def _draw_mask(out: Array, start: Array, threshold: Any, kept: float) -> None:
-    """outⱼ = kept where mix(start + j γ) >> 11 is below the threshold, else 0; see `mix64`"""
+def _draw_mask(out: Array, key: Array, counter: Array, keep: float) -> None:
+    """outⱼ = 1/keep where mix(start + j γ) >> 11 is below the threshold, else 0"""
     number = out.dtype.type
+    start, threshold = _mix64(key[0] + _mix64(counter[0])), np.uint64(keep * 2**53)
     for j in range(out.size):
-        z = start[0] + np.uint64(j) * np.uint64(GOLDEN)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = (z ^ (z >> np.uint64(31))) >> np.uint64(11)
-        out[j] = number(kept) if z < threshold else number(0)
+        z = _mix64(start + np.uint64(j) * np.uint64(GOLDEN)) >> np.uint64(11)
+        out[j] = number(1 / keep) if z < threshold else number(0)
 
 
 @compiled

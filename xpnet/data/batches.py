@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.data.mapped import find_mapped
 from xpnet.random import Random
 
 Array = Any
@@ -18,6 +19,9 @@ class Batches:
     The data stays as it came, images as uint8; pixels become floating where they are gathered. The
     order of an epoch depends on the seed and the number of the epoch and on nothing else, and the
     place in the epoch is kept on the device, so that a step can be captured.
+
+    A column that is a file mapped into memory, a `numpy.memmap`, may be larger than the memory: see
+    `xpnet.data.mapped`.
 
     Parameters
     ----------
@@ -54,6 +58,9 @@ class Batches:
             xp.empty(s, c.dtype) if c.dtype == np.uint8 else None
             for s, c in zip(shapes, columns, strict=True)
         ]
+        in_pieces = xp.on_host and self.batch_size < self.n
+        self._mapped = [find_mapped(c, self.batch_size) if in_pieces else None for c in columns]
+        self._as_read = np.arange(self.batch_size), np.zeros(1, np.int64)  # an order, a position
         self._order = xp.asarray(np.arange(self.n))
         self._position = xp.zeros(1, np.int64)
         self._prepared: tuple[int, Any] = (-1, None)  # an epoch and its order
@@ -98,6 +105,11 @@ class Batches:
         return out
 
     def _gather(self, k: int, out: Array) -> None:
-        work = self._work[k]
+        work, mapped = self._work[k], self._mapped[k]
         work = work if work is None else work[: len(out)]
-        self.xp.gather(self.columns[k], self._order, self._position, out=out, work=work)
+        if mapped is None:
+            self.xp.gather(self.columns[k], self._order, self._position, out=out, work=work)
+        else:
+            start = int(self._position[0])
+            rows = mapped.read(self._order[start : start + len(out)])
+            self.xp.gather(rows, *self._as_read, out=out, work=work)
