@@ -590,7 +590,11 @@ NUMPY = [
             "np.add(work, g, out=work)\n            np.multiply(work, float(rate[0]), out=work)\n",
             "np.add(work, g, out=work)\n",
         ),
-        ("rmsprop: ρ the wrong way round", "_average(s, work, rho, work)", "_average(s, work, 1 - rho, work)"),
+        (
+            "rmsprop: ρ the wrong way round",
+            "_average(s, work, rho, work)",
+            "_average(s, work, 1 - rho, work)",
+        ),
         (
             "rmsprop: ε missing",
             "np.sqrt(s, out=work)\n        np.add(work, eps, out=work)",
@@ -610,7 +614,11 @@ NUMPY = [
             "eta * c",
         ),
         ("adam: no correction of v", "eta * c / (1", "eta / (1"),
-        ("adam: correction of v upside down", "(1 - float(powers[1])) ** 0.5", "(1 - float(powers[1])) ** -0.5"),
+        (
+            "adam: correction of v upside down",
+            "(1 - float(powers[1])) ** 0.5",
+            "(1 - float(powers[1])) ** -0.5",
+        ),
         ("adam: ε not corrected", "np.add(work, c * eps, out=work)", "np.add(work, eps, out=work)"),
         (
             "adam: ε missing",
@@ -619,7 +627,11 @@ NUMPY = [
         ),
         ("adam: decay with the wrong sign", "1 - eta * decay", "1 + eta * decay"),
         ("adam: decay without the rate", "1 - eta * decay", "1 - decay"),
-        ("the newest value not scaled", "np.multiply(value, 1 - beta, out=work)", "np.copyto(work, value)"),
+        (
+            "the newest value not scaled",
+            "np.multiply(value, 1 - beta, out=work)",
+            "np.copyto(work, value)",
+        ),
     ),
 ]
 

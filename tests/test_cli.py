@@ -683,6 +683,26 @@ def test_info_names_numba(run, monkeypatch, version, reason, problem):
     assert ("problem: Numba: why" in done.out) is problem
 
 
+@pytest.mark.parametrize(
+    ("kernels", "simd", "said"),
+    [
+        ("Haswell", ["X86_V3", "X86_V4"], True),
+        ("Haswell", ["AVX2", "AVX512F", "AVX512_SKX"], True),
+        ("Haswell", ["X86_V3"], False),
+        ("SkylakeX", ["X86_V3", "X86_V4"], False),
+    ],
+)
+def test_info_says_how_openblas_may_be_faster(run, monkeypatch, kernels, simd, said):
+    pool = {"user_api": "blas", "internal_api": "openblas", "version": "0.3", "num_threads": 2}
+    pools = [pool | {"architecture": kernels}]
+    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: pools)
+    config = {"SIMD Extensions": {"found": simd}}
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    done = run("info")
+    assert f"openblas 0.3, 2 threads ({kernels})" in done.out
+    assert ("problem: OpenBLAS" in done.out and "OPENBLAS_CORETYPE=SkylakeX" in done.out) is said
+
+
 def test_info_finds_the_data_folder(run, idx_files, monkeypatch):
     monkeypatch.setenv("XPNET_DATA", str(idx_files))
     assert re.search(rf"^MNIST +{re.escape(str(idx_files))}$", run("info").out, re.M)

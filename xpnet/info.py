@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, distributions, version
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ import xpnet
 from xpnet.backend import why_no_cupy, why_no_numba
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError
+
+AVX512 = {"AVX512_SKX", "X86_V4"}  # what NumPy calls it, older and newer
+NO_AVX512 = {"Haswell", "Zen", "Sandybridge", "Nehalem"}  # kernels of OpenBLAS
 
 
 def report() -> str:
@@ -21,7 +25,7 @@ def report() -> str:
         "xpnet": xpnet.__version__,
         "Python": f"{platform.python_version()}, {platform.platform()}",
         "NumPy": np.__version__,
-        "BLAS": _blas(),
+        "BLAS": _blas(problems),
         "processors": str(_processors()),
         "Numba": _numba(problems),
         "scikit-learn": _installed("scikit-learn"),
@@ -49,11 +53,21 @@ def _numba(problems: list[str]) -> str:
     return found
 
 
-def _blas() -> str:
-    """Return each BLAS that NumPy has loaded, with its threads."""
+def _blas(problems: list[str]) -> str:
+    """Return each BLAS that NumPy has loaded, with its threads.
+
+    An OpenBLAS that does not know a processor takes kernels for an older one, which compute half as
+    much at a time where this one has AVX-512.
+    """
     from threadpoolctl import threadpool_info
 
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    if AVX512 & _simd() and any(pool.get("architecture") in NO_AVX512 for pool in found):
+        problems.append(
+            "OpenBLAS uses kernels without AVX-512, which this processor has: products may take "
+            "half the time with the environment variable OPENBLAS_CORETYPE=SkylakeX, set before "
+            "Python starts"
+        )
     return (
         ", ".join(
             f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
@@ -62,6 +76,12 @@ def _blas() -> str:
         )
         or "none that threadpoolctl knows"
     )
+
+
+def _simd() -> set[str]:
+    """Return the names that NumPy has for what this processor can do."""
+    config: Any = np.show_config(mode="dicts")
+    return set(config.get("SIMD Extensions", {}).get("found", ()))
 
 
 def _processors() -> int:

@@ -336,7 +336,9 @@ class Trainer:
             w = w.reshape(-1).astype(np.float64)
             used = w > 0  # a batch must not consist of weights 0
             w = np.ldexp(w, -np.frexp(w.max())[1])  # by a power of 2 to at most 1: no overflow
-            columns = [on_host(X, "X")[used], t[used], w[used]]
+            columns = [X, t, w]
+            if not used.all():
+                columns = [on_host(X, "X")[used], t[used], w[used]]
             dtypes.append(net.dtype)
         n = len(columns[0])
         size = n if batch_size is None else min(count("batch_size", batch_size), n)

@@ -32,7 +32,7 @@ class Backend:
     Attributes
     ----------
     name : str
-        ``"numpy"`` or ``"cupy"``.
+        ``"numpy"``, ``"numba"`` or ``"cupy"``.
     module : module
         The array module itself.
     on_host : bool

@@ -167,8 +167,8 @@ class NumPyBackend(Backend):
 
     def record(self, value: Array, out: Array, position: Array) -> Array:
         """out[position] = value,  position = position + 1"""
-        out[int(position[0])] = value
-        position += 1
+        i = int(position[0])
+        out[i], position[0] = value, i + 1
         return out
 
     def dropout_mask(
