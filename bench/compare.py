@@ -2,10 +2,11 @@
 
 The same data, initial weights, batches and optimizer for all; each peer as somebody who knows it
 well would write it, see ``cpu_*.py``. Every contestant is a process of its own with as many threads
-as the others, which prepares and compiles everything and does one round off the record; then they
-take turns, one round each, so that what else the machine does meets all alike. A round is a whole
-training from the start; a ratio is formed in each round, and its median is given with the least and
-the greatest. A contestant whose accuracy is worse than the others' by a point is said to be wrong.
+as the others, which prepares and compiles everything and does one round off the record, all side by
+side; then they take turns, one round each, so that what else the machine does meets all alike. A
+round is a whole training from the start, or one prediction; a ratio is formed in each round, and
+its median is given with the least and the greatest. A contestant whose accuracy is worse than the
+best one's by a point is said to be wrong.
 
 ``OPENBLAS_CORETYPE`` and the like are passed on, and kept in the JSON; where OpenBLAS does not use
 all that the processor can do, see `xpnet info`.
@@ -20,6 +21,8 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -43,7 +46,8 @@ CONTESTANTS = {
 OURS, FLOOR = ("xpnet", "xpnet numba"), "products alone"
 SKIPPED = {("predict", "JAX scan")}  # there is nothing to scan
 QUICK = ("small-adam", "spiral", "predict")
-ROUNDS, PAUSE_S, LIMIT_S, TOLERANCE = 7, 0.15, 300.0, 0.01
+ROUNDS, PAUSE_S, TOLERANCE = 7, 0.15, 0.01
+LIMIT_S = 300.0  # to prepare, and for a round
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 # Okabe and Ito's colours, which all can tell apart, and markers for those who print in grey.
 LOOKS = {
@@ -54,6 +58,7 @@ LOOKS = {
     "scikit-learn": ("#009E73", "D"),
     "Thinc": ("#CC79A7", "P"),
 }
+TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
 
 
 class Process:
@@ -61,13 +66,15 @@ class Process:
 
     def __init__(self, name: str, setting: str, options: argparse.Namespace) -> None:
         _, script, mode = CONTESTANTS[name]
-        command = [str(Path(__file__).with_name(script)), mode, setting]
+        command = [str(Path(__file__).parent / script), mode, setting]
         cores = sorted(os.sched_getaffinity(0))[: options.threads] if has_affinity() else None
+        # A pipe that nobody reads would fill up.
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, *command, *["--quick"] * options.quick],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
             env=os.environ
             | dict.fromkeys(THREADS, str(options.threads))
@@ -89,14 +96,25 @@ class Process:
         self.rounds.append(self._answer())
 
     def _answer(self) -> dict:
+        limit, begin = threading.Timer(LIMIT_S, self.process.kill), time.perf_counter()
+        limit.start()
         line = self.process.stdout.readline()
+        limit.cancel()
         if line.startswith("{"):
             return json.loads(line)
-        raise RuntimeError("\n".join(self.process.communicate()[1].strip().splitlines()[-4:]))
+        if time.perf_counter() - begin >= LIMIT_S:
+            raise RuntimeError(f"no answer in {LIMIT_S:g} s")
+        if line:
+            raise RuntimeError(f"printed {line.strip()!r}")
+        code = self.process.wait()
+        self.errors.seek(0)
+        said = self.errors.read().strip().splitlines()[-4:]
+        raise RuntimeError("\n".join(said) or f"exit code {code}")
 
     def end(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 def has_affinity() -> bool:
@@ -117,7 +135,8 @@ def compete(setting: str, options: argparse.Namespace) -> dict:
                 found[name] = {"not_installed": module}
                 continue
             processes[name] = Process(name, setting, options)
-            attempt(found, processes, name, Process.wait)  # one prepares after the other
+        for name in list(processes):
+            attempt(found, processes, name, Process.wait)
         for _ in range(options.rounds):
             for name in list(processes):
                 time.sleep(PAUSE_S)  # threads that spin after their work come to rest
@@ -128,7 +147,6 @@ def compete(setting: str, options: argparse.Namespace) -> dict:
     for name, process in processes.items():
         found[name] = {
             "version": process.ready["version"],
-            "first_s": process.ready["first_s"],
             "steps": process.ready["steps"],
             "seconds": [r["seconds"] for r in process.rounds],
             "accuracy": process.rounds[-1]["accuracy"],
@@ -160,70 +178,99 @@ def wrong(name: str, found: dict) -> bool:
 
 def table(title: str, found: dict) -> str:
     """Return the lines of a setting."""
-    lines = [f"\n{title}", f"{'':<16}{'us/step':>10}{'  spread':<16}" + "".join(
-        f"{'x ' + ours:>22}" for ours in OURS if "seconds" in found.get(ours, {})
-    ) + f"{'accuracy':>10}"]  # fmt: skip
+    timed = {name: result for name, result in found.items() if "seconds" in result}
+    beside = [ours for ours in OURS if ours in timed]
+    unit = "us/step" if all(result["steps"] for result in timed.values()) else "us/call"
+    lines = [
+        f"\n{title}",
+        f"{'':<16}{unit:>10}  {'spread':<18}"
+        + "".join(f"{'x ' + ours:>22}" for ours in beside)
+        + f"{'accuracy':>10}",
+    ]
     for name, result in found.items():
-        if "seconds" not in result:
-            lines.append(
-                f"{name:<16} {result.get('failed') or result['not_installed'] + ' is not installed'}"
-            )
+        if name not in timed:
+            reason = result.get("failed") or f"{result['not_installed']} is not installed"
+            lines.append(f"{name:<16} {reason}")
             continue
-        times = np.array(result["seconds"]) / result["steps"] * 1e6
-        line = f"{name:<16}{np.median(times):>10.1f}  {times.min():.0f} to {times.max():.0f}".ljust(
-            42
-        )
-        for ours in OURS:
-            if "seconds" in found.get(ours, {}):
-                r = ratios(result, found[ours])
-                line += f"{r['median']:.2f} ({r['min']:.2f}-{r['max']:.2f})".rjust(22)
+        times = np.array(result["seconds"]) / max(1, result["steps"]) * 1e6
+        spread = f"{times.min():.0f} to {times.max():.0f}"
+        line = f"{name:<16}{np.median(times):>10.1f}  {spread:<18}"
+        for ours in beside:
+            r = ratios(result, found[ours])
+            line += f"{r['median']:.2f} ({r['min']:.2f}-{r['max']:.2f})".rjust(22)
         shown = "" if name == FLOOR else f"{result['accuracy']:.2%}"
         lines.append(f"{line}{shown:>10}{'  WRONG' if wrong(name, found) else ''}")
     return "\n".join(lines)
 
 
 def chart(results: dict, path: Path) -> None:
-    """Draw how many times longer each peer takes, one row for each setting and backend."""
+    """Draw how many times longer each peer takes: settings are bands, backends panels.
+
+    What did not run is left out, and so is what is wrong. Without any time of xpnet's nothing is
+    drawn.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
 
-    backends = [
-        ours for ours in OURS if any("seconds" in f.get(ours, {}) for f in results.values())
-    ]
-    titles = [common.SETTINGS[name].title for name in results]
-    height = 1.4 + 0.55 * len(results)
+    points = {
+        (ours, row, name): ratios(found[name], found[ours])
+        for row, found in enumerate(results.values())
+        for ours in OURS
+        for name in LOOKS
+        if "seconds" in found.get(ours, {}) and "seconds" in found.get(name, {})
+        if not wrong(name, found)
+    }
+    backends = [ours for ours in OURS if any(ours == key[0] for key in points)]
+    peers = [name for name in LOOKS if any(name == key[2] for key in points)]
+    if not points:
+        return
     figure, axes = plt.subplots(
         1,
         len(backends),
-        figsize=(5.4 * len(backends) + 1, height),
+        figsize=(3.8 * len(backends) + 2.2, 1.7 + 0.75 * len(results)),
+        sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for axis, ours in zip(axes[0], backends, strict=True):
-        for row, found in enumerate(results.values()):
-            peers = [name for name in LOOKS if "seconds" in found.get(name, {})]
-            for k, name in enumerate(peers):
-                r = ratios(found[name], found[ours])
-                y = row + 0.6 * (k / max(1, len(peers) - 1) - 0.5)
-                colour, marker = LOOKS[name]
-                axis.plot([r["min"], r["max"]], [y, y], color=colour, lw=1.2, alpha=0.6)
-                axis.plot(
-                    r["median"], y, marker, color=colour, ms=6, label=name if row == 0 else None
-                )
+    low = min(1, *(r["min"] for r in points.values())) / 1.15
+    high = max(1, *(r["max"] for r in points.values())) * 1.15
+    ticks = [t for t in TICKS if low <= t <= high]
+    for axis, backend in zip(axes[0], backends, strict=True):
+        for row in range(0, len(results), 2):
+            axis.axhspan(row - 0.5, row + 0.5, color="0.95", lw=0, zorder=0)
         axis.axvline(1, color="black", lw=1)
+        for (ours, row, name), r in points.items():
+            if ours == backend:  # each peer at a height of its own
+                y = row + 0.72 * ((peers.index(name) + 0.5) / len(peers) - 0.5)
+                colour, marker = LOOKS[name]
+                axis.plot([r["min"], r["max"]], [y, y], color=colour, lw=1.5)
+                axis.plot(r["median"], y, marker, color=colour, ms=6, mec="black", mew=0.5)
         axis.set_xscale("log")
-        axis.set_xticks(TICKS := [0.5, 1, 2, 3, 5, 10], [f"{t:g}x" for t in TICKS])
+        axis.set_xlim(low, high)
+        axis.set_xticks(ticks, [f"{t:g}x" for t in ticks])
         axis.minorticks_off()
-        axis.set_yticks(range(len(titles)), titles)
-        axis.set_ylim(len(titles) - 0.5, -0.5)
-        axis.grid(axis="x", color="0.9")
+        axis.grid(axis="x", color="0.85")
         axis.set_axisbelow(True)
-        backend = "NumPy alone" if ours == "xpnet" else "with Numba"
-        axis.set_title(f"time beside xpnet, {backend}", fontsize=10)
-    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        axis.set_yticks(
+            range(len(results)),
+            [common.SETTINGS[name].title.replace(", ", "\n", 1) for name in results],
+        )
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(len(results) - 0.5, -0.5)
+        axis.set_title(
+            f"xpnet with {'NumPy alone' if backend == 'xpnet' else 'Numba'}", fontsize=10
+        )
+    figure.supxlabel("time, as a multiple of xpnet's (right of 1x: xpnet is faster)", fontsize=10)
+    handles = [
+        Line2D([], [], color=LOOKS[n][0], marker=LOOKS[n][1], lw=1.5, mec="black", mew=0.5, label=n)
+        for n in peers
+    ]
+    columns = min(len(peers), 3 * len(backends))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

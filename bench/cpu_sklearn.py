@@ -51,14 +51,14 @@ class Contestant:
         self.model.begin = iter(self.task.start)
         if setting.predicts:  # the shortest way to a model with these weights
             self.model.set_params(learning_rate_init=1e-30, batch_size=200)
-            self.model.fit(self.task.X[:200], np.arange(200) % 10)
+            self.model.fit(self.task.X[:200], np.arange(200) % setting.sizes[-1])
 
     def train(self) -> None:
         if self.task.setting.binary:  # full batches: an epoch is a step
             self.model.fit(*self.epochs[0])
             return
         for X, t in self.epochs:
-            self.model.partial_fit(X, t, classes=np.arange(10))
+            self.model.partial_fit(X, t, classes=np.arange(self.task.setting.sizes[-1]))
 
     def predict(self) -> None:
         self.Y = self.model.predict_proba(self.X_test)

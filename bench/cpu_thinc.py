@@ -27,7 +27,7 @@ class Contestant:
     def restart(self) -> None:
         for layer, (W, b) in zip(self.model.layers, self.task.start, strict=True):
             inner = next(node for node in layer.walk() if node.has_param("W"))
-            inner.set_param("W", np.ascontiguousarray(W.T))
+            inner.set_param("W", np.array(W.T, order="C"))  # trained in place
             inner.set_param("b", b.copy())
         setting = self.task.setting
         if setting.optimizer == "sgd":

@@ -32,7 +32,8 @@ class Contestant:
             return
         make = xpnet.SGD if setting.optimizer == "sgd" else xpnet.Adam
         loss = "bce_logits" if setting.binary else "softmax_cross_entropy"
-        self.trainer = xpnet.Trainer(self.net, loss, make(self.net, lr=setting.lr), seed=0)
+        optimizer = make(self.net, lr=setting.lr)
+        self.trainer = xpnet.Trainer(self.net, loss, optimizer, seed=common.SEED)
 
     def train(self) -> None:
         setting = self.task.setting
@@ -50,12 +51,10 @@ class Floor:
 
     def __init__(self, mode: str, task: common.Task) -> None:
         self.task = task
-        rows = 1024 if task.setting.predicts else task.setting.batch
-        self.passes = (
-            [min(rows, 10_000 - i) for i in range(0, 10_000, rows)]
-            if task.setting.predicts
-            else [rows] * task.steps
-        )
+        rows, self.passes = task.setting.batch, [task.setting.batch] * task.steps
+        if task.setting.predicts:  # in the pieces of `Sequential.predict`
+            rows, n = 1024, len(task.X_test)
+            self.passes = [min(rows, n - i) for i in range(0, n, rows)]
         rng, self.layers = np.random.default_rng(0), []
         for n_in, n_out in pairwise(task.setting.sizes):
             X, W, dY = (

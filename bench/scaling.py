@@ -1,16 +1,17 @@
 """How time and memory grow: ``python bench/scaling.py [--quick] [--out FILE] [--chart FILE]``.
 
 The time of a training step and the peak memory of its process, against the size of a batch, the
-width and the depth of the network, and the number of samples; and the same from a file that is
-mapped into memory (an `numpy.memmap`) beside a data set that is in memory. The data are bytes, 784
-to a sample, the optimizer is Adam, and the steps are those of `Trainer.fit`.
+width and the depth of the network, and the number of samples; and both for a file that is mapped
+into memory (a `numpy.memmap`) beside a data set that is in memory. The data are bytes, 784 to a
+sample, the optimizer is Adam, and the steps are those of `Trainer.fit`.
 
 Each point is a process of its own, which waits in the middle of its training between rounds: those
-of a sweep, and those that are compared, take turns. Numbers are medians over the rounds after one
-to warm up; a ratio is the median of the ratios of each turn. Memory is what the process had at most
-by the kernel's count (VmHWM), files that it has mapped included. The file is written for the
-occasion and deleted at the end; the kernel keeps of it what it has room for, and the table says how
-much came from the disk all the same.
+of a sweep, and those that are compared, take turns. Where the number of samples grows, a round is
+made of whole epochs. Times are medians over the rounds after one to warm up; a ratio is the median
+of the ratios of each turn. Memory is what the process had at most by the kernel's count (VmHWM; on
+other systems than Linux, the greatest resident set), files that it has mapped included. The file is
+written for the occasion and deleted at the end; the kernel keeps of it what it has room for, and
+the table says how much came from the disk all the same, over all rounds but the first.
 """
 
 from __future__ import annotations

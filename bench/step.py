@@ -1,9 +1,10 @@
 """Where the time of a training step goes: ``python bench/step.py [--setting small-adam]``.
 
 Each primitive that a step calls is timed as it runs in `Trainer.fit`, a product by its sizes; what
-is left of the step is Python between them. The floor are the same products alone, in the same run,
-in turn with the training, on arrays that are there already. The timers cost some time themselves:
-the step without them stands in the first line, and what they add is taken off.
+is left is Python between them, with the share of a step in what `fit` does once or once an epoch.
+The floor are the same products alone, in the same run, in turn with the training, on arrays that
+are there already. The timers cost some time themselves: the step without them stands in the first
+line, and what they add, found with a primitive that does nothing, is taken off in the table.
 """
 
 from __future__ import annotations
@@ -72,9 +73,8 @@ class Timers:
         return name, ""
 
 
-def measure(setting: str, backend: str, quick: bool) -> dict:
+def measure(task: common.Task, backend: str) -> dict:
     """Return microseconds of a step: whole, by primitive, and of its products alone."""
-    task = common.task(setting, quick)
     ours = cpu_xpnet.Contestant(backend, task)
     floor = cpu_xpnet.Floor("floor", task)
     steps, per_step = task.steps, 1e6 / task.steps
@@ -83,8 +83,11 @@ def measure(setting: str, backend: str, quick: bool) -> dict:
     for _ in range(ROUNDS):
         whole.append(common.one_round(ours)["seconds"] * per_step)
         alone.append(common.one_round(floor)["seconds"] * per_step)
+        ours.restart()
         with Timers(find_backend(backend)) as timers:
-            with_timers.append(common.one_round(ours)["seconds"] * per_step)
+            begin = time.perf_counter()
+            ours.train()
+            with_timers.append((time.perf_counter() - begin) * per_step)
         rounds.append(timers)
     calls = {key: n / steps for key, n in timers.calls.items() if n >= steps}
     cost = timer_cost()
@@ -143,11 +146,11 @@ def table(found: dict) -> str:
         f"{'kind':<10} {'primitive':<24} {'sizes':<18} {'calls':>6} {'us':>9} {'share':>7}",
     ]
     total = sum(part["us"] for part in found["parts"])
-    for part in found["parts"]:
-        lines.append(
-            f"{part['kind']:<10} {part['primitive']:<24} {part['sizes']:<18} {part['calls']:>6.1f} "
-            f"{part['us']:>9.1f} {part['us'] / total:>7.1%}"
-        )
+    lines += [
+        f"{part['kind']:<10} {part['primitive']:<24} {part['sizes']:<18} {part['calls']:>6.1f} "
+        f"{part['us']:>9.1f} {part['us'] / total:>7.1%}"
+        for part in found["parts"]
+    ]
     sums: dict[str, float] = defaultdict(float)
     for part in found["parts"]:
         sums[part["kind"]] += part["us"]
@@ -167,7 +170,7 @@ def main() -> None:
         "setting": common.SETTINGS[options.setting].title,
         "backend": options.backend,
         "threads": os.environ.get("OPENBLAS_NUM_THREADS", os.cpu_count()),
-    } | measure(options.setting, options.backend, options.quick)
+    } | measure(common.task(options.setting, options.quick), options.backend)
     print(table(found))
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
