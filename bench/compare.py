@@ -40,11 +40,13 @@ CONTESTANTS = {
     "torch.compile": ("torch", "cpu_torch.py", "compile"),
     "JAX jit": ("jax", "cpu_jax.py", "jit"),
     "JAX scan": ("jax", "cpu_jax.py", "scan"),
-    "scikit-learn": ("sklearn", "cpu_sklearn.py", "mlp"),
+    "scikit-learn": ("sklearn", "cpu_sklearn.py", "ordered"),
+    "sklearn shuffles": ("sklearn", "cpu_sklearn.py", "shuffling"),
     "Thinc": ("thinc", "cpu_thinc.py", "thinc"),
 }
 OURS, FLOOR = ("xpnet", "xpnet numba"), "products alone"
-SKIPPED = {("predict", "JAX scan")}  # there is nothing to scan
+# There is nothing to scan, and nothing to shuffle.
+SKIPPED = {("predict", "JAX scan"), *((s, "sklearn shuffles") for s in ("predict", "spiral"))}
 QUICK = ("small-adam", "spiral", "predict")
 ROUNDS, PAUSE_S, TOLERANCE = 7, 0.15, 0.01
 LIMIT_S = 300.0  # to prepare, and for a round
@@ -56,6 +58,7 @@ LOOKS = {
     "JAX jit": ("#0072B2", "^"),
     "JAX scan": ("#56B4E9", "v"),
     "scikit-learn": ("#009E73", "D"),
+    "sklearn shuffles": ("#F0E442", "d"),
     "Thinc": ("#CC79A7", "P"),
 }
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)

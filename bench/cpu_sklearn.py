@@ -1,7 +1,8 @@
 """scikit-learn in the comparison on the CPU: ``python bench/cpu_sklearn.py MODE SETTING``.
 
-`MLPClassifier` on float32. It draws its batches itself, so it gets rows that are in order already,
-off the clock, with ``shuffle=False``, and the initial weights by way of a subclass.
+`MLPClassifier` on float32, with the initial weights by way of a subclass. It draws its batches
+itself. ``ordered`` gives it the rows in the order of the others' batches, with ``shuffle=False``:
+so it alone need not pick them. ``shuffling`` is as anybody calls it, with its own order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sklearn
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
-MODES = ("mlp",)
+MODES = ("ordered", "shuffling")
 
 
 class Started(MLPClassifier):
@@ -28,8 +29,9 @@ class Started(MLPClassifier):
 
 class Contestant:
     def __init__(self, mode: str, task: common.Task) -> None:
-        self.task = task
-        self.epochs = [(task.X[order], task.t[order]) for order in task.orders]
+        self.task, self.shuffle = task, mode == "shuffling"
+        orders = [slice(None) if self.shuffle else order for order in task.orders]
+        self.epochs = [(task.X[order], task.t[order]) for order in orders]
         self.X_test = task.X_test
         warnings.simplefilter("ignore", ConvergenceWarning)  # so many steps are what is asked for
 
@@ -46,7 +48,8 @@ class Contestant:
             max_iter=max(1, setting.epochs) if setting.binary else 1,
             n_iter_no_change=setting.epochs + 1,
             tol=0,
-            shuffle=False,
+            shuffle=self.shuffle,
+            random_state=0,
         )
         self.model.begin = iter(self.task.start)
         if setting.predicts:  # the shortest way to a model with these weights

@@ -23,6 +23,8 @@ class Contestant:
         self.X = task.X if task.pixels is None else task.pixels
 
     def restart(self) -> None:
+        if self.task.setting.predicts and hasattr(self, "net"):
+            return
         setting, self.net = self.task.setting, common.network(self.task.setting.sizes, self.backend)
         names = [name.rpartition(".") for name in self.net.state_dict()]
         layers = [int(layer) for layer, _, kind in names if kind == "W"]

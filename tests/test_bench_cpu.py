@@ -45,7 +45,7 @@ CONTESTANTS = {
     "PyTorch eager": ("cpu_torch", "eager", 1e-6),
     "JAX jit": ("cpu_jax", "jit", 3e-6),
     "JAX scan": ("cpu_jax", "scan", 3e-6),
-    "scikit-learn": ("cpu_sklearn", "mlp", OTHER_EPS),
+    "scikit-learn": ("cpu_sklearn", "ordered", OTHER_EPS),
     "Thinc": ("cpu_thinc", "thinc", OTHER_EPS),
 }
 

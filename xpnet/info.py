@@ -56,17 +56,18 @@ def _numba(problems: list[str]) -> str:
 def _blas(problems: list[str]) -> str:
     """Return each BLAS that NumPy has loaded, with its threads.
 
-    An OpenBLAS that does not know a processor takes kernels for an older one, which compute half as
-    much at a time where this one has AVX-512.
+    An OpenBLAS that does not know a processor, or that OPENBLAS_CORETYPE tells to, takes kernels
+    for an older one, which compute half as much at a time where this one has AVX-512.
     """
     from threadpoolctl import threadpool_info
 
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    if AVX512 & _simd() and any(pool.get("architecture") in NO_AVX512 for pool in found):
+    old = [pool["architecture"] for pool in found if pool.get("architecture") in NO_AVX512]
+    if old and AVX512 & _simd():
         problems.append(
-            "OpenBLAS uses kernels without AVX-512, which this processor has: products may take "
-            "half the time with the environment variable OPENBLAS_CORETYPE=SkylakeX, set before "
-            "Python starts"
+            f"OpenBLAS uses its {old[0]} kernels, without the AVX-512 that this processor has; "
+            "products may take half the time with OPENBLAS_CORETYPE=SkylakeX in the environment "
+            f"(now {os.environ.get('OPENBLAS_CORETYPE', 'not set')}) when Python starts"
         )
     return (
         ", ".join(
