@@ -297,6 +297,9 @@ def chart(found: dict, path: Path) -> None:
         column[1].sharey(axes[1, 0])
         column[1].minorticks_off()
         column[1].set_xlabel(label)
+    sweeps = [sweep for points in found["sweeps"].values() for sweep in points.values()]
+    peaks = [p["peak_mb"] for sweep in sweeps for p in sweep]
+    axes[1, 0].set_ylim(min(peaks) / 1.3, max(peaks) * 1.3)  # of all four
     axes[0, 0].legend(title="backend")
     figure.suptitle(
         f"A training step of xpnet, {FEATURES}-{'-'.join(map(str, SMALL))}-{CLASSES} and batches "
