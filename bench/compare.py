@@ -70,7 +70,6 @@ class Process:
     def __init__(self, name: str, setting: str, options: argparse.Namespace) -> None:
         _, script, mode = CONTESTANTS[name]
         command = [str(Path(__file__).parent / script), mode, setting]
-        cores = sorted(os.sched_getaffinity(0))[: options.threads] if has_affinity() else None
         # A pipe that nobody reads would fill up.
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -83,7 +82,8 @@ class Process:
             | dict.fromkeys(THREADS, str(options.threads))
             | {"JAX_PLATFORMS": "cpu"},
         )
-        if cores:
+        if hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))[: options.threads]
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(self.process.pid, cores)
         self.ready: dict = {}
@@ -118,10 +118,6 @@ class Process:
         self.process.kill()
         self.process.communicate()
         self.errors.close()
-
-
-def has_affinity() -> bool:
-    return hasattr(os, "sched_setaffinity")
 
 
 def compete(setting: str, options: argparse.Namespace) -> dict:

@@ -9,15 +9,19 @@ prediction; the clock runs around this alone, and the accuracy is found after it
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
+import gpu_common
 import numpy as np
+from gpu_common import network, say
+
+import xpnet
+from xpnet.data import load_mnist, spiral
+from xpnet.random import Random
 
 SEED = 0
 TRAINED_STEPS = 100  # the weights that predict: with random ones no accuracy says anything
@@ -95,8 +99,6 @@ class Task:
 
 def task(name: str, quick: bool) -> Task:
     """Return the task of a setting."""
-    from xpnet.data import load_mnist, spiral
-
     setting, pixels = SETTINGS[name], None
     if quick:
         setting = replace(setting, epochs=setting.quick[0], steps=setting.quick[1])
@@ -114,36 +116,19 @@ def task(name: str, quick: bool) -> Task:
 
 def orders(setting: Setting, n: int) -> list[np.ndarray]:
     """Return the order of n rows in each epoch: that of `Trainer.fit`."""
-    from xpnet.random import Random
-
     if n <= setting.batch:
         return [np.arange(n)] * setting.epochs
     return [Random(SEED, "shuffle", e).permutation(n) for e in range(setting.epochs)]
 
 
-def network(sizes: tuple[int, ...], backend: str = "numpy"):
-    """Return the net in xpnet: linear layers with ReLU between them."""
-    import xpnet
-
-    layers = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [xpnet.Linear(n_in, n_out, init="he_uniform"), xpnet.ReLU()]
-    return xpnet.Sequential(*layers[:-1], seed=SEED, backend=backend)
-
-
 def start(setting: Setting) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return where every contestant starts; for prediction, a net that has learnt a little."""
-    import xpnet
-    from xpnet.data import load_mnist
-
-    net = network(setting.sizes)
+    net = network(setting.sizes, "numpy", SEED)
     if setting.predicts:
         X, t, *_ = load_mnist(os.environ.get("XPNET_DATA"))
         n = TRAINED_STEPS * 128
         xpnet.Trainer(net, "softmax_cross_entropy").fit(X[:n], t[:n], epochs=1, batch_size=128)
-    state = net.state_dict()
-    layers = sorted({int(name.partition(".")[0]) for name in state})
-    return [(state[f"{i}.W"], state[f"{i}.b"]) for i in layers]
+    return gpu_common.weights_of(net)
 
 
 def arguments(doc: str, modes: Sequence[str]) -> tuple[str, Task]:
@@ -164,8 +149,9 @@ def threads() -> int:
 def accuracy(Y: np.ndarray, t: np.ndarray) -> float:
     """Return the share of rows that are right; one column is a score, positive for class 1."""
     Y = np.asarray(Y)
-    found = Y.reshape(-1) > 0 if Y.size == len(t) else Y.argmax(axis=1)
-    return float(np.mean(found == t))
+    if Y.size == len(t):
+        return float(np.mean((Y.reshape(-1) > 0) == t))
+    return gpu_common.accuracy(Y, t)
 
 
 def compete(contestant, version: str) -> None:
@@ -192,7 +178,3 @@ def one_round(contestant) -> dict:
         "seconds": seconds,
         "accuracy": accuracy(contestant.outputs(task.X_test), task.t_test),
     }
-
-
-def say(found: dict) -> None:
-    print(json.dumps(found), flush=True)

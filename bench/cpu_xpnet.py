@@ -13,6 +13,7 @@ import cpu_common as common
 import numpy as np
 
 import xpnet
+from xpnet.network import PREDICTION_BATCH
 
 MODES = ("numpy", "numba", "floor")
 
@@ -25,7 +26,8 @@ class Contestant:
     def restart(self) -> None:
         if self.task.setting.predicts and hasattr(self, "net"):
             return
-        setting, self.net = self.task.setting, common.network(self.task.setting.sizes, self.backend)
+        setting = self.task.setting
+        self.net = common.network(setting.sizes, self.backend, common.SEED)
         names = [name.rpartition(".") for name in self.net.state_dict()]
         layers = [int(layer) for layer, _, kind in names if kind == "W"]
         for i, (W, b) in zip(layers, self.task.start, strict=True):
@@ -55,7 +57,7 @@ class Floor:
         self.task = task
         rows, self.passes = task.setting.batch, [task.setting.batch] * task.steps
         if task.setting.predicts:  # in the pieces of `Sequential.predict`
-            rows, n = 1024, len(task.X_test)
+            rows, n = PREDICTION_BATCH, len(task.X_test)
             self.passes = [min(rows, n - i) for i in range(0, n, rows)]
         rng, self.layers = np.random.default_rng(0), []
         for n_in, n_out in pairwise(task.setting.sizes):

@@ -1,8 +1,9 @@
 """What the contestants of ``bench/peers.py`` share: the data, the start, the clock, the report.
 
 Each contestant is a process of its own that prints one JSON object, so that none warms, slows or
-breaks another. All of them train the same net from the same weights on the same rows, of which the
-last that do not fill a batch are left out; each shuffles by itself, with its own generator.
+breaks another; those of ``bench/compare.py`` share some of it. All of them train the same net from
+the same weights on the same rows, of which the last that do not fill a batch are left out; each
+shuffles by itself, with its own generator.
 """
 
 from __future__ import annotations
@@ -57,7 +58,12 @@ def network(sizes: Sequence[int], backend=None, seed: int = 0) -> xpnet.Sequenti
 
 def weights(sizes: Sequence[int], seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return W, of shape (n_in, n_out), and b of each layer: where every contestant starts."""
-    state = network(sizes, "numpy", seed).state_dict()
+    return weights_of(network(sizes, "numpy", seed))
+
+
+def weights_of(net: xpnet.Sequential) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return W and b of each linear layer of a network."""
+    state = net.state_dict()
     layers = sorted({int(name.partition(".")[0]) for name in state})
     return [(state[f"{i}.W"], state[f"{i}.b"]) for i in layers]
 

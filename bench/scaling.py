@@ -27,10 +27,12 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from gpu_common import network, say
+
+import xpnet
 
 FEATURES, CLASSES, BATCH, SAMPLES = 784, 10, 128, 60_000
 SMALL, MEDIUM = (64, 32), (256, 128)
@@ -61,7 +63,6 @@ def sweeps(quick: bool) -> dict[str, dict]:
 
 def train(job: dict) -> None:
     """Train, one round for each line that comes, until none comes any more."""
-    import xpnet
 
     class Rounds(xpnet.Callback):
         """Stops the clock after each round, and then waits."""
@@ -100,10 +101,7 @@ def train(job: dict) -> None:
     else:
         X = np.random.default_rng(0).integers(0, 256, (n, FEATURES), dtype=np.uint8)
     t = np.resize(np.arange(CLASSES, dtype=np.uint8), n)
-    layers = []
-    for n_in, n_out in pairwise((FEATURES, *job["hidden"], CLASSES)):
-        layers += [xpnet.Linear(n_in, n_out), xpnet.ReLU()]
-    net = xpnet.Sequential(*layers[:-1], seed=0, backend=job["backend"])
+    net = network((FEATURES, *job["hidden"], CLASSES), job["backend"])
     trainer = xpnet.Trainer(net, "softmax_cross_entropy", xpnet.Adam(net, 1e-4))
     try:
         trainer.fit(X, t, epochs=10**9, batch_size=job["batch"], callbacks=[Rounds()])
@@ -128,10 +126,6 @@ def from_disk() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_inblock * 512 / 1e6
-
-
-def say(found: dict) -> None:
-    print(json.dumps(found), flush=True)
 
 
 # ---- the measurement ----------------------------------------------------------------------------

@@ -38,9 +38,10 @@ class Timers:
         self.names = [
             name
             for name in dir(type(xp))
-            if not name.startswith("_") and callable(getattr(type(xp), name))
+            if not name.startswith("_")
+            and name not in ("capture", "owns", "require")
+            and callable(getattr(type(xp), name))
         ]
-        self.names = [name for name in self.names if name not in ("capture", "owns", "require")]
 
     def __enter__(self) -> Timers:
         for name in self.names:

@@ -9,7 +9,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import primitive_cases
 import pytest
 from primitive_cases import Meaning, check, check_array_methods, compare, public
-from test_training import DIGITS, PIXELS, Traced, wide
+from test_training import most_of_a_warm_step
 
 import xpnet
 from xpnet import golden, schedules
@@ -234,14 +233,7 @@ def test_pixels_and_soft_targets_train_as_on_numpy():
 @pytest.mark.parametrize("weights", [None, np.ones(300)], ids=["unweighted", "weighted"])
 def test_a_warm_step_makes_no_array(rich, weights):
     with xpnet.use_backend(XP):
-        made, traced = xpnet.Trainer(wide(rich), "softmax_cross_entropy"), Traced()
-    tracemalloc.start()
-    try:
-        made.fit(PIXELS, DIGITS, epochs=2, batch_size=128, sample_weight=weights,
-                 callbacks=[traced])  # fmt: skip
-    finally:
-        tracemalloc.stop()
-    assert 0 <= traced.most < 64 * 1024
+        assert 0 <= most_of_a_warm_step(rich, weights) < 64 * 1024
 
 
 def test_threads_do_not_disturb_each_other():

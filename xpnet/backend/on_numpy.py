@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -262,7 +262,7 @@ def _average(mean: Array, value: Array, beta: float, work: Array) -> None:
     np.add(mean, work, out=mean)
 
 
-@cache
+@lru_cache(32)  # batches may have any number of rows
 def _ones(n: int, dtype: np.dtype[Any]) -> Array:
     return np.ones(n, dtype)
 
