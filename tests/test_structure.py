@@ -44,6 +44,8 @@ MAY_IMPORT = {
     "metrics": {"losses", "names"},
     "callbacks": {"checks", "errors", "files"},
     "training": TRAINING - {"training"},
+    "recording": {*LOWEST, "backend", "callbacks", "network"},
+    "views": {*COMPUTING, "recording"},
     "gradcheck": COMPUTING,
     "parity": {*COMPUTING, "gradcheck"},
     "golden": {*COMPUTING, "data", "optimizers"},
@@ -51,7 +53,8 @@ MAY_IMPORT = {
     "consistency_html": {"consistency", "parity"},
     "checkpoint": {*TRAINING, "files"},
     "problems": TRAINING,
-    "plots": TRAINING,
+    "plots": {*TRAINING, "recording", "views"},
+    "report": {*TRAINING, "__version__", "files", "plots", "problems", "recording", "views"},
     "estimators": TRAINING,
 }
 ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of public names

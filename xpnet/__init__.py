@@ -52,6 +52,7 @@ from xpnet.optimizers import Optimizer as Optimizer
 from xpnet.optimizers import RMSprop as RMSprop
 from xpnet.parity import ParityReport as ParityReport
 from xpnet.parity import parity as parity
+from xpnet.recording import Recorder as Recorder
 from xpnet.training import History as History
 from xpnet.training import Trainer as Trainer
 

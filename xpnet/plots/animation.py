@@ -1,0 +1,67 @@
+"""A training as a film."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from xpnet.checks import count
+from xpnet.errors import OptionError
+from xpnet.network import Sequential
+from xpnet.plots.style import new_figure
+from xpnet.recording import Recorder
+
+if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
+
+
+def animate(
+    recorder: Recorder,
+    draw: Callable[[Sequential, Any], Any],
+    *,
+    interval: int = 50,
+    projection: str | None = None,
+) -> FuncAnimation:
+    """Return a film of a training: one picture for each moment that was recorded.
+
+    Parameters
+    ----------
+    recorder : Recorder
+        A callback of the training.
+    draw : function
+        ``draw(net, ax)`` draws the network as it was at one moment, on empty axes, for example
+        ``lambda net, ax: xpnet.plots.decision_boundary(net, X, t, ax)``.
+    interval : int
+        Milliseconds between two pictures.
+    projection : str, optional
+        ``"3d"`` for surfaces.
+
+    Returns
+    -------
+    matplotlib.animation.FuncAnimation
+        ``film.to_jshtml()`` has a slider and a play button, for notebooks; ``film.save("x.gif",
+        writer="pillow")`` writes a file. Keep it in a variable as long as it is shown.
+
+    Raises
+    ------
+    OptionError
+        If the recorder has not been in a training.
+    """
+    from matplotlib.animation import FuncAnimation
+
+    if not isinstance(recorder, Recorder) or not recorder.epochs:
+        raise OptionError(
+            "animate needs a Recorder that has been in a training: "
+            f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
+        )
+    figure = new_figure()
+    ax = figure.add_subplot(projection=projection)
+
+    def picture(k: int) -> list[Any]:
+        ax.clear()
+        draw(recorder.network(k), ax)
+        ax.set_title(f"epoch {recorder.epochs[k]:.6g}")
+        return [ax]
+
+    frames = len(recorder.epochs)
+    return FuncAnimation(figure, picture, frames, interval=count("interval", interval))

@@ -1,0 +1,76 @@
+"""The regions of the plane that a network gives to each class."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from xpnet.checks import count, on_host
+from xpnet.network import Sequential
+from xpnet.plots.style import COLOURS, axes, points, two_classes
+from xpnet.views import grid, labels_of, plane, probabilities
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from sklearn.inspection import DecisionBoundaryDisplay
+
+MARGIN = 0.12  # around the points, a part of their range
+
+
+def decision_boundary(
+    net: Sequential, X: Any, t: Any = None, ax: Axes | None = None, *, resolution: int = 200
+) -> DecisionBoundaryDisplay:
+    """Draw the probability of class 1, or the regions of several classes, and the points.
+
+    Parameters
+    ----------
+    net : Sequential
+        A network that takes two features. Outputs without Sigmoid or Softmax count as scores.
+    X : array or list, shape (n, 2)
+        The points; the picture goes a little beyond them.
+    t : array or list, shape (n,) or (n, classes), optional
+        Their classes; without them no points are drawn.
+    ax : matplotlib.axes.Axes, optional
+    resolution : int
+        Points of the grid along each axis.
+
+    Returns
+    -------
+    sklearn.inspection.DecisionBoundaryDisplay
+
+    Raises
+    ------
+    ShapeError
+        If the points do not have two features.
+    OptionError
+        If ``resolution`` is not a whole number of at least 2.
+    """
+    from sklearn.inspection import DecisionBoundaryDisplay
+
+    x1, x2 = plane(X, count("resolution", resolution, least=2), MARGIN)
+    P = probabilities(net, grid(x1, x2)).reshape(len(x2), len(x1), -1)
+    two = P.shape[2] == 2
+    # scikit-learn wants this since 1.9; 2 means that the response is one picture.
+    known = signature(DecisionBoundaryDisplay).parameters
+    more = {"n_classes": 2} if "n_classes" in known else {}
+    display = DecisionBoundaryDisplay(
+        xx0=x1 + 0 * x2[:, None],
+        xx1=0 * x1 + x2[:, None],
+        response=P[:, :, 1] if two else P.argmax(axis=2),
+        **more,
+    )
+    ax = axes(ax)
+    if two:
+        display.plot(ax=ax, plot_method="pcolormesh", cmap=two_classes(), vmin=0, vmax=1, alpha=0.6)
+        ax.contour(x1, x2, P[:, :, 1], [0.5], colors="black", linewidths=1.2)
+    else:
+        from matplotlib.colors import ListedColormap
+
+        regions = ListedColormap([COLOURS[k % len(COLOURS)] for k in range(P.shape[2])])
+        limits = {"vmin": -0.5, "vmax": P.shape[2] - 0.5}
+        display.plot(ax=ax, plot_method="pcolormesh", cmap=regions, alpha=0.35, **limits)
+    if t is not None:
+        points(ax, on_host(X, "X"), labels_of(t))
+        ax.legend(loc="upper right")
+    ax.set(xlabel="x₁", ylabel="x₂", xlim=x1[[0, -1]], ylim=x2[[0, -1]])
+    return display

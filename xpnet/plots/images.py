@@ -1,0 +1,151 @@
+"""Images: the confusion matrix, first-layer weights, and the digits that were taken for others."""
+
+from __future__ import annotations
+
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.checks import count, on_host
+from xpnet.network import Sequential
+from xpnet.plots.style import axes
+from xpnet.views import confusion_matrix, first_weights, image_shape, labels_of
+from xpnet.views import mistakes as all_mistakes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+
+def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> ConfusionMatrixDisplay:
+    """Draw how many samples of each class were taken for each class.
+
+    Parameters
+    ----------
+    net : Sequential
+    X : array or list, shape (n, *sample shape)
+    t : array or list, shape (n,) or (n, classes)
+        Labels or one-hot rows.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    sklearn.metrics.ConfusionMatrixDisplay
+    """
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    X, ax = on_host(X, "X"), axes(ax)
+    shape = net.output_shape(X.shape[1:]) or (1,)
+    matrix = confusion_matrix(net, X, t, max(2, shape[0], int(labels_of(t).max()) + 1))
+    display = ConfusionMatrixDisplay(matrix)
+    display.plot(ax=ax, cmap="Blues", colorbar=False)
+    # What is right is most of it: without it the mistakes have all shades for themselves.
+    wrong = matrix - np.diag(matrix.diagonal())
+    display.im_.set_clim(0, max(1, int(wrong.max()) * 2))
+    for (i, j), text in np.ndenumerate(display.text_):
+        dark = matrix[i, j] > wrong.max()
+        text.set(color="white" if dark else "black", text=str(matrix[i, j]) if matrix[i, j] else "")
+    ax.set(xlabel="predicted", ylabel="true")
+    return display
+
+
+def mistakes(
+    net: Sequential,
+    X: Any,
+    t: Any,
+    ax: Axes | None = None,
+    *,
+    n: int = 24,
+    shape: tuple[int, int] | None = None,
+) -> AxesImage:
+    """Draw the images about which the network is most confident, and wrong.
+
+    Parameters
+    ----------
+    net : Sequential
+    X : array or list, shape (samples, pixels)
+    t : array or list, shape (samples,)
+        Labels.
+    ax : matplotlib.axes.Axes, optional
+    n : int
+        At most so many.
+    shape : (int, int), optional
+        Height and width of an image; without it they are squares.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        All images as one; above each is what it was taken for, and what it is.
+
+    Raises
+    ------
+    OptionError
+        If the pixels make no square and there is no shape.
+    """
+    X, ax = on_host(X, "X"), axes(ax)
+    found = all_mistakes(net, X, t)[: count("n", n)]
+    size = shape or image_shape(int(np.prod(X.shape[1:])))
+    pictures = np.array([X[m.sample].reshape(size) for m in found], float).reshape(-1, *size)
+    columns = min(8, max(1, len(found)))
+    # A third of its height above each image is for the words.
+    room = ceil(size[0] / 3)
+    drawn: AxesImage = ax.imshow(_tiles(pictures, columns, room), cmap="gray_r")
+    for k, mistake in enumerate(found):
+        row, column = divmod(k, columns)
+        x, y = (column + 0.5) * (size[1] + 1), row * (size[0] + room) + room * 0.55
+        words = f"{mistake.predicted}, not {mistake.true}"
+        ax.text(x, y, words, ha="center", va="center", fontsize="small")
+    ax.set_axis_off()
+    ax.set_title("most confident mistakes" if found else "no mistakes")
+    return drawn
+
+
+def weights(
+    net: Sequential,
+    ax: Axes | None = None,
+    *,
+    n: int = 64,
+    shape: tuple[int, int] | None = None,
+) -> AxesImage:
+    """Draw the weights of each unit of the first Linear layer as an image.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its samples are images.
+    ax : matplotlib.axes.Axes, optional
+    n : int
+        At most so many units.
+    shape : (int, int), optional
+        Height and width of an image; without it they are squares.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        All images as one, each with its own scale: blue is negative, red is positive.
+
+    Raises
+    ------
+    OptionError
+        If there is no Linear layer, or its inputs make no square and there is no shape.
+    """
+    W = first_weights(net)[: count("n", n)]
+    W /= np.abs(W).max(axis=1, keepdims=True, initial=1e-300)
+    pictures = W.reshape(-1, *(shape or image_shape(W.shape[1])))
+    ax = axes(ax)
+    tiles = _tiles(pictures, ceil(sqrt(len(pictures))), 1)
+    drawn: AxesImage = ax.imshow(tiles, cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.set_axis_off()
+    return drawn
+
+
+def _tiles(pictures: NDArray[Any], columns: int, room: int) -> NDArray[Any]:
+    """Return the pictures in rows as one, with room above each and a pixel between: NaN there."""
+    n, height, width = pictures.shape
+    rows = max(1, ceil(n / columns))
+    tiles = np.full((rows, columns, height + room, width + 1), np.nan)
+    tiles.reshape(-1, height + room, width + 1)[:n, room:, :width] = pictures
+    return tiles.transpose(0, 2, 1, 3).reshape(rows * (height + room), columns * (width + 1))

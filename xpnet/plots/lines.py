@@ -1,0 +1,168 @@
+"""Lines: the loss over a training, a fitted curve, the norms of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.checks import on_host
+from xpnet.errors import OptionError, ShapeError
+from xpnet.names import unknown
+from xpnet.network import Sequential
+from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes
+from xpnet.recording import Recorder
+from xpnet.views import around, norms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+FLOWS = {"gradients": "norm of the gradient", "activations": "root mean square of the outputs"}
+
+
+def loss_curve(
+    history: Mapping[str, Sequence[float]], ax: Axes | None = None, *, metric: str = "loss"
+) -> list[Line2D]:
+    """Draw a number of the history over the epochs, with its twin on the validation data.
+
+    Parameters
+    ----------
+    history : mapping of str to list of float
+        ``trainer.history``.
+    ax : matplotlib.axes.Axes, optional
+    metric : str
+        A name in the history, without ``val_``. The axis is logarithmic where all is positive, but
+        for an accuracy or an R².
+
+    Returns
+    -------
+    list of matplotlib.lines.Line2D
+        One or two.
+
+    Raises
+    ------
+    OptionError
+        If the history has no such number.
+
+    Examples
+    --------
+    >>> import xpnet.plots
+    >>> [line.get_label() for line in xpnet.plots.loss_curve({"loss": [1.0, 0.5, 0.25]})]
+    ['training']
+    """
+    found = {
+        label: list(history[name])
+        for name, label in ((metric, "training"), (f"val_{metric}", "validation"))
+        if name in history
+    }
+    if not any(found.values()):
+        raise OptionError(
+            unknown("metric", metric, [name.removeprefix("val_") for name in history])
+        )
+    from matplotlib.ticker import MaxNLocator
+
+    ax, lines = axes(ax), list[Any]()
+    for (label, values), colour, style in zip(found.items(), COLOURS, ("-", "--"), strict=False):
+        marker = "o" if len(values) <= 12 else ""
+        epochs = range(1, len(values) + 1)
+        lines += ax.plot(
+            epochs, values, style, marker=marker, markersize=4, color=colour, label=label
+        )
+    everything = [value for values in found.values() for value in values]
+    if min(everything) > 0 and not metric.endswith(("accuracy", "r2")):
+        ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+    ax.legend()
+    return lines
+
+
+def curve(
+    net: Sequential,
+    X: Any,
+    t: Any,
+    ax: Axes | None = None,
+    *,
+    truth: Callable[[Any], Any] | None = None,
+) -> Line2D:
+    """Draw what a network of one feature and one output has fitted, over the data.
+
+    Parameters
+    ----------
+    net : Sequential
+    X, t : array or list, shape (n, 1)
+        The data.
+    ax : matplotlib.axes.Axes, optional
+    truth : function, optional
+        Takes x of shape (m, 1) and returns what the data would be without noise.
+
+    Returns
+    -------
+    matplotlib.lines.Line2D
+        The fit.
+
+    Raises
+    ------
+    ShapeError
+        If the samples have more than one feature, or the network more than one output.
+    """
+    X, t = on_host(X, "X"), on_host(t, "t")
+    if X.ndim != 2 or X.shape[1] != 1 or net.output_shape((1,)) != (1,):
+        raise ShapeError(
+            f"a curve needs samples of 1 feature and a network with 1 output; X has the shape "
+            f"{X.shape}, the network is {net!r}"
+        )
+    ax, x = axes(ax), np.linspace(*around(X), 400).reshape(-1, 1)
+    ax.plot(X, t.reshape(len(X)), "o", color="0.6", markersize=3, label="data")
+    if truth is not None:
+        ax.plot(x, truth(x), "--", color=ORANGE, linewidth=1.5, label="truth")
+    line: Line2D
+    (line,) = ax.plot(x, net.predict(x), color=BLUE, linewidth=2, label="network")
+    ax.set(xlabel="x", ylabel="y")
+    ax.legend()
+    return line
+
+
+def gradient_flow(
+    recorder: Recorder, X: Any, t: Any, ax: Axes | None = None, *, of: str = "gradients"
+) -> list[Line2D]:
+    """Draw how large the gradients of each layer are over a training, always on the same samples.
+
+    Parameters
+    ----------
+    recorder : Recorder
+        A callback of the training.
+    X, t : array or list
+        Samples and targets; the first 512 are used.
+    ax : matplotlib.axes.Axes, optional
+    of : str
+        ``"gradients"``: √ Σ g² over the parameters of a layer; or ``"activations"``: √ mean y² over
+        the outputs of a layer and of the layers without parameters behind it.
+
+    Returns
+    -------
+    list of matplotlib.lines.Line2D
+        One for each layer with parameters.
+
+    Raises
+    ------
+    OptionError
+        If ``of`` is neither, or the recorder has not been in a training.
+    """
+    if of not in FLOWS:
+        raise OptionError(unknown("kind of norm", of, FLOWS))
+    if not isinstance(recorder, Recorder) or not recorder.epochs:
+        raise OptionError(
+            "gradient_flow needs a Recorder that has been in a training: "
+            f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
+        )
+    found, ax, lines = norms(recorder, X, t), axes(ax), list[Any]()
+    for k, name in enumerate(found.names):
+        values = (found.gradients if of == "gradients" else found.activations)[:, k]
+        style = ("-", "--", ":")[k // len(COLOURS) % 3]
+        lines += ax.plot(found.epochs, values, style, color=COLOURS[k % len(COLOURS)], label=name)
+    ax.set(xlabel="epoch", ylabel=FLOWS[of], yscale="log")
+    ax.legend(fontsize="small")
+    return lines

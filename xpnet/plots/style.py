@@ -1,0 +1,76 @@
+"""Colours, and where to draw."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from xpnet.errors import OptionError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+# Of Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00",
+)  # fmt: skip
+COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def axes(ax: Any = None, projection: str | None = None) -> Any:
+    """Return the axes to draw on: those given, or those of a new figure.
+
+    Raises
+    ------
+    OptionError
+        If ``ax`` is no axes of matplotlib, or not of the projection that is needed.
+    """
+    if ax is None:
+        return new_figure().add_subplot(projection=projection)
+    if not hasattr(ax, "get_figure") or not hasattr(ax, "plot"):
+        raise OptionError(f"ax must be an axes of matplotlib; got {ax!r}")
+    if projection and ax.name != projection:
+        raise OptionError(
+            f"ax must be made with projection={projection!r}, for example "
+            f"plt.subplots(subplot_kw={{'projection': {projection!r}}}); this one is {ax.name!r}"
+        )
+    return ax
+
+
+def new_figure(**options: Any) -> Figure:
+    """Return a figure of pyplot where that is in use, else one without a window."""
+    if "matplotlib.pyplot" in sys.modules or "ipykernel" in sys.modules:
+        from matplotlib import pyplot
+
+        return pyplot.figure(layout="constrained", **options)
+    from matplotlib.figure import Figure
+
+    return Figure(layout="constrained", **options)
+
+
+@cache
+def two_classes() -> Colormap:
+    """Return the colours from class 0, blue, over white to class 1, orange."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("two classes", [BLUE, "#f7f7f7", ORANGE])
+
+
+def points(ax: Axes, X: Any, labels: Any) -> None:
+    """Draw the points of two features: each class has a colour and a marker of its own."""
+    for k in sorted(set(labels.tolist())):
+        chosen = X[labels == k]
+        ax.plot(
+            chosen[:, 0],
+            chosen[:, 1],
+            MARKERS[k % len(MARKERS)],
+            color=COLOURS[k % len(COLOURS)],
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            markersize=9 if len(X) < 20 else 5,
+            label=f"class {k}",
+        )
