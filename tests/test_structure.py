@@ -54,7 +54,8 @@ MAY_IMPORT = {
     "checkpoint": {*TRAINING, "files"},
     "problems": TRAINING,
     "plots": {*TRAINING, "recording", "views"},
-    "report": {*TRAINING, "__version__", "files", "plots", "problems", "recording", "views"},
+    "runs": {*TRAINING, "files", "problems", "recording"},
+    "report": {*TRAINING, "files", "plots", "problems", "recording", "runs", "views"},
     "estimators": TRAINING,
 }
 ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of public names

@@ -1,17 +1,18 @@
-"""The command line: ``xpnet train``, ``xpnet check`` and ``xpnet info``."""
+"""The command line: ``xpnet train``, ``xpnet report``, ``xpnet check`` and ``xpnet info``."""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import io
 import json
+import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import Backend, find_backend, from_environment, parse_name, use_backend
 from xpnet.callbacks import Callback, ProgressBar
-from xpnet.errors import BackendError, OptionError, XpnetError
+from xpnet.data.mnist import find_mnist
+from xpnet.errors import BackendError, DivergenceError, OptionError, XpnetError
 from xpnet.files import write_atomically
+from xpnet.info import environment
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.names import unknown
 from xpnet.network import DTYPES
 from xpnet.optimizers import OPTIMIZERS
 from xpnet.problems import PROBLEMS, Problem, Split, build
+from xpnet.recording import FrameFile
+from xpnet.report import write_pictures, write_report
+from xpnet.runs import CONFIG, ENVIRONMENT, FRAMES, RECIPE, RESULTS, RunFolder
 from xpnet.schedules import OneCycle
 from xpnet.training import Trainer
 
@@ -67,33 +73,66 @@ def _info(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
+    logging.getLogger("xpnet").disabled = options.quiet
     recipe = _recipe(options)
     backend = _chosen_backend(options)
     split = recipe.load(options.seed, options.data_dir)
     text = sys.stderr if options.json else sys.stdout
+    say = _silent if options.quiet else partial(print, file=text)
     with use_backend(backend):
         trainer = build(recipe, split, dtype=options.dtype, seed=options.seed)
     run = RunFolder(options.out, recipe.name)
-    run.write_json("config.json", _config(options, recipe, trainer))
-    print(_headline(recipe, trainer, split), file=text)
-    start, interrupted = time.perf_counter(), False
+    run.write_json(CONFIG, _config(options, recipe, trainer, split))
+    run.write_json(ENVIRONMENT, environment(gpu=not backend.on_host))
+    say(_headline(recipe, trainer, split))
+    callbacks: list[Callback] = [run]
+    if not options.quiet:
+        callbacks.append(ProgressBar(text))
+    if options.plots == "all":
+        callbacks.append(FrameFile(run.folder / FRAMES))
+    start = time.perf_counter()
+    try:
+        interrupted = _fit(trainer, recipe, split, callbacks)
+    except DivergenceError as error:
+        if options.plots == "none":
+            raise
+        path = write_report(run.folder)
+        raise DivergenceError(f"{error}; the training until then is in {path}") from None
+    results = _results(recipe, trainer, split, time.perf_counter() - start)
+    run.write_json(RESULTS, results)
+    run.write_weights(trainer)
+    say(_closing(results, interrupted))
+    if options.plots == "all":
+        write_pictures(run.folder)
+        say(f"report in {write_report(run.folder)}")
+    say(f"results in {run.folder}")
+    if options.json:
+        print(json.dumps(results))
+    return INTERRUPTED if interrupted else 0
+
+
+def _fit(trainer: Trainer, recipe: Problem, split: Split, callbacks: list[Callback]) -> bool:
+    """Train, and tell whether Ctrl-C has ended it."""
     try:
         trainer.fit(
             *split.train,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
             validation_data=split.test,
-            callbacks=[ProgressBar(text), run],
+            callbacks=callbacks,
         )
     except KeyboardInterrupt:
-        interrupted = True
-    results = _results(recipe, trainer, split, time.perf_counter() - start)
-    run.write_json("results.json", results)
-    run.write_weights(trainer)
-    print(_closing(results, run.folder, interrupted), file=text)
-    if options.json:
-        print(json.dumps(results))
-    return INTERRUPTED if interrupted else 0
+        return True
+    return False
+
+
+def _report(options: argparse.Namespace) -> int:
+    """Make the report and the pictures of a run folder again."""
+    folder = Path(options.folder)
+    print(write_report(folder, options.data_dir))
+    for path in write_pictures(folder, options.data_dir):
+        print(path)
+    return 0
 
 
 def _chosen_backend(options: argparse.Namespace) -> Backend:
@@ -127,9 +166,11 @@ DEFAULT_RATES = {
 }
 
 
-def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> dict[str, Any]:
+def _config(
+    options: argparse.Namespace, recipe: Problem, trainer: Trainer, split: Split
+) -> dict[str, Any]:
     """Return all that is needed to run the same training again."""
-    told = ("hidden", "activation", "init", "loss", "optimizer", "lr", "epochs")
+    data_dir = find_mnist(options.data_dir) if recipe.name == "mnist" else None
     return {
         "problem": recipe.name,
         "xpnet": xpnet.__version__,
@@ -140,9 +181,12 @@ def _config(options: argparse.Namespace, recipe: Problem, trainer: Trainer) -> d
         "seed": options.seed,
         "parameters": trainer.net.size,
         "network": [repr(layer) for layer in trainer.net],
-        **{name: getattr(recipe, name) for name in told},
+        "init": recipe.init,
+        **{name: getattr(recipe, name) for name in RECIPE},
         "one_cycle": isinstance(trainer.optimizer.schedule, OneCycle),
         "batch_size": recipe.batch_size or "full",
+        "samples": [len(split.train[0]), len(split.test[0])],
+        "data_dir": data_dir and str(data_dir.resolve()),
     }
 
 
@@ -179,78 +223,32 @@ def _results(recipe: Problem, trainer: Trainer, split: Split, seconds: float) ->
     }
 
 
-def _closing(results: dict[str, Any], folder: Path, interrupted: bool) -> str:
-    if "test_accuracy" in results:
-        told = (
-            f"test accuracy {results['test_accuracy']:.2%}, train {results['train_accuracy']:.2%}"
-        )
-    else:
-        told = f"test RMSE {results['test_rmse']:.4f}, R2 {results['test_r2']:.4f}"
-    stopped = f"stopped by Ctrl-C after {results['epochs']} epochs: " if interrupted else ""
-    device = ""
+def _silent(*words: str) -> None:
+    """Say nothing."""
+
+
+def _closing(results: dict[str, Any], interrupted: bool) -> str:
+    """Return the table at the end, and what it took."""
+    names = [name.removeprefix("test_") for name in results if name.startswith("test_")]
+    rows = [
+        f"{name:<10}{_number(name, results[f'test_{name}']):>10}"
+        f"{_number(name, results[f'train_{name}']):>10}"
+        for name in names
+    ]
+    lines = [f"{'':<10}{'test':>10}{'train':>10}", *rows]
+    if interrupted:
+        lines.append(f"stopped by Ctrl-C after {results['epochs']} epochs")
+    lines.append(f"{results['seconds']:.1f} s")
     if "peak_memory_mb" in results:
-        device = (
-            f"compiling and capturing took {results['capture_seconds']:.1f} s of that; "
-            f"memory of the GPU: {results['peak_memory_mb']:.1f} MB at the peak\n"
+        lines[-1] += (
+            f", {results['capture_seconds']:.1f} s of that for compiling and capturing; "
+            f"memory of the GPU: {results['peak_memory_mb']:.1f} MB at the peak"
         )
-    return f"{stopped}{told}, {results['seconds']:.1f} s\n{device}results in {folder}"
+    return "\n".join(lines)
 
 
-class RunFolder(Callback):
-    """The folder that a training leaves: config, log (a line for each epoch), results, weights.
-
-    Parameters
-    ----------
-    out : str, optional
-        The folder; by default a new one, ``runs/PROBLEM-DATE-TIME``.
-    problem : str
-        The name of the problem.
-
-    Raises
-    ------
-    XpnetError
-        If the folder cannot be made or written; before any training.
-    """
-
-    def __init__(self, out: str | None, problem: str) -> None:
-        new = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.folder = Path(out) if out else _unused(Path("runs") / new)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for name in ("results.json", "weights.npz"):  # of a run before
-                (self.folder / name).unlink(missing_ok=True)
-            (self.folder / "log.jsonl").write_text("", encoding="utf-8")
-        except OSError as error:
-            raise XpnetError(
-                f"cannot write to the folder {self.folder} ({error.strerror}); "
-                "choose another one with --out DIR"
-            ) from None
-
-    def write_json(self, name: str, value: dict[str, Any]) -> None:
-        """Write a JSON file."""
-        text = json.dumps(value, indent=2, default=str) + "\n"
-        write_atomically(self.folder / name, text.encode())
-
-    def write_weights(self, trainer: Trainer) -> None:
-        """Write every parameter by its name, as arrays that ``numpy.load`` reads."""
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = trainer.net.state_dict()
-        np.savez(buffer, **arrays)
-        write_atomically(self.folder / "weights.npz", buffer.getvalue())
-
-    def on_epoch_end(self, epoch: int, logs: Any) -> None:
-        """Append the row of the epoch, at once."""
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch + 1, **logs}) + "\n")
-
-
-def _unused(folder: Path) -> Path:
-    """Return the folder, or the first of folder-2, folder-3 ... that does not exist."""
-    candidate, k = folder, 1
-    while candidate.exists():
-        k += 1
-        candidate = folder.with_name(f"{folder.name}-{k}")
-    return candidate
+def _number(name: str, value: float) -> str:
+    return f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
 
 
 # ---- xpnet check ------------------------------------------------------------------------------
@@ -322,6 +320,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
     _add_training_options(train)
+    report = commands.add_parser(
+        "report",
+        help="make the report of a run again",
+        description="Write report.html and the pictures of a run folder again, also of a training "
+        "that was broken off.",
+    )
+    report.set_defaults(run=_report)
+    report.add_argument("folder", metavar="DIR", help="what xpnet train has left")
+    report.add_argument("--data-dir", metavar="DIR", help="where the IDX files of mnist are now")
     return parser
 
 
@@ -370,6 +377,13 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--dtype", type=_one_of("dtype", DTYPES), default="float32", help=" or ".join(DTYPES))
     add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
     add("--out", metavar="DIR", help="where the results go; default runs/PROBLEM-DATE-TIME")
+    add(
+        "--plots",
+        type=_one_of("choice", ("all", "none")),
+        default="all",
+        help="all: report.html and pictures (default); none: neither",
+    )
+    add("--quiet", action="store_true", help="say nothing but errors")
     add("--json", action="store_true", help="print the results as one line of JSON at the end")
 
 

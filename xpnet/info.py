@@ -20,22 +20,39 @@ NO_AVX512 = {"Haswell", "Zen", "Sandybridge", "Nehalem"}  # kernels of OpenBLAS
 
 def report() -> str:
     """Return the lines of ``xpnet info``."""
+    rows, problems = rows_and_problems()
+    width = max(map(len, rows))
+    lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    return "\n".join([*lines, *(f"problem: {text}" for text in problems)])
+
+
+def environment(gpu: bool) -> dict[str, str]:
+    """Return what a training ran on, by name; the GPU only if it was used."""
+    return _software([]) | (_gpu([]) if gpu else {})
+
+
+def rows_and_problems() -> tuple[dict[str, str], list[str]]:
+    """Return what there is by name, and what is wrong."""
     problems: list[str] = []
     rows = {
         "xpnet": xpnet.__version__,
+        **_software(problems),
+        **_gpu(problems),
+        "backend": _backend(problems),
+        "MNIST": _mnist(),
+    }
+    return rows, problems
+
+
+def _software(problems: list[str]) -> dict[str, str]:
+    return {
         "Python": f"{platform.python_version()}, {platform.platform()}",
         "NumPy": np.__version__,
         "BLAS": _blas(problems),
         "processors": str(_processors()),
         "Numba": _numba(problems),
         "scikit-learn": _installed("scikit-learn"),
-        **_gpu(problems),
-        "backend": _backend(problems),
-        "MNIST": _mnist(),
     }
-    width = max(map(len, rows))
-    lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
-    return "\n".join([*lines, *(f"problem: {text}" for text in problems)])
 
 
 def _installed(name: str) -> str:

@@ -100,13 +100,18 @@ class Recorder(Callback):
         """Give the network as it was at each moment: always the same object."""
         return map(self.network, range(len(self.values)))
 
+    def add(self, epoch: float) -> None:
+        """Record the network as it is now, if its numbers are finite."""
+        values = _values(self.trainer.net)
+        if np.isfinite(values).all():
+            self.epochs.append(epoch)
+            self.keep(epoch, values)
+
     def _record(self) -> None:
         while self._next <= self._now:
             self._next = next(self._due, float("inf"))
-        values = _values(self.trainer.net)
-        if self._now not in self.epochs[-1:] and np.isfinite(values).all():
-            self.epochs.append(self._now)
-            self.keep(self._now, values)
+        if self._now not in self.epochs[-1:]:
+            self.add(self._now)
 
 
 class FrameFile(Recorder):

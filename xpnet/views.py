@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -18,10 +19,22 @@ from xpnet.network import Sequential
 from xpnet.recording import Recorder
 
 Floats = NDArray[np.float64]
+HUGE = 1e30  # beyond all axes
 PROBE = 512  # samples on which the norms are computed
 
 
+def finite(values: Any) -> Floats:
+    """Return numbers that a picture can show: a training may have run away."""
+    return np.clip(np.nan_to_num(np.asarray(values, np.float64)), -HUGE, HUGE)
+
+
 # ---- outputs ----------------------------------------------------------------------------------
+
+
+def outputs(net: Sequential, X: Any) -> Floats:
+    """Return what a network gives, as numbers that a picture can show."""
+    with np.errstate(all="ignore"):
+        return finite(net.predict(on_host(X, "X")))
 
 
 def probabilities(net: Sequential, X: Any) -> Floats:
@@ -30,8 +43,7 @@ def probabilities(net: Sequential, X: Any) -> Floats:
     Outputs of a network that ends with Sigmoid or Softmax are probabilities; others are scores,
     and go through the one or the other. One output is the probability of class 1.
     """
-    Y = np.asarray(on_host(net.predict(on_host(X, "X")), "Y"), np.float64)
-    last = _last(net)
+    Y, last = outputs(net, X), _last(net)
     if Y.shape[1] == 1:
         P = Y if isinstance(last, Sigmoid) else 1 / (1 + np.exp(-np.clip(Y, -700, 700)))
         return np.hstack([1 - P, P])
@@ -83,6 +95,19 @@ def confusion_matrix(net: Sequential, X: Any, t: Any, classes: int) -> NDArray[n
     return found
 
 
+def some(n: int, most: int) -> list[int]:
+    """Return at most so many of the first n whole numbers, the first and the last among them."""
+    return sorted({round(k) for k in np.linspace(0, n - 1, min(n, most)).tolist()})
+
+
+def metrics(recorder: Recorder, moments: Sequence[int], X: Any, t: Any) -> dict[str, list[float]]:
+    """Return the trainer's metrics on some data at some moments of the training."""
+    X, t, found = on_host(X, "X"), on_host(t, "t"), recorder.trainer.metrics
+    with np.errstate(all="ignore"):
+        given = [outputs(recorder.network(k), X) for k in moments]
+        return {name: finite([f(t, Y) for Y in given]).tolist() for name, f in found.items()}
+
+
 # ---- the plane --------------------------------------------------------------------------------
 
 
@@ -114,6 +139,12 @@ def plane(X: Any, resolution: int, margin: float) -> tuple[Floats, Floats]:
     return x1, x2
 
 
+def interpolated(x: Any, y: Any) -> Callable[[Any], Floats]:
+    """Return the function that goes straight from each point to the next, NaN beyond them."""
+    order, y = np.argsort(x.ravel()), np.ravel(y)
+    return lambda at: np.interp(at, x.ravel()[order], y[order], left=np.nan, right=np.nan)
+
+
 # ---- weights as images ------------------------------------------------------------------------
 
 
@@ -126,9 +157,14 @@ def image_shape(features: int) -> tuple[int, int]:
         If there is no such square.
     """
     side = isqrt(features)
-    if side * side != features:
+    if not is_square(features):
         raise OptionError(f"{features} pixels make no square image; give the shape=(height, width)")
     return side, side
+
+
+def is_square(features: int) -> bool:
+    """Tell whether so many pixels make a square image."""
+    return isqrt(features) ** 2 == features
 
 
 def first_weights(net: Sequential) -> Floats:
@@ -170,9 +206,9 @@ def norms(recorder: Recorder, X: Any, t: Any) -> Norms:
     names = [", ".join(repr(layer) for _, layer in block) for block in blocks]
     found = Norms(recorder.epochs, names, *np.zeros((2, len(recorder.epochs), len(blocks))))
     for k, net in enumerate(recorder.networks()):
-        with net.evaluating():
-            found.activations[k] = _activation_norms(net, X)
-            found.gradients[k] = _gradient_norms(net, loss, X, t)
+        with net.evaluating(), np.errstate(all="ignore"):
+            found.activations[k] = finite(_activation_norms(net, X))
+            found.gradients[k] = finite(_gradient_norms(net, loss, X, t))
     return found
 
 

@@ -60,15 +60,17 @@ def decision_boundary(
         **more,
     )
     ax = axes(ax)
+    # As paths the many squares would make an SVG file of megabytes.
+    options: dict[str, Any] = {"ax": ax, "plot_method": "pcolormesh", "rasterized": True}
     if two:
-        display.plot(ax=ax, plot_method="pcolormesh", cmap=two_classes(), vmin=0, vmax=1, alpha=0.6)
+        display.plot(cmap=two_classes(), vmin=0, vmax=1, alpha=0.6, **options)
         ax.contour(x1, x2, P[:, :, 1], [0.5], colors="black", linewidths=1.2)
     else:
         from matplotlib.colors import ListedColormap
 
         regions = ListedColormap([COLOURS[k % len(COLOURS)] for k in range(P.shape[2])])
         limits = {"vmin": -0.5, "vmax": P.shape[2] - 0.5}
-        display.plot(ax=ax, plot_method="pcolormesh", cmap=regions, alpha=0.35, **limits)
+        display.plot(cmap=regions, alpha=0.35, **limits, **options)
     if t is not None:
         points(ax, on_host(X, "X"), labels_of(t))
         ax.legend(loc="upper right")

@@ -13,7 +13,7 @@ from xpnet.names import unknown
 from xpnet.network import Sequential
 from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes
 from xpnet.recording import Recorder
-from xpnet.views import around, norms
+from xpnet.views import around, norms, outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,12 +114,12 @@ def curve(
             f"a curve needs samples of 1 feature and a network with 1 output; X has the shape "
             f"{X.shape}, the network is {net!r}"
         )
-    ax, x = axes(ax), np.linspace(*around(X), 400).reshape(-1, 1)
+    ax, x = axes(ax), np.linspace(*around(X, margin=0.02), 400).reshape(-1, 1)
     ax.plot(X, t.reshape(len(X)), "o", color="0.6", markersize=3, label="data")
     if truth is not None:
         ax.plot(x, truth(x), "--", color=ORANGE, linewidth=1.5, label="truth")
     line: Line2D
-    (line,) = ax.plot(x, net.predict(x), color=BLUE, linewidth=2, label="network")
+    (line,) = ax.plot(x, outputs(net, x), color=BLUE, linewidth=2, label="network")
     ax.set(xlabel="x", ylabel="y")
     ax.legend()
     return line

@@ -11,7 +11,7 @@ from xpnet.checks import count
 from xpnet.errors import ShapeError
 from xpnet.network import Sequential
 from xpnet.plots.style import axes
-from xpnet.views import grid
+from xpnet.views import grid, outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,11 +54,13 @@ def surface(
     side, space = count("resolution", resolution, least=2), axes(ax, "3d")
     a, b = np.linspace(*x1, side), np.linspace(*x2, side)
     points = grid(a, b)
-    y = np.asarray(f.predict(points) if isinstance(f, Sequential) else f(points))
+    y = outputs(f, points) if isinstance(f, Sequential) else np.asarray(f(points))
     if y.size != side * side:
         raise ShapeError(f"a surface needs 1 value for each point; {f!r} gave the shape {y.shape}")
     drawn: Poly3DCollection = space.plot_surface(
         *np.meshgrid(a, b), y.reshape(side, side), cmap="viridis", rcount=side, ccount=side
     )
+    for axis in (space.xaxis, space.yaxis, space.zaxis):
+        axis.get_major_locator().set_params(nbins=5)  # more overlap
     space.set(xlabel="x₁", ylabel="x₂", zlabel="y")
     return drawn

@@ -1,0 +1,127 @@
+"""The pictures of a run, each as PNG and as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import plots, views
+from xpnet.errors import XpnetError
+from xpnet.problems import Split
+from xpnet.recording import Recorder
+from xpnet.runs import Run, read_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+# White behind everything, so that the pictures can be read on dark pages, too; no date, and names
+# that do not change, so that the same run makes the same file.
+STYLE: dict[str, Any] = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "image.interpolation": "nearest",
+    "svg.hashsalt": "xpnet",
+}
+
+
+def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Path]:
+    """Write the pictures into a run folder, and return their paths.
+
+    Parameters
+    ----------
+    folder : Path
+        What ``xpnet train`` has left, finished or not.
+    data_dir : str or Path, optional
+        Where the data are now, if they have moved.
+
+    Raises
+    ------
+    XpnetError
+        If it is no run folder.
+    OSError
+        If a file cannot be written.
+    """
+    import matplotlib
+
+    written = []
+    context: Any = matplotlib.rc_context
+    with context(STYLE):
+        for name, figure in _figures(read_run(folder), data_dir):
+            for kind, more in (("png", {"dpi": DPI}), ("svg", {"metadata": {"Date": None}})):
+                path = folder / f"{name}.{kind}"
+                figure.savefig(path, **more)
+                written.append(path)
+    return written
+
+
+def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure]]:
+    """Give each picture with its name."""
+    names = run.log[0] if run.log else {}
+    history = {name: [row[name] for row in run.log if name in row] for name in names}
+    for metric in ("loss", "accuracy", "rmse"):
+        if metric in history or f"val_{metric}" in history:
+            yield metric, _drawn(partial(plots.loss_curve, history, metric=metric))
+    try:
+        split = run.load(data_dir)
+        recorder = run.recorder(split)
+    except (XpnetError, OSError, ValueError):  # the report says it
+        return
+    if recorder.epochs:
+        yield from _of_the_network(recorder, split)
+
+
+def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure]]:
+    net, train, test = recorder.network(-1), split.train, split.test
+    yield "network", _drawn(partial(plots.network, net))
+    for of in ("gradients", "activations"):
+        yield of, _drawn(partial(plots.gradient_flow, recorder, *train, of=of))
+    net, features = recorder.network(-1), int(np.prod(train[0].shape[1:]))
+    if split.classes == 2 and features == 2:
+        yield "boundary", _drawn(partial(plots.decision_boundary, net, *train), (6.4, 5.6))
+    elif split.classes == 0 and features == 1:
+        truth = views.interpolated(*test)
+        yield "curve", _drawn(partial(plots.curve, net, *train, truth=truth))
+    elif split.classes == 0 and features == 2:
+        yield "surface", _surfaces(net, *test)
+    elif split.classes > 2:
+        yield "confusion", _drawn(partial(plots.confusion, net, *test), (6.4, 6.0))
+        if views.is_square(int(np.prod(train[0].shape[1:]))):
+            yield "mistakes", _drawn(partial(plots.mistakes, net, *test))
+            yield "weights", _drawn(partial(plots.weights, net), (6.4, 6.4))
+
+
+def _drawn(draw: Callable[..., Any], size: tuple[float, float] = (6.4, 4.4)) -> Figure:
+    """Return a figure with one drawing."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    draw(ax=figure.add_subplot())
+    return figure
+
+
+def _surfaces(net: Any, X: Any, t: Any) -> Figure:
+    """Return network and truth side by side, and their difference."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    fitted, truth, side = views.outputs(net, X), t.reshape(-1, 1), int(np.sqrt(len(X)))
+    parts = {"network": fitted, "truth": truth, "network - truth": fitted - truth}
+    for k, (title, values) in enumerate(parts.items()):
+        ax = figure.add_subplot(1, 3, k + 1, projection="3d")
+        # The values are those on the grid of the test data, whatever the picture asks for.
+        plots.surface(partial(_known, values), ax, resolution=side).set_rasterized(True)
+        ax.set_title(title)
+    return figure
+
+
+def _known(values: Any, points: Any) -> Any:
+    return values
