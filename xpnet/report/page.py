@@ -90,17 +90,20 @@ def _tile(name: str, value: str) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    def shown(value: Any) -> str:
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
     return (
         "<table>"
         + "".join(
-            f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(shown(value))}</td></tr>"
+            f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_words(value))}</td></tr>"
             for name, value in rows.items()
         )
         + "</table>"
     )
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return "yes" if value else "no" if value is False else "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _json(value: Any) -> str:

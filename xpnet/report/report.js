@@ -95,14 +95,16 @@ function moving(...options) {
   return made;
 }
 
+// Each entry has a line, or the shape of a point: "circle" or "square".
 function legend(parent, entries) {
   const box = element("div", parent, { className: "legend" });
-  for (const { name, colour: c, dash, dot } of entries) {
+  for (const { name, colour: c, dash, shape } of entries) {
     const entry = element("span", box);
-    const style = `stroke:var(--${c});stroke-width:2.5;stroke-dasharray:${(dash || []).join(" ")}`;
-    entry.innerHTML = dot
-      ? `<svg width="12" height="12"><circle cx="6" cy="6" r="4.5" style="fill:var(--${c})"/></svg>`
-      : `<svg width="28" height="10"><path d="M0 5H28" style="${style}"/></svg>`;
+    const stroke = `stroke:var(--${c});stroke-width:2.5;stroke-dasharray:${(dash || []).join(" ")}`;
+    entry.innerHTML = {
+      circle: `<svg width="12" height="12"><circle cx="6" cy="6" r="5" style="fill:var(--${c})"/></svg>`,
+      square: `<svg width="12" height="12"><path d="M1 1h10v10h-10z" style="fill:var(--${c})"/></svg>`,
+    }[shape] || `<svg width="28" height="10"><path d="M0 5H28" style="${stroke}"/></svg>`;
     entry.append(name);
   }
 }
@@ -379,8 +381,8 @@ function plane(view) {
   const scores = unpack(view.scores);
   const side = scores.shape[1];
   legend(box, [
-    { name: "class 0", colour: "c0", dot: true },
-    { name: "class 1", colour: "c1", dot: true },
+    { name: "class 0", colour: "c0", shape: "circle" },
+    { name: "class 1", colour: "c1", shape: "square" },
     { name: "probability ½", colour: "ink" },
   ]);
   moving(box, "decision boundary with the training data", 0.95, (g, width, height) => {
@@ -424,7 +426,7 @@ function curve(view) {
   legend(section, [
     { name: "network", colour: "c0" },
     { name: "truth", colour: "c1", dash: [7, 4] },
-    { name: "training data", colour: "soft", dot: true },
+    { name: "training data", colour: "soft", shape: "circle" },
   ]);
   moving(section, "fitted curve over the data and the truth", 0.5, (g, width, height) => {
     const a = axes(g, width, height, { x, y, xlabel: "x", ylabel: "y" });
@@ -540,16 +542,16 @@ function surface(view) {
   const truth = unpack({ ...view.truth, at: [0] }).values;
   const z = ends([...truth, ...fit.values.subarray(last * fit.size)], 0.05);
   const turning = [];
-  const solid = (caption, values) => {
+  const solid = (make, caption, values) => {
     const figure = element("figure", row);
-    const made = moving(figure, caption + ", in three dimensions", 0.85, (g, width, height) =>
+    const made = make(figure, caption + ", in three dimensions", 0.85, (g, width, height) =>
       drawSurface(g, width, height, values(), side, z, view));
     made.className = "turns";
     turnable(made, turning);
     element("figcaption", figure, { textContent: caption });
   };
-  solid("network", () => blended(fit));
-  solid("truth", () => truth);
+  solid(moving, "network", () => blended(fit));
+  solid(canvas, "truth", () => truth);
   difference(row, view, fit, truth, side);
   element("p", section, { className: "hint", textContent: "Drag a surface to turn both." });
 }
@@ -623,8 +625,8 @@ function weights() {
     }
   });
   legend(section, [
-    { name: "negative", colour: "c0", dot: true },
-    { name: "positive", colour: "c1", dot: true },
+    { name: "negative", colour: "c0", shape: "square" },
+    { name: "positive", colour: "c1", shape: "square" },
   ]);
   element("p", section, { className: "hint", textContent: `The ${units === data.network[1].units ? "" : "first "}${units} units; each has a scale of its own.` });
 }
@@ -672,8 +674,8 @@ function confusion() {
     g.fillText("true", 0, 0);
   });
   legend(section, [
-    { name: "right", colour: "c0", dot: true },
-    { name: "wrong", colour: "c1", dot: true },
+    { name: "right", colour: "c0", shape: "square" },
+    { name: "wrong", colour: "c1", shape: "square" },
   ]);
 }
 
