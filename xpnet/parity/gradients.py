@@ -45,8 +45,8 @@ def parity(
     net : Sequential
     loss : Loss or str
     X, t, sample_weight : array or list
-        A batch, as for the loss; a few dozen samples are enough. X has the shape (n, *sample
-        shape), t and sample_weight what the loss takes.
+        A batch, as for the loss; a few dozen samples are enough. X has the shape
+        (n, *sample shape), t and sample_weight what the loss takes.
     backends : iterable of str or Backend
         Which ones; NumPy in float64 is what all are held against. One that cannot be used here
         is in ``report.not_run``, with the reason.
