@@ -101,7 +101,9 @@ html_css_files = ["xpnet.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"**": []}
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {
+    "navbar_align": "left",
     "logo": {"text": "xpnet"},
     "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
