@@ -30,6 +30,9 @@ from xpnet.data import write_idx
 from xpnet.problems import PROBLEMS, build
 
 ROOT = Path(xpnet.__file__).parents[1]
+FILES_WITHOUT_PLOTS = {
+    "config.json", "environment.json", "log.jsonl", "results.json", "weights.npz",
+}  # fmt: skip
 NUMBERS = {"problem", "backend", "epochs", "train_loss", "test_loss", "seconds", "weights_sha256"}
 
 
@@ -62,10 +65,10 @@ def run(capsys):
 
 @pytest.fixture
 def train(run):
-    """Train with --json, which must go well; returns the results."""
+    """Train with --json and without pictures, which must go well; returns the results."""
 
     def train(*arguments):
-        done = run("train", *arguments, "--json")
+        done = run("train", *arguments, "--plots", "none", "--json")
         assert done.code == 0, done.err
         assert len(done.out.splitlines()) == 1
         return json.loads(done.out, parse_constant=pytest.fail)
@@ -100,6 +103,15 @@ def log(where=None):
     return [json.loads(line) for line in lines]
 
 
+def closing(text):
+    """Return the table of the end: what is written for the test and the training data, by name."""
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split() == ["test", "train"])
+    assert len({len(line) for line in lines[start : start + 2]}) == 1  # right under its name
+    end = next(i for i, line in enumerate(lines) if re.match(r"\d+\.\d s|stopped", line))
+    return {name: numbers for name, *numbers in map(str.split, lines[start + 1 : end])}
+
+
 def weights(where=None):
     with np.load((where or folder()) / "weights.npz") as file:
         return {name: file[name] for name in file.files}
@@ -119,15 +131,19 @@ def says(done, code, *parts):
 
 
 def test_digits_are_the_default(run):
-    done = run("train", "--epochs", 2)
-    assert done.code == 0
+    done = run("train", "--epochs", 2, "--plots", "none")
+    assert (done.code, done.err) == (0, "")
     rows = [line for line in done.out.splitlines() if line.startswith("epoch ")]
     assert [row.split("  ")[0] for row in rows] == ["epoch 1/2", "epoch 2/2"]
     assert all(" loss " in row and " val_accuracy 0." in row for row in rows)
     results, config = contents("results.json"), contents("config.json")
     assert results["problem"] == config["problem"] == "digits"
     assert results["test_accuracy"] > 0.9
-    assert f"test accuracy {results['test_accuracy']:.2%}" in done.out
+    assert closing(done.out) == {
+        "loss": [f"{results['test_loss']:.4g}", f"{results['train_loss']:.4g}"],
+        "accuracy": [f"{results['test_accuracy']:.2%}", f"{results['train_accuracy']:.2%}"],
+    }
+    assert f"\n{results['seconds']:.1f} s\n" in done.out
     assert done.out.splitlines()[-1] == f"results in {folder()}"
     assert "1437 samples" in done.out
     assert "360 to test" in done.out
@@ -145,26 +161,27 @@ def test_every_problem(train, problem, epochs):
     assert results["backend"] == "numpy"
     assert results["epochs"] == epochs == len(log())
     assert results == contents("results.json")
-    assert {p.name for p in folder().iterdir()} == {
-        "config.json",
-        "log.jsonl",
-        "results.json",
-        "weights.npz",
-    }
+    assert {p.name for p in folder().iterdir()} == FILES_WITHOUT_PLOTS
 
 
 def test_json_leaves_standard_output_to_the_results(run):
-    done = run("train", "curve", "--epochs", 5, "--json")
+    done = run("train", "curve", "--epochs", 5, "--json", "--plots", "none")
+    results = json.loads(done.out)
     assert set(json.loads(done.out)) == NUMBERS | {
         "train_rmse", "test_rmse", "train_r2", "test_r2", "parameters",
     }  # fmt: skip
     assert len([line for line in done.err.splitlines() if line.startswith("epoch")]) == 5
-    assert "test RMSE" in done.err
-    assert "results in runs" in done.err
+    assert closing(done.err) == {
+        name: [f"{results[f'{part}_{name}']:.4g}" for part in ("test", "train")]
+        for name in ("loss", "rmse", "r2")
+    }
+    assert done.err.splitlines()[-1] == f"results in {folder()}"
+    assert "report" not in done.err
 
 
 def test_many_epochs_print_about_twenty_rows_and_the_last(run):
-    rows = re.findall(r"^epoch +(\d+)/110 ", run("train", "and", "--epochs", 110).out, re.M)
+    out = run("train", "and", "--epochs", 110, "--plots", "none").out
+    rows = re.findall(r"^epoch +(\d+)/110 ", out, re.M)
     assert rows == [str(n) for n in (*range(5, 111, 5),)]
     assert len(log()) == 110
 
@@ -215,7 +232,8 @@ def test_config_has_all_that_is_needed_to_repeat(train):
         "problem": "spiral", "epochs": 3, "hidden": [5, 4], "activation": "tanh", "loss": "bce",
         "optimizer": "momentum", "lr": 0.125, "batch_size": 100, "seed": 9, "dtype": "float64",
         "one_cycle": False, "backend": "numpy", "xpnet": xpnet.__version__,
-        "parameters": results["parameters"],
+        "parameters": results["parameters"], "init": "he_uniform", "samples": [400, 400],
+        "data_dir": None,
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
     assert results["parameters"] == 2 * 5 + 5 + 5 * 4 + 4 + 4 + 1
@@ -234,7 +252,8 @@ def test_reproducible_by_option_and_by_environment(train, monkeypatch):
 
 
 def test_reproducible_is_said_and_takes_float32_only(run):
-    assert "backend numpy, reproducible" in run("train", "and", "--epochs", 1, "--reproducible").out
+    done = run("train", "and", "--epochs", 1, "--reproducible", "--plots", "none")
+    assert "backend numpy, reproducible" in done.out
     done = run("train", "and", "--reproducible", "--dtype", "float64")
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert "reproducible mode takes networks of float32; got float64" in done.err
@@ -312,10 +331,11 @@ def test_out_that_cannot_be_written(run, out):
 def test_a_second_run_leaves_nothing_of_the_first(run, train):
     train("curve", "--epochs", 5, "--out", "here")
     done = run(
-        "train", "curve", "--optimizer", "sgd", "--lr", "1e38", "--epochs", 9, "--out", "here"
-    )
+        "train", "curve", "--optimizer", "sgd", "--lr", "1e38", "--epochs", 9, "--out", "here",
+        "--plots", "none",
+    )  # fmt: skip
     assert done.code == 1
-    assert sorted(os.listdir("here")) == ["config.json", "log.jsonl"]
+    assert sorted(os.listdir("here")) == ["config.json", "environment.json", "log.jsonl"]
     assert contents("config.json", Path("here"))["epochs"] == 9
 
 
@@ -349,6 +369,7 @@ def test_a_second_run_leaves_nothing_of_the_first(run, train):
         (["--seed", "-1"], ["--seed", "0 or more; got '-1'"]),
         (["--seed", "x"], ["--seed", "0 or more; got 'x'"]),
         (["--speed=1"], ["unrecognized arguments: --speed"]),
+        (["--plots", "some"], ["--plots", "unknown choice 'some'", "choose from all, none"]),
         (["and", "xor"], ["unrecognized arguments: xor"]),
     ],
     ids=" ".join,
@@ -406,6 +427,8 @@ def test_divergence(run, json_option):
     assert re.search(
         rf"error: the loss became (inf|nan) {where}; lower the learning rate \(now", last
     )
+    assert last.endswith(f"; the training until then is in {folder() / 'report.html'}")
+    assert (folder() / "report.html").exists()
     assert "Traceback" not in done.err
     assert "results" not in done.out
     assert json_option == [] or done.out == ""
@@ -414,9 +437,12 @@ def test_divergence(run, json_option):
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_divergence_in_the_last_step_of_an_epoch(run, epochs):
     """Nobody warns, no Infinity gets into the JSON, and weights that are worth nothing fail."""
-    done = run("train", "curve", "--optimizer", "sgd", "--lr", "1e38", "--epochs", epochs, "--json")
+    options = "--lr", "1e38", "--epochs", epochs, "--plots", "none", "--json"
+    done = run("train", "curve", "--optimizer", "sgd", *options)
     assert done.code == 1
     assert done.out == ""
+    assert "report" not in done.err
+    assert not (folder() / "report.html").exists()
     assert re.search(r"error: the .*loss.* (inf|nan)", done.err.splitlines()[-1])
 
 
@@ -469,7 +495,7 @@ def test_cupy_that_cannot_be_used(run, no_gpu):
 def test_auto_is_the_default_and_says_what_it_does(run, no_gpu, monkeypatch, caplog):
     monkeypatch.delenv("XPNET_BACKEND")
     monkeypatch.setattr(backends, "_say_once", logging.getLogger("xpnet").warning)
-    assert run("train", "and", "--epochs", 1).code == 0
+    assert run("train", "and", "--epochs", 1, "--plots", "none").code == 0
     assert contents("config.json")["backend"] == "numpy"
     assert [record.message for record in caplog.records] == [
         "no GPU in use, computing with NumPy: the reason; the way out"
@@ -746,13 +772,15 @@ def test_help_lists_everything(run):
     for name, problem in PROBLEMS.items():
         assert re.search(rf"^  {name} +{re.escape(problem.summary)}$", done.out, re.M)
         assert f"{problem.optimizer} lr {problem.lr:g}" in done.out
-    for name in ("leaky_relu", "softmax_cross_entropy", "nesterov", "float64", "--data-dir"):
+    options = "--data-dir", "--plots", "--quiet"
+    for name in ("leaky_relu", "softmax_cross_entropy", "nesterov", "float64", *options):
         assert name in done.out
     top = run("--help")
     assert top.code == 0
     assert re.search(r"^ +info ", top.out, re.M)
     assert re.search(r"^ +train ", top.out, re.M)
     assert re.search(r"^ +check ", top.out, re.M)
+    assert re.search(r"^ +report ", top.out, re.M)
 
 
 @pytest.mark.parametrize(
@@ -774,7 +802,8 @@ def test_nothing_needs_more_than_ascii(monkeypatch):
 
 
 def test_python_m_xpnet():
-    process = started("-m", "xpnet", "train", "and", "--epochs", "1", "--json")
+    arguments = "train", "and", "--epochs", "1", "--plots", "none", "--json"
+    process = started("-m", "xpnet", *arguments)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert json.loads(out)["problem"] == "and"
@@ -818,7 +847,9 @@ def test_ctrl_c():
     assert 1 <= results["epochs"] < 100000
     assert [row["epoch"] for row in rows] == [*range(1, results["epochs"] + 1)]
     assert f"stopped by Ctrl-C after {results['epochs']} epochs" in out
-    assert "results in here" in out
+    assert f"report in {Path('here/report.html')}\nresults in here\n" in out
+    page = Path("here/report.html").read_text(encoding="utf-8")
+    assert f"stopped by Ctrl-C after {results['epochs']:,} of 100,000 epochs" in page
     parameters = b"".join(a.astype("<f4").tobytes() for a in weights(Path("here")).values())
     assert hashlib.sha256(parameters).hexdigest() == results["weights_sha256"]
 
@@ -830,6 +861,7 @@ def test_ctrl_c_before_the_first_epoch_is_done(run, monkeypatch):
     monkeypatch.setattr(xpnet.Trainer, "fit", fit)
     done = run("train", "and", "--json")
     assert done.code == 130
+    assert (folder() / "report.html").exists()
     assert json.loads(done.out)["epochs"] == 0
     assert contents("results.json")["epochs"] == 0
     assert "stopped by Ctrl-C after 0 epochs" in done.err

@@ -32,9 +32,8 @@ from xpnet.names import unknown
 from xpnet.network import DTYPES
 from xpnet.optimizers import OPTIMIZERS
 from xpnet.problems import PROBLEMS, Problem, Split, build
-from xpnet.recording import FrameFile
 from xpnet.report import write_pictures, write_report
-from xpnet.runs import CONFIG, ENVIRONMENT, FRAMES, RECIPE, RESULTS, RunFolder
+from xpnet.runs import CONFIG, ENVIRONMENT, RECIPE, RESULTS, Frames, RunFolder, writing
 from xpnet.schedules import OneCycle
 from xpnet.training import Trainer
 
@@ -43,6 +42,8 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 failed, 2 usage, 130 Ctrl-C."""
+    logger = logging.getLogger("xpnet")
+    silent = logger.disabled
     try:
         options = _parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (XpnetError, OSError, MemoryError) as error:
         print(f"xpnet: error: {str(error) or 'out of memory'}", file=sys.stderr)
         return FAILED
+    finally:
+        logger.disabled = silent  # --quiet is for one command
 
 
 # ---- xpnet info -------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
-    logging.getLogger("xpnet").disabled = options.quiet
+    logging.getLogger("xpnet").disabled |= options.quiet
     recipe = _recipe(options)
     backend = _chosen_backend(options)
     split = recipe.load(options.seed, options.data_dir)
@@ -89,22 +92,25 @@ def _train(options: argparse.Namespace) -> int:
     if not options.quiet:
         callbacks.append(ProgressBar(text))
     if options.plots == "all":
-        callbacks.append(FrameFile(run.folder / FRAMES))
+        callbacks.append(Frames(run))
     start = time.perf_counter()
     try:
         interrupted = _fit(trainer, recipe, split, callbacks)
     except DivergenceError as error:
         if options.plots == "none":
             raise
-        path = write_report(run.folder)
+        with run.writing():
+            path = write_report(run.folder)
         raise DivergenceError(f"{error}; the training until then is in {path}") from None
     results = _results(recipe, trainer, split, time.perf_counter() - start)
     run.write_json(RESULTS, results)
     run.write_weights(trainer)
     say(_closing(results, interrupted))
     if options.plots == "all":
-        write_pictures(run.folder)
-        say(f"report in {write_report(run.folder)}")
+        with run.writing():
+            write_pictures(run.folder)
+            path = write_report(run.folder)
+        say(f"report in {path}")
     say(f"results in {run.folder}")
     if options.json:
         print(json.dumps(results))
@@ -128,10 +134,10 @@ def _fit(trainer: Trainer, recipe: Problem, split: Split, callbacks: list[Callba
 
 def _report(options: argparse.Namespace) -> int:
     """Make the report and the pictures of a run folder again."""
-    folder = Path(options.folder)
-    print(write_report(folder, options.data_dir))
-    for path in write_pictures(folder, options.data_dir):
-        print(path)
+    folder, data_dir = Path(options.folder), options.data_dir
+    with writing(folder, "make room for it, or make the report of a copy elsewhere"):
+        paths = [write_report(folder, data_dir), *write_pictures(folder, data_dir)]
+    print(*paths, sep="\n")
     return 0
 
 

@@ -64,12 +64,15 @@ class Recorder(Callback):
         self.epochs: list[float] = []
         self.values: list[NDArray[Any]] = []
         self._copy: Sequential | None = None
+        self._of: Trainer | None = None
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
-        """Choose the moments, and record the first."""
+        """Choose the moments, and record the first; what another trainer did is forgotten."""
         self._copy = None
+        if self._of is not self.trainer:
+            self._of, self.epochs, self.values = self.trainer, [], []
         trainer, first = self.trainer, _values(self.trainer.net)
-        most = max(2, min(self.frames, LIMIT // first.nbytes))
+        most = max(2, min(self.frames, LIMIT // max(1, first.nbytes)))
         part = np.linspace(0, 1, most) ** DENSITY
         self._due = iter((trainer.epoch + part * (trainer.epochs - trainer.epoch)).tolist())
         self._now, self._next = float(trainer.epoch), next(self._due)
@@ -110,7 +113,7 @@ class Recorder(Callback):
     def _record(self) -> None:
         while self._next <= self._now:
             self._next = next(self._due, float("inf"))
-        if self._now not in self.epochs[-1:]:
+        if not self.epochs or self._now > self.epochs[-1]:  # after Ctrl-C an epoch begins again
             self.add(self._now)
 
 

@@ -10,21 +10,28 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from math import isfinite
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from xpnet.backend import use_backend
 from xpnet.callbacks import Callback
 from xpnet.errors import DataError, XpnetError
 from xpnet.files import write_atomically
-from xpnet.names import look_up
+from xpnet.layers import ACTIVATIONS
+from xpnet.losses import LOSSES
+from xpnet.network import DTYPES
+from xpnet.optimizers import OPTIMIZERS
 from xpnet.problems import PROBLEMS, Problem, Split, build
-from xpnet.recording import Recorder, read_frames
+from xpnet.recording import FrameFile, Recorder, read_frames
 from xpnet.training import Trainer
 
 CONFIG, ENVIRONMENT, LOG, FRAMES = "config.json", "environment.json", "log.jsonl", "frames.bin"
@@ -60,38 +67,65 @@ class RunFolder(Callback):
     def __init__(self, out: str | None, problem: str) -> None:
         new = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.folder = Path(out) if out else _unused(Path("runs") / new)
-        try:
+        with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._clear()
             (self.folder / LOG).write_text("", encoding="utf-8")
-        except OSError as error:
-            raise XpnetError(
-                f"cannot write to the folder {self.folder} ({error.strerror}); "
-                "choose another one with --out DIR"
-            ) from None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Return a context in which what cannot be written is told with the way out."""
+        return writing(self.folder, "choose another one with --out DIR")
 
     def _clear(self) -> None:
         """Remove what a run before has left here, and nothing else."""
         pictures = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
-        for name in (ENVIRONMENT, FRAMES, RESULTS, WEIGHTS, REPORT, *pictures):
+        for name in (CONFIG, ENVIRONMENT, FRAMES, RESULTS, WEIGHTS, REPORT, *pictures):
             (self.folder / name).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file."""
         text = json.dumps(value, indent=2, default=str) + "\n"
-        write_atomically(self.folder / name, text.encode())
+        with self.writing():
+            write_atomically(self.folder / name, text.encode())
 
     def write_weights(self, trainer: Trainer) -> None:
         """Write every parameter by its name, as arrays that ``numpy.load`` reads."""
         buffer = io.BytesIO()
         arrays: dict[str, Any] = trainer.net.state_dict()
         np.savez(buffer, **arrays)
-        write_atomically(self.folder / WEIGHTS, buffer.getvalue())
+        with self.writing():
+            write_atomically(self.folder / WEIGHTS, buffer.getvalue())
 
     def on_epoch_end(self, epoch: int, logs: Any) -> None:
         """Append the row of the epoch, at once."""
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+        with self.writing(), (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch + 1, **logs}) + "\n")
+
+
+class Frames(FrameFile):
+    """The moments of a training, in its folder."""
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(run.folder / FRAMES)
+        self.writing = run.writing
+
+    def keep(self, epoch: float, values: NDArray[Any]) -> None:
+        """Append the moment and the values."""
+        with self.writing():
+            super().keep(epoch, values)
+
+
+@contextmanager
+def writing(folder: Path, way_out: str) -> Iterator[None]:
+    """Say of a file that cannot be written where it should be, and what may help."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename2 or error.filename
+        file = f": {Path(path).name}" if path else ""
+        raise XpnetError(
+            f"cannot write to the folder {folder} ({error.strerror}{file}); {way_out}"
+        ) from None
 
 
 def _unused(folder: Path) -> Path:
@@ -123,7 +157,7 @@ class Run:
     @property
     def problem(self) -> Problem:
         """The recipe, as it was used."""
-        problem = look_up("problem", self.config["problem"], PROBLEMS)
+        problem = PROBLEMS[self.config["problem"]]
         given = {name: self.config[name] for name in RECIPE}
         if given["batch_size"] == "full":
             given["batch_size"] = None
@@ -154,15 +188,29 @@ class Run:
             If there is neither, or the files are damaged.
         """
         config = self.config
-        trainer = build(
-            self.problem, split, dtype=config["dtype"], seed=config["seed"], backend="numpy"
-        )
-        if (self.folder / FRAMES).exists():
-            return read_frames(self.folder / FRAMES, trainer)
+        frames, weights = self.folder / FRAMES, self.folder / WEIGHTS
+        path = frames if frames.exists() else weights
+        if not path.exists():
+            raise DataError(f"there is neither {FRAMES} nor {WEIGHTS} in {self.folder}")
+        sizes = (1, *config["hidden"], 1)  # at least, so that a wrong one takes no memory
+        if path.stat().st_size < sum(a * b for a, b in pairwise(sizes)):
+            raise DataError(f"{path} is too short for the network of {CONFIG}")
+        with use_backend("numpy", reproducible=False):
+            trainer = build(self.problem, split, dtype=config["dtype"], seed=config["seed"])
+        recorder = read_frames(path, trainer) if path == frames else self._end(path, trainer)
+        if not recorder.epochs:
+            raise DataError(f"{path} holds no moment of the training")
+        return recorder
+
+    def _end(self, path: Path, trainer: Trainer) -> Recorder:
+        """Return the last moment alone, with the weights of a file."""
         recorder = Recorder()
         recorder.trainer = trainer
-        with np.load(self.folder / WEIGHTS, allow_pickle=False) as weights:
-            trainer.net.load_state_dict(weights)
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as weights:
+                trainer.net.load_state_dict(weights)
+        except Exception as error:  # zip, zlib and NumPy each have their own
+            raise DataError(f"{path} is damaged: {error}") from None
         recorder.add(float(len(self.log)))
         return recorder
 
@@ -175,43 +223,106 @@ def read_run(folder: Path) -> Run:
     XpnetError
         If it is none, or its configuration is damaged.
     """
-    if not (folder / CONFIG).is_file():
+    config, results = _read_json(folder / CONFIG), _read_json(folder / RESULTS)
+    if not config:
         raise XpnetError(
             f"{folder} is no run folder: there is no {CONFIG} in it; "
             "`xpnet train PROBLEM --out DIR` makes one"
         )
-    config = _read_json(folder / CONFIG)
-    missing = {*RECIPE, "problem", "seed", "dtype", "samples", "data_dir"} - config.keys()
-    if missing:
-        raise XpnetError(f"{folder / CONFIG} lacks {', '.join(sorted(missing))}")
+    _check(folder / CONFIG, config, FITS)
+    if results:
+        _check(folder / RESULTS, results, dict.fromkeys(_numbers_of(results), _finite))
     log = [row for row in map(_row, _lines(folder / LOG)) if row]
-    return Run(folder, config, _read_json(folder / ENVIRONMENT), log, _read_json(folder / RESULTS))
+    return Run(folder, config, _read_json(folder / ENVIRONMENT), log, results)
+
+
+def _finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # False for NaN
+
+
+def _whole(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**63
+
+
+def _wholes(value: Any) -> bool:
+    return isinstance(value, list) and all(_whole(v, least=1) for v in value)
+
+
+def _one_of(names: Collection[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+# What the configuration must hold, and how to see that it is that.
+FITS: Mapping[str, Callable[[Any], bool]] = {
+    "problem": _one_of(PROBLEMS),
+    "hidden": _wholes,
+    "activation": _one_of(ACTIVATIONS),
+    "loss": _one_of(LOSSES),
+    "optimizer": _one_of(OPTIMIZERS),
+    "lr": lambda value: _finite(value) and value > 0,
+    "epochs": lambda value: _whole(value, least=1),
+    "batch_size": lambda value: value == "full" or _whole(value, least=1),
+    "one_cycle": lambda value: isinstance(value, bool),
+    "dtype": _one_of(DTYPES),
+    "seed": lambda value: type(value) is int and value >= 0,
+    "samples": lambda value: _wholes(value) and len(value) == 2,
+    "data_dir": lambda value: value is None or isinstance(value, str),
+    "parameters": _whole,
+    "backend": lambda value: isinstance(value, str),
+}
+
+
+def _numbers_of(results: Mapping[str, Any]) -> list[str]:
+    """Return the names of the numbers that the results must hold."""
+    metrics = ("accuracy",) if "test_accuracy" in results else ("rmse", "r2")
+    return ["seconds", *(f"{part}_{m}" for m in ("loss", *metrics) for part in ("test", "train"))]
+
+
+def _check(path: Path, found: Mapping[str, Any], fits: Mapping[str, Callable[[Any], bool]]) -> None:
+    for name, fit in fits.items():
+        if name not in found:
+            raise _damaged(path, f"it lacks {name}")
+        if not fit(found[name]):
+            raise _damaged(path, f"{name} is {found[name]!r:.60}")
+
+
+def _damaged(path: Path, why: object) -> XpnetError:
+    return XpnetError(f"{path} is damaged: {why}; bring back a copy of it, or train again")
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file, nothing if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise XpnetError(
+            f"cannot read {path} ({error.strerror}); make it a file that can be read"
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, an empty one if there is no file."""
-    if not path.exists():
-        return {}
+    text = _text(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise XpnetError(f"{path} is damaged: {error}") from None
+        value = json.loads(text or "{}")
+        # What a page cannot hold: NaN, infinity, halves of characters.
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
     if not isinstance(value, dict):
-        raise XpnetError(f"{path} is damaged: it holds no object")
+        raise _damaged(path, "it holds no object")
     return value
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return _text(path).splitlines()
 
 
 def _row(line: str) -> dict[str, float] | None:
     """Return a row of the log; None for a line that was cut off."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    good = isinstance(row, dict) and all(
-        isinstance(v, int | float) and isfinite(v) for v in row.values()
-    )
+    good = isinstance(row, dict) and all(map(_finite, row.values()))
     return row if good and "epoch" in row and "loss" in row else None

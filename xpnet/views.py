@@ -28,6 +28,20 @@ def finite(values: Any) -> Floats:
     return np.clip(np.nan_to_num(np.asarray(values, np.float64)), -HUGE, HUGE)
 
 
+def pair(X: Any, t: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return samples and targets on the host.
+
+    Raises
+    ------
+    ShapeError
+        If there are not as many targets as samples.
+    """
+    X, t = on_host(X, "X"), on_host(t, "t")
+    if X.shape[:1] != t.shape[:1]:
+        raise ShapeError(f"each sample needs a target; X has the shape {X.shape}, t {t.shape}")
+    return X, t
+
+
 # ---- outputs ----------------------------------------------------------------------------------
 
 
@@ -47,7 +61,7 @@ def probabilities(net: Sequential, X: Any) -> Floats:
     if Y.shape[1] == 1:
         P = Y if isinstance(last, Sigmoid) else 1 / (1 + np.exp(-np.clip(Y, -700, 700)))
         return np.hstack([1 - P, P])
-    if isinstance(last, Softmax):
+    if isinstance(last, Sigmoid | Softmax):
         return Y
     E = np.exp(Y - Y.max(axis=1, keepdims=True))
     return np.asarray(E / E.sum(axis=1, keepdims=True))
@@ -77,6 +91,7 @@ class Mistake:
 
 def mistakes(net: Sequential, X: Any, t: Any) -> list[Mistake]:
     """Return all mistakes, the most confident first."""
+    X, t = pair(X, t)
     P, labels = probabilities(net, X), labels_of(t)
     predicted = P.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
@@ -90,6 +105,7 @@ def confusion_matrix(net: Sequential, X: Any, t: Any, classes: int) -> NDArray[n
     """Return how many samples of each class (rows) were taken for each class (columns)."""
     from sklearn.metrics import confusion_matrix
 
+    X, t = pair(X, t)
     predicted = probabilities(net, X).argmax(axis=1)
     found: NDArray[np.int64] = confusion_matrix(labels_of(t), predicted, labels=range(classes))
     return found
@@ -175,9 +191,9 @@ def first_weights(net: Sequential) -> Floats:
     OptionError
         If the network has no Linear layer.
     """
-    for _, layer in net.walk(""):
+    for path, layer in net.walk(""):
         if isinstance(layer, Linear):
-            return np.asarray(net.xp.asnumpy(layer.W), np.float64).T
+            return net.state_dict()[f"{path}.W"].T.astype(np.float64)
     raise OptionError(f"there are no weights to show: {net!r} has no Linear layer")
 
 
@@ -201,10 +217,11 @@ class Norms:
 
 def norms(recorder: Recorder, X: Any, t: Any) -> Norms:
     """Return the norms at each moment of a training, always on the first 512 of the samples."""
-    loss, X, t = deepcopy(recorder.trainer.loss), on_host(X, "X")[:PROBE], on_host(t, "t")[:PROBE]
+    X, t = (a[:PROBE] for a in pair(X, t))
+    loss = deepcopy(recorder.trainer.loss)
     blocks = _blocks(recorder.trainer.net)
     names = [", ".join(repr(layer) for _, layer in block) for block in blocks]
-    found = Norms(recorder.epochs, names, *np.zeros((2, len(recorder.epochs), len(blocks))))
+    found = Norms([*recorder.epochs], names, *np.zeros((2, len(recorder.epochs), len(blocks))))
     for k, net in enumerate(recorder.networks()):
         with net.evaluating(), np.errstate(all="ignore"):
             found.activations[k] = finite(_activation_norms(net, X))

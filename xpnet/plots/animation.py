@@ -45,16 +45,16 @@ def animate(
     Raises
     ------
     OptionError
-        If the recorder has not been in a training.
+        If the recorder has not been in a training, or ``interval`` is no whole number.
     """
     from matplotlib.animation import FuncAnimation
 
-    if not isinstance(recorder, Recorder) or not recorder.epochs:
+    if not isinstance(recorder, Recorder) or not recorder.values:
         raise OptionError(
             "animate needs a Recorder that has been in a training: "
             f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
         )
-    figure = new_figure()
+    interval, figure = count("interval", interval), new_figure()
     ax = figure.add_subplot(projection=projection)
 
     def picture(k: int) -> list[Any]:
@@ -64,4 +64,4 @@ def animate(
         return [ax]
 
     frames = len(recorder.epochs)
-    return FuncAnimation(figure, picture, frames, interval=count("interval", interval))
+    return FuncAnimation(figure, picture, frames, interval=interval)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 SHOWN = 10  # units of a column; of more, the middle is left out
+NARROW = 5  # more columns than this have their words upright
 
 
 def network(net: Sequential, ax: Axes | None = None) -> list[Text]:
@@ -33,8 +34,9 @@ def network(net: Sequential, ax: Axes | None = None) -> list[Text]:
     OptionError
         If the shape of a sample is not known: the network has seen none, and has no Linear layer.
     """
-    ax, found = axes(ax), columns(net)
-    places = [_places(column) for column in found]
+    found, ax = columns(net), axes(ax)
+    rows = max(min(column.units, SHOWN + 1) for column in found)
+    places = [_places(column, min(0.5, 2 / rows)) for column in found]
     for x in range(len(found) - 1):
         _connect(ax, x, places[x], places[x + 1])
     for x, (column, ys) in enumerate(zip(found, places, strict=True)):
@@ -42,18 +44,21 @@ def network(net: Sequential, ax: Axes | None = None) -> list[Text]:
         ax.plot([x] * len(ys), ys, "o", color=colour, markersize=9, markeredgecolor="white")
         if column.units > SHOWN:
             ax.text(x, 0, "⋮", ha="center", va="center", fontsize="x-large")
-    texts = [_write(ax, x, column) for x, column in enumerate(found)]
-    ax.set(xlim=(-0.6, len(found) - 0.4), ylim=(-1.45, 1.1))
+    words: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": "small"}
+    if len(found) > NARROW:
+        words |= {"fontsize": "x-small", "rotation": "vertical", "multialignment": "right"}
+        words["linespacing"] = 1.0
+    texts = [ax.text(x, -1.12, "\n".join(c.lines), **words) for x, c in enumerate(found)]
+    ax.set(xlim=(-0.6, len(found) - 0.4), ylim=(-1.65 if len(found) > NARROW else -1.45, 1.1))
     ax.set_axis_off()
     ax.set_title(f"{net.size:,} parameters")
     return texts
 
 
-def _places(column: Column) -> list[float]:
-    """Return the height of each unit that is shown, from 1 down to -1."""
+def _places(column: Column, step: float) -> list[float]:
+    """Return the height of each unit that is shown, from above to below 0."""
     shown = min(column.units, SHOWN)
     gap = 1 if column.units > SHOWN else 0  # the dots in the middle
-    step = 2 / (SHOWN + 1)
     top = (shown + gap - 1) * step / 2
     return [top - step * (k + (gap if k >= shown / 2 else 0)) for k in range(shown)]
 
@@ -62,7 +67,3 @@ def _connect(ax: Any, x: int, left: list[float], right: list[float]) -> None:
     for a in left:
         for b in right:
             ax.plot([x, x + 1], [a, b], "-", color="0.8", linewidth=0.5, zorder=0)
-
-
-def _write(ax: Any, x: int, column: Column) -> Any:
-    return ax.text(x, -1.12, "\n".join(column.lines), ha="center", va="top", fontsize="small")

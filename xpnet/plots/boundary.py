@@ -5,10 +5,10 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from xpnet.checks import count, on_host
+from xpnet.checks import count
 from xpnet.network import Sequential
 from xpnet.plots.style import COLOURS, axes, points, two_classes
-from xpnet.views import grid, labels_of, plane, probabilities
+from xpnet.views import grid, labels_of, pair, plane, probabilities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,13 +41,15 @@ def decision_boundary(
     Raises
     ------
     ShapeError
-        If the points do not have two features.
+        If the points do not have two features, or there are not as many classes as points.
     OptionError
         If ``resolution`` is not a whole number of at least 2.
     """
     from sklearn.inspection import DecisionBoundaryDisplay
 
     x1, x2 = plane(X, count("resolution", resolution, least=2), MARGIN)
+    if t is not None:
+        X, t = pair(X, t)
     P = probabilities(net, grid(x1, x2)).reshape(len(x2), len(x1), -1)
     two = P.shape[2] == 2
     # scikit-learn wants this since 1.9; 2 means that the response is one picture.
@@ -64,7 +66,8 @@ def decision_boundary(
     options: dict[str, Any] = {"ax": ax, "plot_method": "pcolormesh", "rasterized": True}
     if two:
         display.plot(cmap=two_classes(), vmin=0, vmax=1, alpha=0.6, **options)
-        ax.contour(x1, x2, P[:, :, 1], [0.5], colors="black", linewidths=1.2)
+        if P[:, :, 1].min() < 0.5 < P[:, :, 1].max():
+            ax.contour(x1, x2, P[:, :, 1], [0.5], colors="black", linewidths=1.2)
     else:
         from matplotlib.colors import ListedColormap
 
@@ -72,7 +75,7 @@ def decision_boundary(
         limits = {"vmin": -0.5, "vmax": P.shape[2] - 0.5}
         display.plot(cmap=regions, alpha=0.35, **limits, **options)
     if t is not None:
-        points(ax, on_host(X, "X"), labels_of(t))
+        points(ax, X, labels_of(t))
         ax.legend(loc="upper right")
     ax.set(xlabel="x₁", ylabel="x₂", xlim=x1[[0, -1]], ylim=x2[[0, -1]])
     return display

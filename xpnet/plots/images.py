@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from math import ceil, sqrt
+from math import ceil, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import count, on_host
+from xpnet.checks import count
+from xpnet.errors import OptionError
 from xpnet.network import Sequential
 from xpnet.plots.style import axes
-from xpnet.views import confusion_matrix, first_weights, image_shape, labels_of
+from xpnet.views import confusion_matrix, first_weights, image_shape, labels_of, pair
 from xpnet.views import mistakes as all_mistakes
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> Confus
     """
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    X, ax = on_host(X, "X"), axes(ax)
+    X, t = pair(X, t)
     shape = net.output_shape(X.shape[1:]) or (1,)
     matrix = confusion_matrix(net, X, t, max(2, shape[0], int(labels_of(t).max()) + 1))
-    display = ConfusionMatrixDisplay(matrix)
+    display, ax = ConfusionMatrixDisplay(matrix), axes(ax)
     display.plot(ax=ax, cmap="Blues", colorbar=False)
     # What is right is most of it: without it the mistakes have all shades for themselves.
     wrong = matrix - np.diag(matrix.diagonal())
@@ -83,21 +84,21 @@ def mistakes(
     Raises
     ------
     OptionError
-        If the pixels make no square and there is no shape.
+        If the pixels make no square and there is no shape, or it has another number of pixels.
     """
-    X, ax = on_host(X, "X"), axes(ax)
+    X, t = pair(X, t)
     found = all_mistakes(net, X, t)[: count("n", n)]
-    size = shape or image_shape(int(np.prod(X.shape[1:])))
+    size = _size(prod(X.shape[1:]), shape)
     pictures = np.array([X[m.sample].reshape(size) for m in found], float).reshape(-1, *size)
     columns = min(8, max(1, len(found)))
     # A third of its height above each image is for the words.
-    room = ceil(size[0] / 3)
+    room, ax = ceil(size[0] / 3), axes(ax)
     drawn: AxesImage = ax.imshow(_tiles(pictures, columns, room), cmap="gray_r")
     for k, mistake in enumerate(found):
         row, column = divmod(k, columns)
-        x, y = (column + 0.5) * (size[1] + 1), row * (size[0] + room) + room * 0.55
+        x, y = column * (size[1] + 1) + (size[1] - 1) / 2, row * (size[0] + room) + room - 0.7
         words = f"{mistake.predicted}, not {mistake.true}"
-        ax.text(x, y, words, ha="center", va="center", fontsize="small")
+        ax.text(x, y, words, ha="center", va="bottom", fontsize="small")
     ax.set_axis_off()
     ax.set_title("most confident mistakes" if found else "no mistakes")
     return drawn
@@ -130,16 +131,24 @@ def weights(
     Raises
     ------
     OptionError
-        If there is no Linear layer, or its inputs make no square and there is no shape.
+        If there is no Linear layer, or its inputs make no square and there is no shape, or it has
+        another number of pixels.
     """
     W = first_weights(net)[: count("n", n)]
     W /= np.abs(W).max(axis=1, keepdims=True, initial=1e-300)
-    pictures = W.reshape(-1, *(shape or image_shape(W.shape[1])))
+    pictures = W.reshape(-1, *_size(W.shape[1], shape))
     ax = axes(ax)
     tiles = _tiles(pictures, ceil(sqrt(len(pictures))), 1)
     drawn: AxesImage = ax.imshow(tiles, cmap="RdBu_r", vmin=-1, vmax=1)
     ax.set_axis_off()
     return drawn
+
+
+def _size(pixels: int, shape: tuple[int, int] | None) -> tuple[int, int]:
+    """Return height and width of an image: what was asked for, else those of a square."""
+    if shape is not None and prod(shape) != pixels:
+        raise OptionError(f"the images have {pixels} pixels; shape={shape} has {prod(shape)}")
+    return shape or image_shape(pixels)
 
 
 def _tiles(pictures: NDArray[Any], columns: int, room: int) -> NDArray[Any]:

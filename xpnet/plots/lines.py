@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.checks import on_host
 from xpnet.errors import OptionError, ShapeError
 from xpnet.names import unknown
 from xpnet.network import Sequential
-from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes
+from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes, log_scale
 from xpnet.recording import Recorder
-from xpnet.views import around, norms, outputs
+from xpnet.views import around, norms, outputs, pair
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,16 +54,17 @@ def loss_curve(
     found = {
         label: list(history[name])
         for name, label in ((metric, "training"), (f"val_{metric}", "validation"))
-        if name in history
+        if name in history and not metric.startswith("val_")
     }
     if not any(found.values()):
-        raise OptionError(
-            unknown("metric", metric, [name.removeprefix("val_") for name in history])
-        )
+        names = {name.removeprefix("val_") for name, values in history.items() if len(values)}
+        nothing = "the history is empty: trainer.fit(...) writes it"
+        raise OptionError(unknown("metric", metric, names) if names else nothing)
     from matplotlib.ticker import MaxNLocator
 
     ax, lines = axes(ax), list[Any]()
-    for (label, values), colour, style in zip(found.items(), COLOURS, ("-", "--"), strict=False):
+    for label, values in found.items():
+        colour, style = (BLUE, "-") if label == "training" else (ORANGE, "--")
         marker = "o" if len(values) <= 12 else ""
         epochs = range(1, len(values) + 1)
         lines += ax.plot(
@@ -72,8 +72,8 @@ def loss_curve(
         )
     everything = [value for values in found.values() for value in values]
     if min(everything) > 0 and not metric.endswith(("accuracy", "r2")):
-        ax.set_yscale("log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        log_scale(ax)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     ax.set(xlabel="epoch", ylabel=metric.replace("_", " "))
     ax.legend()
     return lines
@@ -106,13 +106,14 @@ def curve(
     Raises
     ------
     ShapeError
-        If the samples have more than one feature, or the network more than one output.
+        If the samples have more than one feature, the network has more than one output, or there
+        are not as many targets as samples.
     """
-    X, t = on_host(X, "X"), on_host(t, "t")
-    if X.ndim != 2 or X.shape[1] != 1 or net.output_shape((1,)) != (1,):
+    X, t = pair(X, t)
+    if X.shape != (len(X), 1) or t.size != len(X) or net.output_shape((1,)) != (1,):
         raise ShapeError(
-            f"a curve needs samples of 1 feature and a network with 1 output; X has the shape "
-            f"{X.shape}, the network is {net!r}"
+            "a curve needs samples of 1 feature, 1 target for each, and a network with 1 output; "
+            f"X has the shape {X.shape}, t {t.shape}, the network is {net!r}"
         )
     ax, x = axes(ax), np.linspace(*around(X, margin=0.02), 400).reshape(-1, 1)
     ax.plot(X, t.reshape(len(X)), "o", color="0.6", markersize=3, label="data")
@@ -153,7 +154,7 @@ def gradient_flow(
     """
     if of not in FLOWS:
         raise OptionError(unknown("kind of norm", of, FLOWS))
-    if not isinstance(recorder, Recorder) or not recorder.epochs:
+    if not isinstance(recorder, Recorder) or not recorder.values:
         raise OptionError(
             "gradient_flow needs a Recorder that has been in a training: "
             f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
@@ -163,6 +164,11 @@ def gradient_flow(
         values = (found.gradients if of == "gradients" else found.activations)[:, k]
         style = ("-", "--", ":")[k // len(COLOURS) % 3]
         lines += ax.plot(found.epochs, values, style, color=COLOURS[k % len(COLOURS)], label=name)
-    ax.set(xlabel="epoch", ylabel=FLOWS[of], yscale="log")
-    ax.legend(fontsize="small")
+    if (found.gradients if of == "gradients" else found.activations).any():
+        log_scale(ax)
+    ax.set(xlabel="epoch", ylabel=FLOWS[of])
+    place: dict[str, Any] = {}
+    if len(lines) > len(COLOURS):  # so many names would hide the lines: beside them
+        place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    ax.legend(fontsize="small", **place)
     return lines

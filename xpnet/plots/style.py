@@ -18,7 +18,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00",
 )  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours: class 6 is not class 0
 
 
 def axes(ax: Any = None, projection: str | None = None) -> Any:
@@ -50,6 +50,18 @@ def new_figure(**options: Any) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(layout="constrained", **options)
+
+
+def log_scale(ax: Axes) -> None:
+    """Make the y axis logarithmic; where it spans less than a power of ten: 0.3, not 3 × 10⁻¹."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class Short(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(Short())
 
 
 @cache

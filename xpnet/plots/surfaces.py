@@ -51,12 +51,13 @@ def surface(
     OptionError
         If ``ax`` is not in three dimensions, or ``resolution`` no whole number of at least 2.
     """
-    side, space = count("resolution", resolution, least=2), axes(ax, "3d")
+    side = count("resolution", resolution, least=2)
     a, b = np.linspace(*x1, side), np.linspace(*x2, side)
     points = grid(a, b)
     y = outputs(f, points) if isinstance(f, Sequential) else np.asarray(f(points))
     if y.size != side * side:
         raise ShapeError(f"a surface needs 1 value for each point; {f!r} gave the shape {y.shape}")
+    space = axes(ax, "3d")
     drawn: Poly3DCollection = space.plot_surface(
         *np.meshgrid(a, b), y.reshape(side, side), cmap="viridis", rcount=side, ccount=side
     )

@@ -19,7 +19,7 @@ SIDE = 81  # points of the grid behind a decision boundary, along each axis
 CURVE_POINTS = 241
 SCORE = 8.0  # where log(p / (1 - p)) ends: probabilities of 0.0003 and 0.9997
 UNITS, MISTAKES = 64, 24  # at most so many images
-IMAGE_BYTES = 1_500_000  # for the first layer's weights at all moments
+IMAGE_BYTES = 1_500_000  # for the first layer's weights at all moments, and for the matrices
 MOMENTS = 25  # at which test and training data are classified
 SAMPLES = 10_000  # of the training data, at most
 FEW = 64  # parameters that are shown one by one
@@ -43,14 +43,12 @@ def contents(run: Run, data_dir: Any = None) -> dict[str, Any]:
     except (XpnetError, OSError, ValueError) as error:
         shown["notes"].append(f"Only the curves can be shown: {error}.")
         return shown
-    if not recorder.epochs:
-        return shown
     shown["frames"] = recorder.epochs
     shown["network"] = [vars(column) for column in views.columns(recorder.trainer.net)]
     shown["norms"] = _norms(recorder, split)
     shown["training"] = _training(recorder, split)
     if recorder.trainer.net.size <= FEW:
-        shown["parameters"] = packed(np.array(recorder.values), "f32")
+        shown["parameters"] = packed(views.finite(recorder.values), "f32")
     shown["view"] = _view(recorder, split)
     if split.classes > 2:
         shown |= _images(recorder, split, shown["notes"])
@@ -158,7 +156,8 @@ def _surface(recorder: Recorder, split: Split) -> dict[str, Any]:
 
 def _images(recorder: Recorder, split: Split, notes: list[str]) -> dict[str, Any]:
     """Return confusion matrices, mistakes and first-layer weights."""
-    moments = views.some(len(recorder.epochs), MOMENTS)
+    fit = IMAGE_BYTES // (4 * split.classes**2)
+    moments = views.some(len(recorder.epochs), max(2, min(MOMENTS, fit)))
     found = [
         views.confusion_matrix(recorder.network(k), *split.test, split.classes) for k in moments
     ]
@@ -173,9 +172,10 @@ def _images(recorder: Recorder, split: Split, notes: list[str]) -> dict[str, Any
 
 def _weights(recorder: Recorder, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the weights of the first units as images; a unit has one scale for all moments."""
-    units, features = views.first_weights(recorder.network(-1))[:UNITS].shape
+    units, features = views.first_weights(recorder.network(-1)).shape
+    units = max(1, min(units, UNITS, IMAGE_BYTES // (2 * features)))
     moments = views.some(len(recorder.epochs), max(2, IMAGE_BYTES // (units * features)))
-    W = np.array([views.first_weights(recorder.network(k))[:UNITS] for k in moments])
+    W = np.array([views.first_weights(recorder.network(k))[:units] for k in moments])
     W /= np.abs(W).max(axis=(0, 2), keepdims=True).clip(1e-300)
     return packed(W.reshape(-1, units, *shape), "u8", (-1.0, 1.0)) | {"at": moments}
 

@@ -66,7 +66,8 @@ def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Pat
 def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure]]:
     """Give each picture with its name."""
     names = run.log[0] if run.log else {}
-    history = {name: [row[name] for row in run.log if name in row] for name in names}
+    rows = {name: [row[name] for row in run.log if name in row] for name in names}
+    history = {name: views.finite(values).tolist() for name, values in rows.items()}
     for metric in ("loss", "accuracy", "rmse"):
         if metric in history or f"val_{metric}" in history:
             yield metric, _drawn(partial(plots.loss_curve, history, metric=metric))
@@ -75,8 +76,7 @@ def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure]]:
         recorder = run.recorder(split)
     except (XpnetError, OSError, ValueError):  # the report says it
         return
-    if recorder.epochs:
-        yield from _of_the_network(recorder, split)
+    yield from _of_the_network(recorder, split)
 
 
 def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure]]:
