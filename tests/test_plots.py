@@ -299,6 +299,9 @@ def test_an_axis_of_less_than_a_power_of_ten_has_plain_numbers():
     assert {"0.65", "0.62"} & texts
     assert all("\\" in text or float(text) > 0 for text in texts)
     assert len([text for text in texts if "\\" in text]) < 3
+    (wide,) = plots.loss_curve({"loss": [10.0, 0.3, 0.01]})
+    wide.figure.canvas.draw()
+    assert {text.get_text() for text in wide.axes.yaxis.get_minorticklabels()} == {""}
 
 
 @pytest.mark.parametrize(
@@ -641,7 +644,7 @@ def tile(image, k, columns, height, width, room):
 
 @pytest.mark.parametrize(("height", "width", "room"), [(3, 3, 1), (1, 9, 1), (9, 1, 3)])
 def test_mistakes_are_the_images_with_what_they_were_taken_for(height, width, room):
-    t = rng.permutation(IMAGES.argmax(axis=1))
+    t = np.roll(IMAGES.argmax(axis=1), 1)
     found = views.mistakes(same(9), IMAGES, t)
     assert 9 <= len(found) <= 14  # in two rows
     shape = None if height == width else (height, width)

@@ -791,7 +791,7 @@ def test_ctrl_c(run):
     process = started(*ENDLESS)
     until_lines(process, 5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (130, "")
     folder, results = Path("here"), results_of(Path("here"))
     assert len(log_of(folder)) == results["epochs"] >= 5
@@ -988,7 +988,7 @@ def test_something_wrong_is_one_line_of_error(run, copy):
         ({"loss": "softmax_cross_entropy"}, "the loss 'softmax_cross_entropy' does not fit"),
         ({"hidden": [4]}, "damaged, or belongs to another network"),
         ({"dtype": "float64"}, "damaged, or belongs to another network"),
-        ({"hidden": [10**9]}, "frames.bin is too short for the network of config.json"),
+        ({"hidden": [3 * 10**6]}, "frames.bin is too short for the network of config.json"),
         ({"hidden": [2**62, 2**62]}, "frames.bin is too short for the network of config.json"),
         ({"hidden": [240, 1]}, "frames.bin is too short for the network of config.json"),
     ],
@@ -1111,6 +1111,12 @@ def test_frames_that_are_none(run, copy, data):
     (folder / "frames.bin").write_bytes(data)
     path = folder / "frames.bin"
     only_curves(run, folder, f"{path} is damaged, or belongs to another network")
+
+
+def test_a_folder_in_the_place_of_the_frames(run, copy):
+    folder = copy("and", "frames.bin")
+    (folder / "frames.bin").mkdir()
+    only_curves(run, folder, folder / "frames.bin")
 
 
 def test_frames_by_hand_are_read(copy):

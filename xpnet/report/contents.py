@@ -46,11 +46,11 @@ def contents(run: Run, data_dir: Any = None) -> dict[str, Any]:
     shown["frames"] = recorder.epochs
     shown["network"] = [vars(column) for column in views.columns(recorder.trainer.net)]
     shown["norms"] = _norms(recorder, split)
-    shown["training"] = _training(recorder, split)
+    shown["training"] = training(recorder, split)
     if recorder.trainer.net.size <= FEW:
         shown["parameters"] = packed(views.finite(recorder.values), "f32")
     shown["view"] = _view(recorder, split)
-    if split.classes > 2:
+    if kind_of(split) == "images":
         shown |= _images(recorder, split, shown["notes"])
     return shown
 
@@ -72,8 +72,8 @@ def _columns_of(log: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _training(recorder: Recorder, split: Split) -> dict[str, Any]:
-    """Return the metrics on the training data, which the log does not have."""
+def training(recorder: Recorder, split: Split) -> dict[str, Any]:
+    """Return the metrics on the training data, which the log does not have, at some moments."""
     X, t = split.train[0][:SAMPLES], split.train[1][:SAMPLES]
     moments = views.some(len(recorder.epochs), max(MOMENTS, MOMENTS * SAMPLES // (8 * len(X))))
     found = views.metrics(recorder, moments, X, t)
@@ -92,16 +92,20 @@ def _norms(recorder: Recorder, split: Split) -> dict[str, Any]:
 # ---- what fits the problem --------------------------------------------------------------------
 
 
+def kind_of(split: Split) -> str:
+    """Return which kind of picture fits the data: plane, curve, surface, images, or none."""
+    features = int(np.prod(split.train[0].shape[1:]))
+    if split.classes > 2:
+        return "images"
+    fits = {(2, 2): "plane", (0, 1): "curve", (0, 2): "surface"}
+    return fits.get((split.classes, features), "")
+
+
 def _view(recorder: Recorder, split: Split) -> dict[str, Any] | None:
     """Return what the slider moves, for samples of one or two features."""
-    features = int(np.prod(split.train[0].shape[1:]))
-    if split.classes == 2 and features == 2:
-        return _plane(recorder, split)
-    if split.classes == 0 and features == 1:
-        return _curve(recorder, split)
-    if split.classes == 0 and features == 2:
-        return _surface(recorder, split)
-    return None
+    makers = {"plane": _plane, "curve": _curve, "surface": _surface}
+    make = makers.get(kind_of(split))
+    return make(recorder, split) if make else None
 
 
 def _plane(recorder: Recorder, split: Split) -> dict[str, Any]:

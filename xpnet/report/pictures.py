@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ import numpy as np
 
 from xpnet import plots, views
 from xpnet.errors import XpnetError
+from xpnet.plots.style import BLUE
 from xpnet.problems import Split
 from xpnet.recording import Recorder
+from xpnet.report.contents import kind_of, training
 from xpnet.runs import Run, read_run
 
 if TYPE_CHECKING:
@@ -68,35 +71,48 @@ def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure]]:
     names = run.log[0] if run.log else {}
     rows = {name: [row[name] for row in run.log if name in row] for name in names}
     history = {name: views.finite(values).tolist() for name, values in rows.items()}
-    for metric in ("loss", "accuracy", "rmse"):
-        if metric in history or f"val_{metric}" in history:
-            yield metric, _drawn(partial(plots.loss_curve, history, metric=metric))
-    try:
+    if "loss" in history:
+        yield "loss", _drawn(partial(plots.loss_curve, history))
+    split: Any = None
+    recorder: Any = None
+    with suppress(XpnetError, OSError, ValueError):  # the report says why
         split = run.load(data_dir)
         recorder = run.recorder(split)
-    except (XpnetError, OSError, ValueError):  # the report says it
-        return
-    yield from _of_the_network(recorder, split)
+    for metric in ("accuracy", "rmse"):
+        if f"val_{metric}" in history:
+            yield metric, _drawn(partial(_metric, history, metric, recorder, split))
+    if recorder is not None:
+        yield from _of_the_network(recorder, split)
+
+
+def _metric(history: Any, metric: str, recorder: Any, split: Any, ax: Any) -> None:
+    """Draw a metric on the validation data, of the log, and on the training data beside it."""
+    if recorder is not None:
+        found = training(recorder, split)
+        epochs = [recorder.epochs[k] for k in found["at"]]
+        ax.plot(epochs, found[metric], color=BLUE, label="training")
+    plots.loss_curve(history, ax, metric=metric)
 
 
 def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure]]:
-    net, train, test = recorder.network(-1), split.train, split.test
-    yield "network", _drawn(partial(plots.network, net))
+    train, test = split.train, split.test
     for of in ("gradients", "activations"):
         yield of, _drawn(partial(plots.gradient_flow, recorder, *train, of=of))
-    net, features = recorder.network(-1), int(np.prod(train[0].shape[1:]))
-    if split.classes == 2 and features == 2:
-        yield "boundary", _drawn(partial(plots.decision_boundary, net, *train), (6.4, 5.6))
-    elif split.classes == 0 and features == 1:
-        truth = views.interpolated(*test)
-        yield "curve", _drawn(partial(plots.curve, net, *train, truth=truth))
-    elif split.classes == 0 and features == 2:
-        yield "surface", _surfaces(net, *test)
-    elif split.classes > 2:
-        yield "confusion", _drawn(partial(plots.confusion, net, *test), (6.4, 6.0))
-        if views.is_square(int(np.prod(train[0].shape[1:]))):
-            yield "mistakes", _drawn(partial(plots.mistakes, net, *test))
-            yield "weights", _drawn(partial(plots.weights, net), (6.4, 6.4))
+    net = recorder.network(-1)
+    yield "network", _drawn(partial(plots.network, net))
+    match kind_of(split):
+        case "plane":
+            yield "boundary", _drawn(partial(plots.decision_boundary, net, *train), (6.4, 5.6))
+        case "curve":
+            truth = views.interpolated(*test)
+            yield "curve", _drawn(partial(plots.curve, net, *train, truth=truth))
+        case "surface":
+            yield "surface", _surfaces(net, *test)
+        case "images":
+            yield "confusion", _drawn(partial(plots.confusion, net, *test), (6.4, 6.0))
+            if views.is_square(int(np.prod(train[0].shape[1:]))):
+                yield "mistakes", _drawn(partial(plots.mistakes, net, *test))
+                yield "weights", _drawn(partial(plots.weights, net), (6.4, 6.4))
 
 
 def _drawn(draw: Callable[..., Any], size: tuple[float, float] = (6.4, 4.4)) -> Figure:
