@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 import xpnet
+import xpnet.info
 from xpnet import backend as backends
 from xpnet import golden
 from xpnet.backend import find_backend
@@ -85,7 +86,13 @@ def started(*command, **environment):
         text=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
+        preexec_fn=_heed_ctrl_c if os.name == "posix" else None,
     )
+
+
+def _heed_ctrl_c():
+    """Undo what a shell does to jobs in its background, which ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def folder():
@@ -237,6 +244,17 @@ def test_config_has_all_that_is_needed_to_repeat(train):
     }  # fmt: skip
     assert {name: config[name] for name in expected} == expected
     assert results["parameters"] == 2 * 5 + 5 + 5 * 4 + 4 + 4 + 1
+
+
+def test_the_environment_is_that_of_the_training(train, monkeypatch):
+    """The GPU is in it where it was used, and xpnet and the backend are in the configuration."""
+    monkeypatch.setattr("xpnet.info._gpu", lambda problems: {"GPU": "a GPU"})
+    train("and", "--epochs", 1)
+    found, software = contents("environment.json"), xpnet.info.environment(gpu=False)
+    assert list(found) == ["Python", "NumPy", "BLAS", "processors", "Numba", "scikit-learn"]
+    assert found == software
+    assert found["NumPy"] == np.__version__ == contents("config.json")["numpy"]
+    assert xpnet.info.environment(gpu=True) == software | {"GPU": "a GPU"}
 
 
 def test_reproducible_by_option_and_by_environment(train, monkeypatch):
@@ -840,7 +858,7 @@ def test_ctrl_c():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err == ""
     results, rows = contents("results.json", Path("here")), log(Path("here"))

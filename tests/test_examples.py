@@ -55,13 +55,16 @@ def run(tmp_path_factory):
     done = {}
 
     def run(name, *arguments):
-        if name in ("find_the_bug", "mnist") and find_mnist() is None:
+        mnist = find_mnist()
+        if name in ("find_the_bug", "mnist") and mnist is None:
             pytest.skip("needs MNIST in the folder that XPNET_DATA names")
         if name == "compare_with_autograd":
             pytest.importorskip("torch", reason="compares with PyTorch")
         if (name, arguments) not in done:
             folder = tmp_path_factory.mktemp(name)
             with pytest.MonkeyPatch.context() as patch:
+                if mnist:  # in another folder a relative path is none
+                    patch.setenv("XPNET_DATA", str(mnist.resolve()))
                 patch.chdir(folder)
                 done[name, arguments] = *execute(source(name), *arguments), folder
             assert plt.get_fignums(), "the figures stay open, for the gallery"

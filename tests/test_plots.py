@@ -614,6 +614,13 @@ def test_confusion_has_the_counts_with_the_true_classes_as_rows():
     }
 
 
+@pytest.mark.parametrize(("classes", "texts"), [(30, 900), (31, 0)])
+def test_of_many_classes_the_counts_are_left_out(classes, texts):
+    display = plots.confusion(same(classes), np.eye(classes), range(classes))
+    assert len(display.ax_.texts) == texts
+    assert display.confusion_matrix.tolist() == np.eye(classes).tolist()
+
+
 def test_counts_can_be_read_on_dark_and_on_light():
     X, t = 9 * np.eye(2)[[0] * 1500 + [1] * 3], [0] * 1500 + [0, 0, 1]
     display = plots.confusion(same(2), X, t)

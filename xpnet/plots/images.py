@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from sklearn.metrics import ConfusionMatrixDisplay
 
+READABLE = 30  # classes; of more, a cell has no room for its number
+
 
 def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> ConfusionMatrixDisplay:
     """Draw how many samples of each class were taken for each class.
@@ -42,11 +44,11 @@ def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> Confus
     shape = net.output_shape(X.shape[1:]) or (1,)
     matrix = confusion_matrix(net, X, t, max(2, shape[0], int(labels_of(t).max()) + 1))
     display, ax = ConfusionMatrixDisplay(matrix), axes(ax)
-    display.plot(ax=ax, cmap="Blues", colorbar=False)
+    display.plot(ax=ax, cmap="Blues", colorbar=False, include_values=len(matrix) <= READABLE)
     # What is right is most of it: without it the mistakes have all shades for themselves.
     wrong = matrix - np.diag(matrix.diagonal())
     display.im_.set_clim(0, max(1, int(wrong.max()) * 2))
-    for (i, j), text in np.ndenumerate(display.text_):
+    for (i, j), text in np.ndenumerate(display.text_) if display.text_ is not None else ():
         dark = matrix[i, j] > wrong.max()
         text.set(color="white" if dark else "black", text=str(matrix[i, j]) if matrix[i, j] else "")
     ax.set(xlabel="predicted", ylabel="true")
