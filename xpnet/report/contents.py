@@ -23,7 +23,7 @@ IMAGE_BYTES = 1_500_000  # for the first layer's weights at all moments, and for
 MOMENTS = 25  # at which test and training data are classified
 SAMPLES = 10_000  # of the training data, at most
 FEW = 64  # parameters that are shown one by one
-ROWS = 4000  # of the log, at most
+ROWS = 6000  # of the log, at most; the longest recipe has 5000
 
 
 def contents(run: Run, data_dir: Any = None) -> dict[str, Any]:
