@@ -231,6 +231,7 @@ def test_play_plays_and_pause_stops(report, browser, problem):
     assert browser.run("play.getAttribute('aria-label')") == "pause"
     somewhere = browser.run("position")
     wait_for(browser, f"position > {somewhere}")
+    assert browser.run("+slider.value === Math.floor(position)")
     assert drawn(browser, 0) != before
     browser.click("#play")
     stopped = browser.run("position")
@@ -299,3 +300,49 @@ def test_pointing_at_a_curve_tells_its_numbers(report, browser, runs, problem, p
     for name, key in (("training", "loss"), ("validation", "val_loss")):
         (value,) = {float(t.split()[1]) for t in said if re.fullmatch(rf"{name} [-\d.e+]+", t)}
         assert value == pytest.approx(row[key], rel=1e-3)
+
+
+def number(text):
+    """Read the label of a tick: 0.5, 2000 or 10⁻³."""
+    small = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+    power = re.fullmatch("10([⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)", text)
+    return 10.0 ** int(power[1].translate(small)) if power else float(text)
+
+
+@pytest.mark.parametrize("problem", ["spiral", "digits"])
+def test_the_lines_are_where_the_numbers_of_the_log_are(report, browser, runs, problem):
+    """Read from the picture, with the help of its axes: upwards is more."""
+    report(problem)
+    paths, texts = browser.run(
+        """(() => {
+          const [paths, texts] = [[], []];
+          const proto = CanvasRenderingContext2D.prototype;
+          const { beginPath, moveTo, lineTo, fillText } = proto;
+          proto.beginPath = function () { paths.push([]); beginPath.call(this); };
+          for (const [name, draw] of [["moveTo", moveTo], ["lineTo", lineTo]])
+            proto[name] = function (x, y) { paths.at(-1).push([x, y]); draw.call(this, x, y); };
+          proto.fillText = function (text, x, y) {
+            texts.push([String(text), x, y]);
+            fillText.call(this, text, x, y);
+          };
+          document.querySelector("canvas[aria-label^='loss']").redraw();
+          Object.assign(proto, { beginPath, moveTo, lineTo, fillText });
+          return [paths, texts];
+        })()"""
+    )
+    log = log_of(runs, problem)
+    training, validation = (np.array(path) for path in paths if len(path) == len(log))
+    ticks = [(number(text), x, y) for text, x, y in texts if re.match(r"\d", text)]
+    bottom = max(y for *_, y in ticks)
+    scale = {
+        "y": np.array([(np.log10(v), y) for v, x, y in ticks if y < bottom]),
+        "x": np.array([(v, x) for v, x, y in ticks if y == bottom]),
+    }
+    values, places = scale["y"].T
+    assert (np.diff(places[np.argsort(values)]) < 0).all()  # a canvas counts from the top
+    read = {axis: np.polyfit(s[:, 1], s[:, 0], 1) for axis, s in scale.items()}
+    for line, name in ((training, "loss"), (validation, "val_loss")):
+        epochs = np.polyval(read["x"], line[:, 0])
+        assert epochs == pytest.approx([row["epoch"] for row in log], abs=0.02)
+        losses = 10 ** np.polyval(read["y"], line[:, 1])
+        assert losses == pytest.approx([row[name] for row in log], rel=1e-3)

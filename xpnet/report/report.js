@@ -134,11 +134,11 @@ function linearTicks(low, high, number) {
 function logTicks(low, high) {
   const from = Math.ceil(Math.log10(low) - 1e-9);
   const to = Math.floor(Math.log10(high) + 1e-9);
-  if (to - from < 1)
-    return [from - 1, from, to + 1]
-      .flatMap((k) => [1, 2, 3, 5, 7].map((m) => m * 10 ** k))
-      .filter((v, k, all) => v >= low && v <= high && all.indexOf(v) === k)
-      .map((v) => [v, short(+v.toPrecision(3))]);
+  const within = [from - 1, from, to + 1]
+    .flatMap((k) => [1, 2, 3, 5, 7].map((m) => m * 10 ** k))
+    .filter((v, k, all) => v >= low && v <= high && all.indexOf(v) === k);
+  if (to - from < 1 && within.length < 3) return linearTicks(low, high, 4);
+  if (to - from < 1) return within.map((v) => [v, short(+v.toPrecision(3))]);
   const step = Math.ceil((to - from) / 6);
   const ticks = [];
   for (let k = from; k <= to; k += step) ticks.push([10 ** k, power(k)]);
