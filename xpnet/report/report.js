@@ -119,7 +119,8 @@ function power(k) {
 }
 
 function short(v) {
-  return v === 0 ? "0" : Math.abs(v) < 1e-4 ? v.toExponential(2) : String(+v.toPrecision(4));
+  const far = v !== 0 && (Math.abs(v) < 1e-4 || Math.abs(v) >= 1e6);
+  return far ? v.toExponential(2) : String(+v.toPrecision(4));
 }
 
 function linearTicks(low, high, number) {
