@@ -5,8 +5,10 @@ on the strict stand-in.
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
+from command import exit_code
 from strict_backend import StrictBackend
 
 import xpnet
@@ -50,6 +52,18 @@ def _no_settings_from_outside(monkeypatch):
     monkeypatch.delenv("XPNET_BACKEND", raising=False)
     monkeypatch.delenv("XPNET_REPRODUCIBLE", raising=False)
     monkeypatch.setattr(xpnet.backend, "_default", None)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command; returns its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        code = exit_code(*arguments)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
 
 
 def pytest_configure(config):

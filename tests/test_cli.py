@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command import exit_code
 
 import xpnet
 import xpnet.info
@@ -42,26 +43,6 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XPNET_BACKEND", "numpy")
     monkeypatch.delenv("XPNET_DATA", raising=False)
-
-
-def exit_code(*arguments):
-    """Run the command in this process."""
-    try:
-        return main([str(a) for a in arguments])
-    except SystemExit as stop:  # argparse has the last word
-        return stop.code
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command; returns its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        code = exit_code(*arguments)
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
 
 
 @pytest.fixture

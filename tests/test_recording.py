@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_training import At
 
 import xpnet
 from xpnet import DataError, OptionError, Recorder, Trainer, recording
@@ -42,19 +43,6 @@ class Diary(xpnet.Callback):
     def on_train_batch_end(self, batch, logs):
         now = self.trainer.epoch + (batch + 1) / self.trainer.steps_per_epoch
         self.states[now] = self.trainer.net.state_dict()
-
-
-class At(xpnet.Callback):
-    """Does something to the trainer the nth time that an event comes."""
-
-    def __init__(self, event, do, nth=1):
-        self.do, self.left = do, nth
-        setattr(self, f"on_{event}", self.count)
-
-    def count(self, *args):
-        self.left -= 1
-        if self.left == 0:
-            self.do(self.trainer)
 
 
 def fitted(frames=100, *more, epochs=3, batch_size=5, net=None):

@@ -19,10 +19,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from command import exit_code
 from matplotlib import image
 from matplotlib.figure import Figure
 from test_cli import FILES as IDX_FILES
-from test_cli import FILES_WITHOUT_PLOTS, exit_code, says, started
+from test_cli import FILES_WITHOUT_PLOTS, says, started
 
 import xpnet
 from xpnet import plots, recording, runs, views
@@ -96,18 +97,6 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XPNET_BACKEND", "numpy")
     monkeypatch.delenv("XPNET_DATA", raising=False)
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the command; returns its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        code = exit_code(*arguments)
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
 
 
 @pytest.fixture
