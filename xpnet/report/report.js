@@ -806,7 +806,8 @@ function setPlaying(on) {
 
 function forward(now) {
   if (!playing) return;
-  show(position + (Math.max(0, now - playing) * last) / (1000 * SECONDS));
+  const since = Math.min(100, Math.max(0, now - playing)); // who was away has missed nothing
+  show(position + (since * last) / (1000 * SECONDS));
   playing = now;
   if (position >= last) setPlaying(false);
   else requestAnimationFrame(forward);
