@@ -51,7 +51,7 @@ print(f"loss {ours[0]:.4f} -> {ours[-1]:.4f}; the two differ by {difference.max(
 fig, (top, bottom) = plt.subplots(2, 1, sharex=True, layout="constrained")
 top.semilogy(theirs, color="lightgrey", linewidth=5, label="autograd")
 top.semilogy(ours, linewidth=1, label="by hand")
-top.legend()
+top.legend(loc="upper right")
 top.set(ylabel="loss")
 bottom.semilogy(np.maximum(difference, 1e-17), ".", markersize=3)  # 1e-17: there is none
 bottom.set(xlabel="step", ylabel="difference")

@@ -19,7 +19,7 @@ import pytest
 import xpnet
 from xpnet import data, initializers, layers, losses, schedules
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 DOCS, PACKAGE = ROOT / "docs", Path(xpnet.__file__).parent
 PAGES = sorted(DOCS.glob("*.md"))
 WITH_EXAMPLES = sorted(p for p in PACKAGE.rglob("*.py") if ">>>" in p.read_text(encoding="utf-8"))
@@ -134,7 +134,7 @@ def functions_of(kind):
     found = set()
     for name in names:
         method = getattr(kind, name)
-        file = Path(inspect.getsourcefile(method)).resolve()
+        file = ROOT / Path(*method.__module__.split(".")).with_suffix(".py")
         found.add((file, method.__qualname__))
     return found
 

@@ -346,3 +346,21 @@ def test_the_lines_are_where_the_numbers_of_the_log_are(report, browser, runs, p
         assert epochs == pytest.approx([row["epoch"] for row in log], abs=0.02)
         losses = 10 ** np.polyval(read["y"], line[:, 1])
         assert losses == pytest.approx([row[name] for row in log], rel=1e-3)
+
+
+def test_the_border_goes_through_the_zeros(report, browser):
+    """Of x² + y² - 1 on [-2, 2]² it is the unit circle, and of what has one sign there is none."""
+    report("and")
+    circle, nothing = browser.run(
+        """(() => {
+          const side = 41;
+          const at = Array.from({ length: side }, (_, k) => -2 + (4 * k) / (side - 1));
+          const field = at.flatMap((y) => at.map((x) => x * x + y * y - 1));
+          return [zeros(field, side), zeros(field.map((v) => v + 2), side)];
+        })()"""
+    )
+    assert nothing == []
+    places = -2 + 4 * np.array(circle) / 40  # pieces, their two ends, x and y
+    assert np.hypot(*places.reshape(-1, 2).T) == pytest.approx(np.ones(2 * len(circle)), abs=0.01)
+    lengths = np.hypot(*(places[:, 0] - places[:, 1]).T)
+    assert lengths.sum() == pytest.approx(2 * np.pi, rel=0.01)

@@ -76,6 +76,6 @@ def decision_boundary(
         display.plot(cmap=regions, alpha=0.35, **limits, **options)
     if t is not None:
         points(ax, X, labels_of(t))
-        ax.legend()
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside them: points are everywhere
     ax.set(xlabel="x₁", ylabel="x₂", xlim=x1[[0, -1]], ylim=x2[[0, -1]])
     return display

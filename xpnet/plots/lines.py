@@ -75,7 +75,7 @@ def loss_curve(
         log_scale(ax)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     ax.set(xlabel="epoch", ylabel=metric.replace("_", " "))
-    ax.legend()
+    ax.legend(loc="best")  # left out it is the same, but warns where the machine is slow
     return lines
 
 
@@ -122,7 +122,7 @@ def curve(
     line: Line2D
     (line,) = ax.plot(x, outputs(net, x), color=BLUE, linewidth=2, label="network")
     ax.set(xlabel="x", ylabel="y")
-    ax.legend()
+    ax.legend(loc="best")
     return line
 
 
@@ -167,7 +167,7 @@ def gradient_flow(
     if (found.gradients if of == "gradients" else found.activations).any():
         log_scale(ax)
     ax.set(xlabel="epoch", ylabel=FLOWS[of])
-    place: dict[str, Any] = {}
+    place: dict[str, Any] = {"loc": "best"}
     if len(lines) > len(COLOURS):  # so many names would hide the lines: beside them
         place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
     ax.legend(fontsize="small", **place)
