@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib import pyplot
+
 ROOT = Path(__file__).parent.parent
 BLOCKS = [
     block.partition("```")[0]
@@ -24,6 +26,8 @@ def test_the_pictures_can_be_made(tmp_path, monkeypatch):
         names["trainer"].history["loss"]
     ]
     assert Path("spiral.gif").read_bytes().startswith(b"GIF89a")
+    for figure in (names["display"].figure_, names["lines"][0].figure, names["film"]._fig):
+        pyplot.close(figure)
 
 
 def test_the_first_screen_runs_and_prints_what_it_says(capsys):

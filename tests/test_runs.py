@@ -1309,9 +1309,10 @@ def test_pictures_leave_nothing_behind(copy):
     import matplotlib
     from matplotlib import pyplot
 
+    figures = pyplot.get_fignums()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         before = dict(matplotlib.rcParams)
         pictures.write_pictures(copy("and"))
         assert dict(matplotlib.rcParams) == before
-    assert pyplot.get_fignums() == []
+    assert pyplot.get_fignums() == figures
