@@ -5,6 +5,7 @@ on the strict stand-in.
 from __future__ import annotations
 
 import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,22 @@ def _no_settings_from_outside(monkeypatch):
     monkeypatch.delenv("XPNET_BACKEND", raising=False)
     monkeypatch.delenv("XPNET_REPRODUCIBLE", raising=False)
     monkeypatch.setattr(xpnet.backend, "_default", None)
+
+
+@pytest.fixture
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    """The test begins where nothing is, and computes with NumPy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPNET_BACKEND", "numpy")
+    monkeypatch.delenv("XPNET_DATA", raising=False)
+
+
+@pytest.fixture
+def _ctrl_c():
+    """Ctrl-C does what it does in a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -38,11 +38,7 @@ FILES_WITHOUT_PLOTS = {
 NUMBERS = {"problem", "backend", "epochs", "train_loss", "test_loss", "seconds", "weights_sha256"}
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XPNET_BACKEND", "numpy")
-    monkeypatch.delenv("XPNET_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import struct
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_training import At
+from test_training import At, interrupt
 
 import xpnet
 from xpnet import DataError, OptionError, Recorder, Trainer, recording
@@ -198,18 +197,6 @@ def test_what_another_trainer_did_is_forgotten():
     assert recorder.epochs == [0, 0.25, 0.5, 0.75, 1]
     faithful(recorder, diary)
     assert len(before) == 9  # who has kept the list has it still
-
-
-@pytest.fixture
-def _ctrl_c():
-    """Ctrl-C does what it does in a terminal; a shell's background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def interrupt(made):
-    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.usefixtures("_ctrl_c")

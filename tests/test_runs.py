@@ -92,11 +92,7 @@ def copy(made, tmp_path):
     return copy
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XPNET_BACKEND", "numpy")
-    monkeypatch.delenv("XPNET_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from xpnet.callbacks import ProgressBar
 from xpnet.metrics import accuracy, r2, rmse
 from xpnet.random import Random
 
+pytestmark = pytest.mark.usefixtures("_ctrl_c")
+
 N, FEATURES, CLASSES = 50, 4, 3
 rng = np.random.default_rng(0)
 X = rng.integers(0, 2, (N, FEATURES)).astype(float)  # 0 and 1: the same in every dtype
@@ -790,14 +792,6 @@ def test_the_last_row_is_printed_wherever_the_training_ends(monkeypatch, capsys)
 
 
 # --- Ctrl-C and threads ------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c():
-    """Ctrl-C does what it does in a terminal; a shell's background jobs ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def interrupt(made):

@@ -25,7 +25,6 @@ from xpnet.callbacks import Callback, ProgressBar
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError, DivergenceError, OptionError, XpnetError
 from xpnet.files import write_atomically
-from xpnet.info import environment
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.names import unknown
@@ -76,6 +75,8 @@ def _info(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
+    from xpnet.info import environment
+
     logging.getLogger("xpnet").disabled |= options.quiet
     recipe = _recipe(options)
     backend = _chosen_backend(options)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from xpnet.checks import count
-from xpnet.errors import OptionError
 from xpnet.network import Sequential
-from xpnet.plots.style import new_figure
+from xpnet.plots.style import new_figure, require_recorded
 from xpnet.recording import Recorder
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def animate(
     """
     from matplotlib.animation import FuncAnimation
 
-    if not isinstance(recorder, Recorder) or not recorder.values:
-        raise OptionError(
-            "animate needs a Recorder that has been in a training: "
-            f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
-        )
+    require_recorded("animate", recorder)
     interval, figure = count("interval", interval), new_figure()
     ax = figure.add_subplot(projection=projection)
 

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.errors import OptionError, ShapeError
 from xpnet.names import unknown
 from xpnet.network import Sequential
-from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes, log_scale
+from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes, log_scale, require_recorded
 from xpnet.recording import Recorder
 from xpnet.views import around, norms, outputs, pair
 
@@ -154,11 +154,7 @@ def gradient_flow(
     """
     if of not in FLOWS:
         raise OptionError(unknown("kind of norm", of, FLOWS))
-    if not isinstance(recorder, Recorder) or not recorder.values:
-        raise OptionError(
-            "gradient_flow needs a Recorder that has been in a training: "
-            f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
-        )
+    require_recorded("gradient_flow", recorder)
     found, ax, lines = norms(recorder, X, t), axes(ax), list[Any]()
     for k, name in enumerate(found.names):
         values = (found.gradients if of == "gradients" else found.activations)[:, k]

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import OptionError
+from xpnet.recording import Recorder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +63,21 @@ def log_scale(ax: Axes) -> None:
 
     ax.set_yscale("log")
     ax.yaxis.set_minor_formatter(Short())
+
+
+def require_recorded(who: str, recorder: Any) -> None:
+    """Check that something is a recorder with moments in memory.
+
+    Raises
+    ------
+    OptionError
+        If it is not.
+    """
+    if not isinstance(recorder, Recorder) or not recorder.values:
+        raise OptionError(
+            f"{who} needs a Recorder that has been in a training: "
+            f"trainer.fit(..., callbacks=[recorder]); got {recorder!r}"
+        )
 
 
 @cache
