@@ -680,10 +680,8 @@ REST = [
         "training.py",
         (
             "a step before the gradient",
-            "        net.backward(loss.backward())\n",
-            "        self.optimizer.descend()\n"
-            "        net.backward(loss.backward())\n"
-            "        return\n",
+            "        self.backpropagate(X, t, *weights)\n        self.optimizer.descend()\n",
+            "        self.optimizer.descend()\n        self.backpropagate(X, t, *weights)\n",
         ),
         ("weights not passed on", "loss.forward(Y, t, *weights)", "loss.forward(Y, t)"),
         (
@@ -693,14 +691,14 @@ REST = [
         ),
         (
             "each epoch in the order of the first",
-            "self._batches.start(self.epoch)",
-            "self._batches.start(0)",
+            "self.batches.start(self.epoch, self.batch)",
+            "self.batches.start(0, self.batch)",
         ),
         ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
         ("samples of weight 0 used", "used = w > 0", "used = w >= 0"),
         (
             "losses in the wrong places",
-            "        self.net.xp.copyto(self._place_of_loss, 0)\n",
+            "        self.net.xp.copyto(self._place_of_loss, self.batch)\n",
             "        self.net.xp.copyto(self._place_of_loss, len(self._sizes) > 1)\n",
         ),
     ),
@@ -717,7 +715,11 @@ REST = [
             "            self.xp.add(self._position, size, out=self._position)\n",
             "",
         ),
-        ("position not put back", "        self.xp.copyto(self._position, 0)\n", ""),
+        (
+            "position not put back",
+            "        self.xp.copyto(self._position, batch * self.batch_size)\n",
+            "",
+        ),
         (
             "one batch for all",
             "self._whole_is_there = self.batch_size == self.n",

@@ -36,7 +36,7 @@ class OtherBackend(xpnet.Backend):
 @pytest.fixture
 def fresh(monkeypatch):
     """Nothing is known about CuPy and Numba yet; after the test is known what was known before."""
-    for name in ("why_no_cupy", "_cupy", "why_no_numba", "_numba", "_say_once"):
+    for name in ("why_no_cupy", "_cupy", "why_no_numba", "_numba", "say_once"):
         monkeypatch.setattr(backends, name, cache(getattr(backends, name).__wrapped__))
     monkeypatch.setattr(backends, "on_cupy", None, raising=False)
     monkeypatch.delitem(sys.modules, "xpnet.backend.on_cupy", raising=False)

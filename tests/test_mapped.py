@@ -53,7 +53,7 @@ def trained(X, t=LABELS, *, backend="numpy", batch_size=64, **options):
 
 
 def is_read(made, column=0):
-    return made._batches._mapped[column] is not None
+    return made.batches._readers[column] is not None
 
 
 def same(a, b):

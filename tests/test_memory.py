@@ -122,7 +122,7 @@ def test_images_stay_bytes_on_the_device():
     xp = Limited(10**9)
     trainer = xpnet.Trainer(network(xp, 16), "softmax_cross_entropy", "sgd")
     trainer.fit(X, LABELS, epochs=1, batch_size=32)
-    images = trainer._batches.columns[0]
+    images = trainer.batches.columns[0]
     assert (images.dtype, images.nbytes) == (np.uint8, X.size)
     assert xp.peak < X.size + 2 * MEGABYTE
 
@@ -139,7 +139,7 @@ def test_data_that_are_on_the_device_are_used_where_they_are(backend):
             trainer.fit(placed, t, epochs=2, validation_data=(placed, t))
             found.append((trainer.net.sha256(), dict(trainer.history)))
         if not backend.on_host:
-            column = trainer._batches.columns[0]
+            column = trainer.batches.columns[0]
             assert column is placed or np.shares_memory(column._host, placed._host)
         assert found[0] == found[1]
 

@@ -14,6 +14,7 @@ BLOCKS = [
 
 
 PICTURES, FIRST, BY_HAND, LAYER = BLOCKS[:4]
+(SAVING,) = [block for block in BLOCKS if "xpnet.load" in block]
 
 
 def test_the_pictures_can_be_made(tmp_path, monkeypatch):
@@ -51,3 +52,17 @@ def test_the_layer_that_the_readme_shows_is_the_layer():
     for line in filter(None, map(str.strip, shown.splitlines())):
         if not line.startswith(("def ", '"""')):
             assert line in code, line
+
+
+def test_a_training_is_saved_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(FIRST.replace("epochs=20", "epochs=1"), "README.md", "exec"), names)
+    before = names["net"]
+    saving = SAVING.replace("epochs=20", "epochs=2").replace("every_steps=500", "every_steps=40")
+    exec(compile(saving, "README.md", "exec"), names)
+    assert names["net"] is not before
+    assert repr(names["net"]) == repr(before)
+    assert [path.name for path in names["saved"].paths] == [
+        f"step-{45 + t:09d}.npz" for t in (40, 80, 90)
+    ]

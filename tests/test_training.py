@@ -129,7 +129,7 @@ class Sizes(xpnet.Callback):
     def on_train_batch_end(self, batch, logs):
         assert batch == len(self.sizes) % self.trainer.steps_per_epoch
         before, made = self.place, self.trainer
-        self.place = int(made.net.xp.asnumpy(made._batches._position)[0])
+        self.place = int(made.net.xp.asnumpy(made.batches._position)[0])
         self.sizes.append(self.place - before)
 
 

@@ -13,9 +13,12 @@ from xpnet.backend import use_backend as use_backend
 from xpnet.callbacks import Callback as Callback
 from xpnet.callbacks import EarlyStopping as EarlyStopping
 from xpnet.callbacks import ProgressBar as ProgressBar
+from xpnet.checkpoint import Checkpoint as Checkpoint
+from xpnet.checkpoint import load as load
 from xpnet.consistency import CheckReport as CheckReport
 from xpnet.consistency import check as check
 from xpnet.errors import BackendError as BackendError
+from xpnet.errors import CheckpointError as CheckpointError
 from xpnet.errors import DataError as DataError
 from xpnet.errors import DivergenceError as DivergenceError
 from xpnet.errors import MixedArraysError as MixedArraysError

@@ -26,10 +26,13 @@ class Callback:
     every_step : bool
         False: what is done after a step may be done after some steps together, which lets a GPU
         start them at once; ``batch`` is then the last of them.
+    after_others : bool
+        True: what it does, it does after all other callbacks, as `xpnet.Checkpoint` must.
     """
 
     trainer: Trainer
     every_step = True
+    after_others = False
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Before the first step."""
@@ -46,8 +49,18 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """After an epoch and its validation; ``logs`` is complete."""
 
+    def on_interrupt(self) -> None:
+        """After the last step before Ctrl-C or SIGTERM ends the training."""
+
     def on_train_end(self, logs: Mapping[str, float]) -> None:
         """After the last step, also after Ctrl-C."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it needs to go on from a checkpoint: arrays, numbers, words, by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave; `on_train_begin` has been called before."""
 
 
 class EarlyStopping(Callback):
@@ -105,6 +118,22 @@ class EarlyStopping(Callback):
         elif epoch - self.best_epoch >= self.patience:
             self.trainer.stop = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, its epoch, and the weights it had."""
+        weights = {f"weights.{name}": a for name, a in (self._weights or {}).items()}
+        return {"best": self.best, "best_epoch": self.best_epoch, **weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        values = dict(state)
+        self.best, self.best_epoch = (
+            values.pop("best"),
+            count("best_epoch", values.pop("best_epoch"), -1),
+        )
+        if self.best is not None and not isinstance(self.best, float):
+            raise OptionError(f"best must be a number; got {self.best!r}")
+        self._weights = {name.removeprefix("weights."): a for name, a in values.items()} or None
+
     def on_train_end(self, logs: Mapping[str, float]) -> None:
         """Bring back the best weights."""
         if self._weights is not None:
@@ -131,15 +160,20 @@ class ProgressBar(Callback):
         """Draw the empty bar; where standard error is no terminal there is none."""
         from tqdm import tqdm
 
-        epochs = self.trainer.epochs - self.trainer.epoch
+        trainer, steps = self.trainer, self.trainer.steps_per_epoch
+        epochs = trainer.epochs - trainer.first_epoch
         self._every = 1 if epochs <= 50 else epochs // 20
         self._waiting = ""
-        total = epochs * self.trainer.steps_per_epoch
-        self._bar = tqdm(total=total, unit="step", leave=False, disable=None)
+        done = (trainer.epoch - trainer.first_epoch) * steps + trainer.batch
+        total = epochs * steps
+        self._bar = tqdm(total=total, initial=done, unit="step", leave=False, disable=None)
+        if trainer.resumed:
+            where = f"{trainer.epoch:,} of {trainer.epochs:,} epochs"
+            self._write(f"going on after {done:,} of {total:,} steps, {where}")
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Count from the first step."""
-        self._steps = 0
+        """Count from the steps that have been done."""
+        self._steps = self.trainer.batch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Move the bar."""
@@ -161,5 +195,8 @@ class ProgressBar(Callback):
 
     def _print(self) -> None:
         if self._waiting:
-            self._bar.write(self._waiting, file=self.file or sys.stdout)
+            self._write(self._waiting)
         self._waiting = ""
+
+    def _write(self, line: str) -> None:
+        self._bar.write(line, file=self.file or sys.stdout)

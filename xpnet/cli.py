@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,10 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import Backend, find_backend, from_environment, parse_name, use_backend
 from xpnet.callbacks import Callback, ProgressBar
+from xpnet.checkpoint import Checkpoint
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError, DivergenceError, OptionError, XpnetError
-from xpnet.files import write_atomically
+from xpnet.files import write_atomically, writing
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.names import unknown
@@ -32,7 +33,16 @@ from xpnet.network import DTYPES
 from xpnet.optimizers import OPTIMIZERS
 from xpnet.problems import PROBLEMS, Problem, Split, build
 from xpnet.report import write_pictures, write_report
-from xpnet.runs import CONFIG, ENVIRONMENT, RECIPE, RESULTS, Frames, RunFolder, writing
+from xpnet.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    RECIPE,
+    RESULTS,
+    Frames,
+    RunFolder,
+    read_run,
+)
 from xpnet.schedules import OneCycle
 from xpnet.training import Trainer
 
@@ -40,7 +50,10 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 failed, 2 usage, 130 Ctrl-C."""
+    """Run the command line and return its exit code: 0, 1 failed, 2 usage, 130 Ctrl-C.
+
+    After SIGTERM in a training it raises SystemExit with 143.
+    """
     logger = logging.getLogger("xpnet")
     silent = logger.disabled
     try:
@@ -75,50 +88,102 @@ def _info(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
-    from xpnet.info import environment
-
     logging.getLogger("xpnet").disabled |= options.quiet
-    recipe = _recipe(options)
-    backend = _chosen_backend(options)
-    split = recipe.load(options.seed, options.data_dir)
     text = sys.stderr if options.json else sys.stdout
     say = _silent if options.quiet else partial(print, file=text)
-    with use_backend(backend):
-        trainer = build(recipe, split, dtype=options.dtype, seed=options.seed)
-    run = RunFolder(options.out, recipe.name)
-    run.write_json(CONFIG, _config(options, recipe, trainer, split))
-    run.write_json(ENVIRONMENT, environment(gpu=not backend.on_host))
+    prepare = _begun if options.resume is None else _continued
+    run, recipe, split, trainer = prepare(options)
     say(_headline(recipe, trainer, split))
-    callbacks: list[Callback] = [run]
+    checkpoints = run.folder / CHECKPOINTS
+    callbacks: list[Callback] = [run, Checkpoint(checkpoints, **options.checkpoint_every)]
     if not options.quiet:
         callbacks.append(ProgressBar(text))
     if options.plots == "all":
         callbacks.append(Frames(run))
-    start = time.perf_counter()
+    run.start()
     try:
-        interrupted = _fit(trainer, recipe, split, callbacks)
+        interrupted = _fit(trainer, recipe, split, callbacks, checkpoints)
     except DivergenceError as error:
         if options.plots == "none":
             raise
         with run.writing():
-            path = write_report(run.folder)
+            path = write_report(run.folder, options.data_dir)
         raise DivergenceError(f"{error}; the training until then is in {path}") from None
-    results = _results(recipe, trainer, split, time.perf_counter() - start)
+    except SystemExit:
+        print(f"xpnet: terminated; {_way_on(run.folder)}", file=sys.stderr)
+        raise
+    results = _results(recipe, trainer, split, run.seconds)
     run.write_json(RESULTS, results)
     run.write_weights(trainer)
     say(_closing(results, interrupted))
     if options.plots == "all":
         with run.writing():
-            write_pictures(run.folder)
-            path = write_report(run.folder)
+            write_pictures(run.folder, options.data_dir)
+            path = write_report(run.folder, options.data_dir)
         say(f"report in {path}")
     say(f"results in {run.folder}")
+    if interrupted:
+        say(_way_on(run.folder))
     if options.json:
         print(json.dumps(results))
     return INTERRUPTED if interrupted else 0
 
 
-def _fit(trainer: Trainer, recipe: Problem, split: Split, callbacks: list[Callback]) -> bool:
+def _begun(options: argparse.Namespace) -> tuple[RunFolder, Problem, Split, Trainer]:
+    """Return a new folder, and what is to be trained, as the command line says."""
+    from xpnet.info import environment
+
+    recipe = _recipe(options)
+    backend = _chosen_backend(options)
+    seed, dtype = options.seed or 0, options.dtype or "float32"
+    split = recipe.load(seed, options.data_dir)
+    with use_backend(backend):
+        trainer = build(recipe, split, dtype=dtype, seed=seed)
+    run = RunFolder(options.out, recipe.name)
+    run.write_json(CONFIG, _config(options.data_dir, recipe, trainer, split))
+    run.write_json(ENVIRONMENT, environment(gpu=not backend.on_host))
+    return run, recipe, split, trainer
+
+
+def _continued(options: argparse.Namespace) -> tuple[RunFolder, Problem, Split, Trainer]:
+    """Return a folder, and what was being trained in it."""
+    given = [name for name in OF_A_NEW_RUN if getattr(options, name) is not None]
+    if given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        names = names.replace("--problem", str(options.problem))
+        raise OptionError(f"--resume: the training goes on as it began; leave out {names}")
+    found = read_run(Path(options.resume))
+    config, recipe = found.config, found.problem
+    split = found.load(options.data_dir)
+    with use_backend(_backend_of(config, options.backend)):
+        trainer = build(recipe, split, dtype=config["dtype"], seed=config["seed"])
+    return RunFolder(str(found.folder), recipe.name, resume=True), recipe, split, trainer
+
+
+# What a training keeps that goes on.
+OF_A_NEW_RUN = (
+    "problem", "reproducible", "hidden", "activation", "loss", "optimizer", "lr", "epochs",
+    "batch_size", "seed", "dtype", "out",
+)  # fmt: skip
+
+
+def _backend_of(config: Mapping[str, Any], name: str | None) -> Backend:
+    """Return the backend of this name, or that on which the training began."""
+    try:
+        return find_backend(name or config["backend"], config["reproducible"])
+    except BackendError as error:
+        if name:
+            raise
+        raise BackendError(f"{error}; --backend numpy goes on without it") from None
+
+
+def _way_on(folder: Path) -> str:
+    return f"xpnet train --resume {folder} goes on with it"
+
+
+def _fit(
+    trainer: Trainer, recipe: Problem, split: Split, callbacks: list[Callback], checkpoints: Path
+) -> bool:
     """Train, and tell whether Ctrl-C has ended it."""
     try:
         trainer.fit(
@@ -127,6 +192,7 @@ def _fit(trainer: Trainer, recipe: Problem, split: Split, callbacks: list[Callba
             batch_size=recipe.batch_size,
             validation_data=split.test,
             callbacks=callbacks,
+            resume=checkpoints,
         )
     except KeyboardInterrupt:
         return True
@@ -144,15 +210,14 @@ def _report(options: argparse.Namespace) -> int:
 
 def _chosen_backend(options: argparse.Namespace) -> Backend:
     """Return the backend that the command line or else the environment names."""
-    reproducible = options.reproducible or None
     if options.backend:
-        return find_backend(options.backend, reproducible)
-    return from_environment("auto", reproducible)
+        return find_backend(options.backend, options.reproducible)
+    return from_environment("auto", options.reproducible)
 
 
 def _recipe(options: argparse.Namespace) -> Problem:
     """Return the problem with what the command line changes in its recipe."""
-    problem = PROBLEMS[options.problem]
+    problem = PROBLEMS[options.problem or "digits"]
     names = ("hidden", "activation", "loss", "optimizer", "lr", "epochs", "batch_size")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if given.get("batch_size") == "full":
@@ -174,18 +239,18 @@ DEFAULT_RATES = {
 
 
 def _config(
-    options: argparse.Namespace, recipe: Problem, trainer: Trainer, split: Split
+    data_dir: str | None, recipe: Problem, trainer: Trainer, split: Split
 ) -> dict[str, Any]:
     """Return all that is needed to run the same training again."""
-    data_dir = find_mnist(options.data_dir) if recipe.name == "mnist" else None
+    found = find_mnist(data_dir) if recipe.name == "mnist" else None
     return {
         "problem": recipe.name,
         "xpnet": xpnet.__version__,
         "numpy": np.__version__,
         "backend": trainer.net.xp.name,
         "reproducible": trainer.net.xp.reproducible,
-        "dtype": options.dtype,
-        "seed": options.seed,
+        "dtype": trainer.net.dtype.name,
+        "seed": trainer.seed,
         "parameters": trainer.net.size,
         "network": [repr(layer) for layer in trainer.net],
         "init": recipe.init,
@@ -193,7 +258,7 @@ def _config(
         "one_cycle": isinstance(trainer.optimizer.schedule, OneCycle),
         "batch_size": recipe.batch_size or "full",
         "samples": [len(split.train[0]), len(split.test[0])],
-        "data_dir": data_dir and str(data_dir.resolve()),
+        "data_dir": found and str(found.resolve()),
     }
 
 
@@ -355,7 +420,6 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add(
         "problem",
         nargs="?",
-        default="digits",
         metavar="PROBLEM",
         type=_one_of("problem", PROBLEMS),
         help="see the list below; default digits",
@@ -369,6 +433,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--reproducible",
         action="store_true",
+        default=None,
         help="the same bits on every machine and backend (default: $XPNET_REPRODUCIBLE)",
     )
     add(
@@ -377,13 +442,25 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--activation", type=_one_of("activation", ACTIVATIONS), help=", ".join(ACTIVATIONS))
     add("--loss", type=_one_of("loss", LOSSES), help=", ".join(LOSSES))
     add("--optimizer", type=_one_of("optimizer", OPTIMIZERS), help=", ".join(OPTIMIZERS))
-    add("--lr", type=_rate, metavar="X", help="learning rate, constant")
+    add("--lr", type=_positive, metavar="X", help="learning rate, constant")
     add("--epochs", type=_count, metavar="N", help="how often each sample is used")
     add("--batch-size", type=_batch_size, metavar="N|full", help="samples per step")
-    add("--seed", type=_seed, default=0, metavar="N", help="of weights, shuffles and made-up data")
-    add("--dtype", type=_one_of("dtype", DTYPES), default="float32", help=" or ".join(DTYPES))
+    add("--seed", type=_seed, metavar="N", help="of weights, shuffles and made-up data; default 0")
+    add("--dtype", type=_one_of("dtype", DTYPES), help="float32 (default) or float64")
     add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
     add("--out", metavar="DIR", help="where the results go; default runs/PROBLEM-DATE-TIME")
+    add(
+        "--resume",
+        metavar="DIR",
+        help="go on with the training in this folder, as if it had never stopped",
+    )
+    add(
+        "--checkpoint-every",
+        type=_often,
+        default="5m",
+        metavar="N|Nm",
+        help="save the training every N steps or N minutes, default 5m; also at Ctrl-C and SIGTERM",
+    )
     add(
         "--plots",
         type=_one_of("choice", ("all", "none")),
@@ -476,15 +553,27 @@ def _batch_size(text: str) -> int | str:
     return "full" if text == "full" else _whole(text, 1)
 
 
+def _often(text: str) -> dict[str, Any]:
+    """Return what `Checkpoint` takes: 500 are steps, 5m are minutes."""
+    try:
+        if text.endswith("m"):
+            return {"every_minutes": _positive(text.removesuffix("m"))}
+        return {"every_steps": _count(text)}
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"must be steps, as 500, or minutes, as 5m; got {text!r}"
+        ) from None
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     return () if text == "0" else tuple(_whole(part, 1) for part in text.split(","))
 
 
-def _rate(text: str) -> float:
+def _positive(text: str) -> float:
     try:
-        rate = float(text)
+        number = float(text)
     except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
+        number = 0.0
+    if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number; got {text!r}")
-    return rate
+    return number

@@ -17,6 +17,10 @@ class DataError(XpnetError, ValueError):
     """Data, labels or a data file are not what they must be."""
 
 
+class CheckpointError(XpnetError, ValueError):
+    """A file of a network or a training is damaged, or is none, or is one of another."""
+
+
 class OptionError(XpnetError, ValueError):
     """An option has a name or a value that does not exist."""
 

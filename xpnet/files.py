@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from xpnet.errors import XpnetError
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -15,12 +23,53 @@ def write_atomically(path: Path, data: bytes) -> None:
     OSError
         If the folder cannot be written or the disk is full; the old file is intact then.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes the place of ``path`` once all of it is on the disk.
+
+    If anything fails, the old file is intact and nothing else is left.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Let the new name of a file survive a power cut; Windows does so by itself."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder that nobody writes to now."""
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path, way_out: str) -> Iterator[None]:
+    """Say of a file that cannot be written where it should be, and what may help."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename2 or error.filename
+        file = f": {Path(path).name}" if path else ""
+        raise XpnetError(
+            f"cannot write to the folder {folder} ({error.strerror}{file}); {way_out}"
+        ) from None

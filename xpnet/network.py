@@ -7,25 +7,37 @@ one operation over one vector, and so is a copy, a hash or a sum over many machi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import inspect
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import Parameter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
 import numpy as np
 
+from xpnet.archive import write_archive
 from xpnet.backend import Array, Backend, find_backend, get_backend
 from xpnet.checks import count, on_host
-from xpnet.errors import DataError, OptionError, ShapeError, XpnetError
+from xpnet.errors import CheckpointError, DataError, OptionError, ShapeError, XpnetError
 from xpnet.layers.base import Layer, Shape
-from xpnet.names import unknown
+from xpnet.names import look_up, unknown
 from xpnet.random import Random
 
 if TYPE_CHECKING:
+    from xpnet.layers.graph import Graph
     from xpnet.optimizers import Optimizer
 
 DTYPES = ("float32", "float64")
+LAYOUTS: dict[str, Callable[[Layer], dict[str, Array]]] = {
+    "xpnet": lambda layer: layer.xpnet_values(),
+    "torch": lambda layer: layer.torch_values(),
+}
 PREDICTION_BATCH = 1024  # rows per pass during prediction: activations stay in the cache
 
 
@@ -84,6 +96,7 @@ class Sequential(Layer):
         self.optimizers: WeakSet[Optimizer] = WeakSet()  # they move along in `to`
         self._params: Array | None = None
         self._grads: Array | None = None
+        self.in_use = threading.RLock()  # by the thread that predicts with it, or trains it
         found = [layer.pixels for layer in self.layers]
         self.pixels = next((pixels for pixels in found if pixels != "passes"), "passes")
         self.output_shape(None)
@@ -145,6 +158,10 @@ class Sequential(Layer):
     def predict(self, X: Any) -> Array:
         """Return the outputs for any number of samples, with Dropout and BatchNorm1d at rest.
 
+        Any number of threads may predict with one network, also while another one trains it by
+        `Trainer.fit`: they change nothing there, but may see parameters in the middle of a step.
+        All else that a network does (`forward`, `backward`, `to` ...) is for one thread at a time.
+
         Parameters
         ----------
         X : array or list, shape (n, *sample shape)
@@ -159,12 +176,28 @@ class Sequential(Layer):
         X = X if from_device else on_host(X, "X")
         if X.ndim == 0 or len(X) == 0:
             raise DataError(f"predict needs at least one sample; got an array of shape {X.shape}")
+        self._bound()
+        if not self.in_use.acquire(blocking=False):
+            return self.twin()._outputs(X, from_device)
+        try:
+            return self._outputs(X, from_device)
+        finally:
+            self.in_use.release()
+
+    def _outputs(self, X: Array, from_device: bool) -> Array:
+        """`predict` of checked samples, where no other thread uses the network."""
         xp, pieces = self.xp, []
         with self.evaluating():
             for start in range(0, len(X), PREDICTION_BATCH):
                 Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
         return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
+
+    def twin(self) -> Sequential:
+        """Return a network with the same parameters and states, and buffers of its own."""
+        twin = super().twin()
+        twin.layers, twin.capacity, twin._steps = [x.twin() for x in self.layers], 0, []
+        return twin
 
     # ---- training or prediction ---------------------------------------------------------------
 
@@ -200,7 +233,8 @@ class Sequential(Layer):
 
     def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
         """Make every layer's buffers for batches of up to ``batch_size`` samples."""
-        self.xp.renew()
+        if self._steps:
+            self.xp.renew()
         self.capacity, self._input_gradient = 0, input_gradient  # until all have been made
         shape: Shape | None = input_shape
         for layer in self.layers:
@@ -302,17 +336,22 @@ class Sequential(Layer):
         xp.renew()
         self.xp, self.dtype, self.capacity, self.sample_shape = xp, params.dtype, 0, None
         self._steps = []
-        self._params, self._grads = params, grads
         start = 0
         for layer in self.layers:
             piece = slice(start, start + layer.size)
             layer.bind(xp, params[piece], grads[piece])
             start += layer.size
+        self._params, self._grads = params, grads  # last: other threads see that all is there
 
     def _bound(self) -> None:
         """Give the parameters their first values; later calls do nothing."""
-        if self._params is not None:
-            return
+        if self._params is None:
+            with self.in_use:
+                if self._params is None:  # still: no other thread has been faster
+                    self._begin()
+
+    def _begin(self) -> None:
+        """Place the first values."""
         values = self.initial_values(Random(self.seed, "weights"))
         flat = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
         random = Random(self.seed, "state")
@@ -335,9 +374,9 @@ class Sequential(Layer):
         def placed(a: np.ndarray[Any, Any]) -> Array:
             return self.xp.asarray(a, self.dtype if a.dtype.kind in "fc" else a.dtype)
 
-        self.bind(self.xp, placed(params), placed(grads))
         for (_, layer), state in zip(self.walk(""), states, strict=True):
             layer.state = {name: placed(value) for name, value in state.items()}
+        self.bind(self.xp, placed(params), placed(grads))
 
     def to(self, backend: str | Backend | None = None, dtype: Any = None) -> Sequential:
         """Move parameters, gradients, layer state and optimizer state, in place.
@@ -380,23 +419,44 @@ class Sequential(Layer):
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle needs; optimizers stay with the original."""
         state = super().__getstate__()
-        del state["optimizers"]
+        del state["optimizers"], state["in_use"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.optimizers = WeakSet()
+        self.optimizers, self.in_use = WeakSet(), threading.RLock()
         for layer in self.layers:
             layer.owner = ref(self)
         if self._params is not None:  # the copied layers hold views of nothing yet
             self.bind(self.xp, self._params, self._grads)
 
-    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return every parameter and state value by name, such as ``"0.W"``, on the host."""
-        return {name: np.array(self.xp.asnumpy(a)) for name, a in self._named_arrays().items()}
+    def state_dict(self, layout: str = "xpnet") -> dict[str, np.ndarray[Any, Any]]:
+        """Return a copy of every parameter and state value by name, on the host.
 
-    def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Set every parameter and state value from `state_dict`.
+        Parameters
+        ----------
+        layout : str
+            ``"xpnet"``: all of them, by names such as ``"0.W"``. ``"torch"``: those that a
+            ``torch.nn.Sequential`` of the same layers has, by its names, such as ``"0.weight"``,
+            and in its shapes, such as (n_out, n_in).
+
+        Raises
+        ------
+        OptionError
+            If there is no such layout.
+        """
+        arrays = self._named_arrays(layout)
+        return {name: np.array(self.xp.asnumpy(a), order="C") for name, a in arrays.items()}
+
+    def load_state_dict(self, values: Mapping[str, Any], layout: str = "xpnet") -> None:
+        """Set every value that `state_dict` of that layout gives.
+
+        Parameters
+        ----------
+        values : mapping of str to array
+            NumPy or CuPy arrays, lists, tensors of PyTorch in the host's memory.
+        layout : str
+            ``"xpnet"`` or ``"torch"``, see `state_dict`.
 
         Raises
         ------
@@ -404,29 +464,50 @@ class Sequential(Layer):
             If a name is missing or unknown, or a value is no number.
         ShapeError
             If a value has another shape; nothing is changed then.
+        OptionError
+            If there is no such layout.
         """
-        arrays, new = self._named_arrays(), {}
-        for name in values:
-            if name not in arrays:
-                raise DataError(unknown("parameter", name, arrays))
-        for name, a in arrays.items():
-            if name not in values:
-                raise DataError(f"no value for the parameter {name!r}, shape {a.shape}")
-            new[name] = on_host(values[name], f"the parameter {name!r}")
-            if new[name].shape != a.shape:
-                raise ShapeError(
-                    f"the parameter {name!r} has the shape {a.shape}; got {new[name].shape}"
-                )
+        arrays = self._named_arrays(layout)
+        new = {name: on_host(a, f"the parameter {name!r}") for name, a in values.items()}
+        check_shapes({name: a.shape for name, a in new.items()}, arrays)
         for name, a in arrays.items():
             self.xp.copyto(a, self.xp.asarray(new[name], a.dtype))
 
-    def _named_arrays(self) -> dict[str, Array]:
+    def _named_arrays(self, layout: str = "xpnet") -> dict[str, Array]:
+        """Return all values by name, each as a view through which it can be set."""
+        views = look_up("layout", layout, LAYOUTS)
         self._bound()
         return {
-            f"{path}.{name}": getattr(layer, name, None) if name in layer.parameters else value
-            for path, layer in self.walk("")
-            for name, value in [*layer.parameters.items(), *layer.state.items()]
+            f"{path}.{name}": a for path, layer in self.walk("") for name, a in views(layer).items()
         }
+
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Add the nodes of all layers; see `xpnet.exchange.to_onnx`."""
+        for i, layer in enumerate(self.layers):
+            X = graph.layer(str(i), layer, X)
+        return X
+
+    def config(self) -> dict[str, Any]:
+        """Return what makes such a network again: the type and the arguments of each layer."""
+        layers = [[type(layer).__name__, _arguments(layer)] for layer in self.layers]
+        return {"layers": layers, "dtype": self.dtype.name, "seed": self.seed}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture and values to a file, which appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            An ``.npz``: `xpnet.load` makes the network again, and ``numpy.load`` reads the arrays.
+
+        Raises
+        ------
+        CheckpointError
+            If an argument of a layer cannot be stored; see `Layer.config`.
+        OSError
+            If the file cannot be written; an old one stays as it was.
+        """
+        write_archive(Path(path), self.state_dict(), {"network": self.config()})
 
     def sha256(self) -> str:
         """Return the SHA-256 of all parameters, in order, as little-endian bytes."""
@@ -449,6 +530,25 @@ class Sequential(Layer):
         )
 
 
+def _arguments(layer: Layer) -> dict[str, Any]:
+    """Return what makes the layer again, after checking that a file can hold it."""
+    given, wanted = layer.config(), inspect.signature(type(layer).__init__).parameters
+    kinds = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    needed = [p.name for p in list(wanted.values())[1:] if p.default is p.empty]
+    needed = [name for name in needed if wanted[name].kind not in kinds]
+    missing = [f"{name} is not kept" for name in needed if name not in given]
+    try:
+        json.dumps(given, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        missing.append(str(error))
+    if missing:
+        raise CheckpointError(
+            f"{layer!r} cannot be saved: {missing[0]}; keep each argument of its __init__ under "
+            "its own name, or define config()"
+        )
+    return given
+
+
 def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
     """Return the layers as a list, after checking that each is a layer and stands there once."""
     if not layers:
@@ -461,12 +561,14 @@ def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
             name = type(layer).__name__
             raise OptionError(f"layer {i}: call super().__init__() in {name}.__init__ first")
     inner = [leaf for i, layer in enumerate(layers) for _, leaf in layer.walk(str(i))]
-    for k, layer in enumerate(inner):
-        if any(layer is other for other in inner[:k]):
+    seen: set[int] = set()
+    for layer in inner:
+        if id(layer) in seen:
             raise OptionError(
                 f"{layer!r} stands in the network twice; its second gradient would overwrite the "
                 "first, so make one object for each place"
             )
+        seen.add(id(layer))
     for i, layer in enumerate(layers):
         owner = layer.owner()
         if owner is not None and any(layer is own for own in owner.layers):
@@ -475,6 +577,26 @@ def _checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
                 "the network with net.copy()"
             )
     return list(layers)
+
+
+def check_shapes(found: Mapping[str, Shape], wanted: Mapping[str, Array]) -> None:
+    """Check that values have the names and the shapes of some others.
+
+    Raises
+    ------
+    DataError
+        If a name is missing or unknown.
+    ShapeError
+        If a shape is another.
+    """
+    for name in found:
+        if name not in wanted:
+            raise DataError(unknown("parameter", str(name)[:80], wanted))
+    for name, a in wanted.items():
+        if name not in found:
+            raise DataError(f"no value for the parameter {name!r}, shape {a.shape}")
+        if found[name] != a.shape:
+            raise ShapeError(f"the parameter {name!r} has the shape {a.shape}; got {found[name]}")
 
 
 def _checked_dtype(dtype: Any, xp: Backend) -> np.dtype[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,12 +72,17 @@ class Recorder(Callback):
         self._copy = None
         if self._of is not self.trainer:
             self._of, self.epochs, self.values = self.trainer, [], []
-        trainer, first = self.trainer, _values(self.trainer.net)
-        most = max(2, min(self.frames, LIMIT // max(1, first.nbytes)))
-        part = np.linspace(0, 1, most) ** DENSITY
-        self._due = iter((trainer.epoch + part * (trainer.epochs - trainer.epoch)).tolist())
-        self._now, self._next = float(trainer.epoch), next(self._due)
-        self._record()
+        trainer, size = self.trainer, _values(self.trainer.net).nbytes
+        most = max(2, min(self.frames, LIMIT // max(1, size)))
+        part, first = np.linspace(0, 1, most) ** DENSITY, trainer.first_epoch
+        moments = first + part * (trainer.epochs - first)
+        self._now = trainer.epoch + trainer.batch / trainer.steps_per_epoch
+        self._due = iter(moments[moments > self._now].tolist())
+        self._next = next(self._due, float("inf"))
+        if trainer.resumed:
+            self.cut(moments[moments <= self._now][-1])
+        if not (trainer.resumed and self.epochs):
+            self._record()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Record if the next moment has come."""
@@ -91,6 +97,12 @@ class Recorder(Callback):
     def keep(self, epoch: float, values: NDArray[Any]) -> None:
         """Keep what one moment was like; a subclass may put it elsewhere."""
         self.values.append(values)
+
+    def cut(self, moment: float) -> None:
+        """Forget what was recorded after this moment: an end that was none, and later steps."""
+        first = bisect_left(self.epochs, moment)  # the record of the moment, by the step after it
+        keep = min(first + 1, bisect_right(self.epochs, self._now))
+        del self.epochs[keep:], self.values[keep:]
 
     def network(self, k: int) -> Sequential:
         """Return the network as it was at moment k: a copy, which the next call overwrites."""
@@ -128,6 +140,15 @@ class FrameFile(Recorder):
         """Append the moment and the values, one behind the other."""
         with self.path.open("ab") as file:
             file.write(np.array((epoch, values), _layout(values)).tobytes())
+
+    def cut(self, moment: float) -> None:
+        """Shorten the file, too, which a training before has begun."""
+        if self.path.exists():
+            layout = _layout(_values(self.trainer.net))
+            with self.path.open("r+b") as file:
+                self.epochs = np.fromfile(file, layout)["epoch"].tolist()
+                super().cut(moment)
+                file.truncate(len(self.epochs) * layout.itemsize)
 
 
 def read_frames(path: Path, trainer: Trainer) -> Recorder:

@@ -3,29 +3,30 @@
 ``config.json`` and ``environment.json`` are written before the first step, ``log.jsonl`` has a line
 for each epoch and ``frames.bin`` the parameters at some moments, both written as they come;
 ``results.json`` and ``weights.npz`` follow at the end. So a training that is cut off at any moment
-leaves a folder that can be read.
+leaves a folder that can be read, and ``checkpoints/`` lets it go on.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.archive import read_archive
 from xpnet.backend import use_backend
 from xpnet.callbacks import Callback
-from xpnet.errors import DataError, XpnetError
-from xpnet.files import write_atomically
+from xpnet.checkpoint import find_checkpoints
+from xpnet.checks import at_least_0
+from xpnet.errors import DataError, OptionError, ShapeError, XpnetError
+from xpnet.files import sweep, write_atomically, writing
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.network import DTYPES
@@ -36,9 +37,13 @@ from xpnet.training import Trainer
 
 CONFIG, ENVIRONMENT, LOG, FRAMES = "config.json", "environment.json", "log.jsonl", "frames.bin"
 RESULTS, WEIGHTS, REPORT = "results.json", "weights.npz", "report.html"
+CHECKPOINTS = "checkpoints"
 PICTURES = (
     "loss", "accuracy", "rmse", "network", "gradients", "activations", "boundary", "curve",
     "surface", "confusion", "mistakes", "weights",
+)  # fmt: skip
+OF_THE_END = (
+    RESULTS, WEIGHTS, REPORT, *(f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")),
 )  # fmt: skip
 RECIPE = (
     "hidden", "activation", "loss", "optimizer", "lr", "epochs", "batch_size", "one_cycle",
@@ -57,29 +62,40 @@ class RunFolder(Callback):
         The folder; by default a new one, ``runs/PROBLEM-DATE-TIME``.
     problem : str
         The name of the problem.
+    resume : bool
+        True: the training that is there goes on.
 
     Raises
     ------
+    OptionError
+        If there is a training in it that was broken off.
     XpnetError
         If the folder cannot be made or written; before any training.
     """
 
-    def __init__(self, out: str | None, problem: str) -> None:
+    def __init__(self, out: str | None, problem: str, resume: bool = False) -> None:
         new = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.folder = Path(out) if out else _unused(Path("runs") / new)
+        if not resume and _unfinished(self.folder):
+            raise OptionError(
+                f"{self.folder} has a training that was broken off; go on with "
+                f"`xpnet train --resume {self.folder}`, or choose another folder with --out DIR"
+            )
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._clear()
-            (self.folder / LOG).write_text("", encoding="utf-8")
+            sweep(self.folder)
+            if not resume:
+                self._remove(CONFIG, ENVIRONMENT, LOG, FRAMES, *OF_THE_END)
+                for path in (self.folder / CHECKPOINTS).glob("step-*.npz*"):
+                    path.unlink()
 
     def writing(self) -> AbstractContextManager[None]:
         """Return a context in which what cannot be written is told with the way out."""
         return writing(self.folder, "choose another one with --out DIR")
 
-    def _clear(self) -> None:
+    def _remove(self, *names: str) -> None:
         """Remove what a run before has left here, and nothing else."""
-        pictures = [f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")]
-        for name in (CONFIG, ENVIRONMENT, FRAMES, RESULTS, WEIGHTS, REPORT, *pictures):
+        for name in names:
             (self.folder / name).unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -89,17 +105,44 @@ class RunFolder(Callback):
             write_atomically(self.folder / name, text.encode())
 
     def write_weights(self, trainer: Trainer) -> None:
-        """Write every parameter by its name, as arrays that ``numpy.load`` reads."""
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = trainer.net.state_dict()
-        np.savez(buffer, **arrays)
+        """Write the network, which `xpnet.load` and ``numpy.load`` read."""
         with self.writing():
-            write_atomically(self.folder / WEIGHTS, buffer.getvalue())
+            trainer.net.save(self.folder / WEIGHTS)
+
+    @property
+    def seconds(self) -> float:
+        """How long the training has taken, with what it took before it was broken off."""
+        return time.perf_counter() - self._start
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_begin(self, logs: Any) -> None:
+        """Let the log end where the training begins or goes on, and remove what was its end."""
+        trainer, history = self.trainer, self.trainer.history
+        columns = zip(*history.values(), strict=True)
+        rows = [dict(zip(history, numbers, strict=True)) for numbers in columns]
+        text = "".join(_line(epoch, row) for epoch, row in enumerate(rows))
+        with self.writing():
+            write_atomically(self.folder / LOG, text.encode())
+            if not trainer.resumed:
+                self._remove(FRAMES)
+            if trainer.epoch < trainer.epochs:
+                self._remove(*OF_THE_END)
 
     def on_epoch_end(self, epoch: int, logs: Any) -> None:
         """Append the row of the epoch, at once."""
         with self.writing(), (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch + 1, **logs}) + "\n")
+            file.write(_line(epoch, logs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long the training has taken."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Count on from there."""
+        self._start -= at_least_0("seconds", state["seconds"])
 
 
 class Frames(FrameFile):
@@ -114,18 +157,24 @@ class Frames(FrameFile):
         with self.writing():
             super().keep(epoch, values)
 
+    def cut(self, moment: float) -> None:
+        """Shorten the file."""
+        with self.writing():
+            super().cut(moment)
 
-@contextmanager
-def writing(folder: Path, way_out: str) -> Iterator[None]:
-    """Say of a file that cannot be written where it should be, and what may help."""
+
+def _line(epoch: int, row: Mapping[str, float]) -> str:
+    return json.dumps({"epoch": epoch + 1, **row}) + "\n"
+
+
+def _unfinished(folder: Path) -> bool:
+    """Tell whether there is a training in the folder that a checkpoint could go on with."""
+    if not find_checkpoints(folder / CHECKPOINTS):
+        return False
     try:
-        yield
-    except OSError as error:
-        path = error.filename2 or error.filename
-        file = f": {Path(path).name}" if path else ""
-        raise XpnetError(
-            f"cannot write to the folder {folder} ({error.strerror}{file}); {way_out}"
-        ) from None
+        return bool(_read_json(folder / RESULTS)["epochs"] < _read_json(folder / CONFIG)["epochs"])
+    except (KeyError, TypeError, XpnetError):  # there are no results, or nobody knows
+        return True
 
 
 def _unused(folder: Path) -> Path:
@@ -184,7 +233,7 @@ class Run:
 
         Raises
         ------
-        DataError
+        DataError, CheckpointError
             If there is neither, or the files are damaged.
         """
         config = self.config
@@ -206,10 +255,10 @@ class Run:
         """Return the last moment alone, with the weights of a file."""
         recorder = Recorder()
         recorder.trainer = trainer
+        values, _ = read_archive(path)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as weights:
-                trainer.net.load_state_dict(weights)
-        except Exception as error:  # zip, zlib and NumPy each have their own
+            trainer.net.load_state_dict(values)
+        except (DataError, ShapeError) as error:
             raise DataError(f"{path} is damaged: {error}") from None
         recorder.add(float(len(self.log)))
         return recorder
@@ -266,6 +315,7 @@ FITS: Mapping[str, Callable[[Any], bool]] = {
     "dtype": _one_of(DTYPES),
     "seed": lambda value: type(value) is int and value >= 0,
     "samples": lambda value: _wholes(value) and len(value) == 2,
+    "reproducible": lambda value: isinstance(value, bool),
     "data_dir": lambda value: value is None or isinstance(value, str),
     "parameters": _whole,
     "backend": lambda value: isinstance(value, str),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from math import isfinite
+from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
@@ -15,9 +17,17 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.callbacks import Callback
+from xpnet.checkpoint import find_training, save_training
 from xpnet.checks import count, on_host
 from xpnet.data.batches import Batches
-from xpnet.errors import DataError, DivergenceError, OptionError, OutOfMemoryError, ShapeError
+from xpnet.errors import (
+    DataError,
+    DivergenceError,
+    OptionError,
+    OutOfMemoryError,
+    ShapeError,
+    XpnetError,
+)
 from xpnet.losses import Loss, check_targets, check_weights, find_loss
 from xpnet.metrics import Metric, find_metric
 from xpnet.network import Sequential
@@ -59,6 +69,10 @@ class Trainer:
         ``loss``, the mean over the epoch's steps, and ``val_loss`` and ``val_...`` for each metric.
     epoch, epochs : int
         Epochs done, and how many will be after the present `fit`; a second one goes on from there.
+    batch, first_epoch : int
+        Steps done in the present epoch, and the epoch in which the present `fit` began.
+    resumed : bool
+        Whether the present `fit` goes on from a checkpoint.
     stop : bool
         Callbacks set it to end the training after the present epoch.
     launch : int
@@ -90,9 +104,11 @@ class Trainer:
             raise OptionError(f"each metric needs a name of its own; got {names!r}")
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
+        self.batch, self.first_epoch, self.resumed = 0, 0, False
         self.launch = LAUNCH
+        self._stepping = False  # True in the middle of a step
         self._data: Any = None  # the data set on the device, not in a frame of an error
-        self._batches: Any = None
+        self.batches: Any = None
         self._run: Any = None  # the captured steps
         self._captured: tuple[Any, ...] = ()  # ... and the settings for which they are valid
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
@@ -105,17 +121,21 @@ class Trainer:
 
         The host's part of it, ``optimizer.prepare(1)``, comes before.
         """
-        net, loss, xp = self.net, self.loss, self.net.xp
-        X, t, *weights = self._batches.gather(size)
-        with xp.aside():
+        X, t, *weights = self.batches.gather(size)
+        with self.net.xp.aside():
             self.optimizer.advance()
+        self.backpropagate(X, t, *weights)
+        self.optimizer.descend()
+
+    def backpropagate(self, X: Array, t: Array, *weights: Array) -> None:
+        """Record the loss of a batch, and write its gradient."""
+        net, loss, xp = self.net, self.loss, self.net.xp
         Y = net.forward(X)
         xp.join()
         loss.forward(Y, t, *weights)
         net.backward(loss.backward())
         with xp.aside():
-            xp.record(loss.value, self._losses, self._place_of_loss)
-        self.optimizer.descend()
+            xp.record(loss.value, self.losses, self._place_of_loss)
 
     def _steps(self, size: int, number: int) -> None:
         """Take some steps: what is captured."""
@@ -135,6 +155,7 @@ class Trainer:
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for some epochs.
 
@@ -156,6 +177,10 @@ class Trainer:
             False: the samples keep their order.
         callbacks : sequence of Callback
             Such as `xpnet.EarlyStopping`.
+        resume : str or os.PathLike, optional
+            A checkpoint, or a folder of them, of which the latest counts: the `fit` that wrote it
+            goes on, to the same end as if it had never stopped. The trainer and the data must be
+            made as they were then. A folder without any lets the training begin.
 
         Returns
         -------
@@ -170,34 +195,65 @@ class Trainer:
             If the data set or a batch does not fit in memory; it names a batch size that does.
         DivergenceError
             If the loss is no longer finite; it names the step and the layer.
-        KeyboardInterrupt
-            After Ctrl-C, at the end of the present step; the history so far is kept.
+        CheckpointError
+            If no checkpoint of the folder can be used, or it is of another training.
+        KeyboardInterrupt, SystemExit
+            After Ctrl-C and after SIGTERM (with 143), at the end of the present step; the history
+            so far is kept. A second signal ends it at once.
         """
         count("epochs", epochs)
+        saved = None if resume is None else find_training(Path(resume))
         self._load(X, t, sample_weight, batch_size, shuffle)
         validation = None if validation_data is None else self._checked(*_pair(validation_data))
-        self.callbacks, self.epochs, self.stop = [], self.epoch + epochs, False
+        self.callbacks, self.stop, self.batch, self._stepping = [], False, 0, False
+        self.resumed, self.first_epoch = saved is not None, self.epoch
+        if saved is not None:
+            saved.restore(self)
+            self.stop &= self.epochs == self.first_epoch + epochs  # else there is more to do
+        self.epochs = self.first_epoch + epochs
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
-            for callback in callbacks:
-                if not isinstance(callback, Callback):
-                    raise OptionError(
-                        f"no callback: {callback!r}; write for example EarlyStopping()"
-                    )
+            for callback in _in_order(callbacks):
                 callback.trainer = self
                 callback.on_train_begin(NO_LOGS)
                 self.callbacks.append(callback)  # only what has begun is called, and ended
-            with interruptible() as interrupted:
-                for _ in range(epochs):
+            if saved is not None:
+                saved.restore_callbacks(self)
+            with self.net.in_use, interruptible() as interrupted:
+                while self.epoch < self.epochs and not self.stop:
                     self._run_epoch(validation, interrupted)
-                    if interrupted:
-                        raise KeyboardInterrupt
-                    if self.stop:
-                        break
+                    self._leave_if(interrupted)
         finally:
             self.loss.validate = validate
             self._call("on_train_end", logs={k: v[-1] for k, v in self.history.items()})
         return self.history
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: everything that ``fit(..., resume=path)`` needs to go on from here.
+
+        `xpnet.load` reads the network alone from it. `xpnet.Checkpoint` calls this regularly.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            An ``.npz``; it appears whole or not at all.
+
+        Raises
+        ------
+        DivergenceError
+            If a parameter is not finite: a good checkpoint must not be overwritten by it.
+        XpnetError
+            Before the first `fit`, and if an exception has broken off a step.
+        OSError
+            If the file cannot be written; an old one stays as it was.
+        """
+        if self.batches is None or self._stepping:
+            raise XpnetError(
+                "a training can be saved between two steps, not before the first fit or where a "
+                "step was broken off; net.save(path) saves the network"
+            )
+        self._require_finite()
+        save_training(Path(path), self)
 
     def evaluate(self, X: Any, t: Any) -> dict[str, float]:
         """Return the loss and the metrics on some data, with the network at rest.
@@ -223,39 +279,48 @@ class Trainer:
         """Run the steps of one epoch, then the validation, then write the row of the history."""
         self._call("on_epoch_begin", self.epoch)
         self.net.train()
-        self._batches.start(self.epoch)
-        self.net.xp.copyto(self._place_of_loss, 0)
+        self.batches.start(self.epoch, self.batch)
+        self.net.xp.copyto(self._place_of_loss, self.batch)
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below, by name
-            i = 0
-            while i < len(self._sizes):
-                i += self._launch_from(i)
-                if interrupted:
-                    raise KeyboardInterrupt
+            while self.batch < len(self._sizes):
+                self._launch()
+                self._leave_if(interrupted)
+            self._sum_squares()
         if self.epoch + 1 < self.epochs:
-            self._batches.prepare(self.epoch + 1)
+            self.batches.prepare(self.epoch + 1)
         row = {"loss": self._mean_loss()}
         if validation is not None:
             row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
             if not isfinite(row["val_loss"]):
                 raise self._diverged("validation loss", row["val_loss"], len(self._sizes) - 1)
         self.history.add(row)
-        self.epoch += 1
+        self.epoch, self.batch = self.epoch + 1, 0
         self._call("on_epoch_end", self.epoch - 1, logs=row)
 
-    def _launch_from(self, i: int) -> int:
-        """Take step i, or some steps at once, and return how many."""
-        xp, size = self.net.xp, self._sizes[i]
+    def _leave_if(self, interrupted: list[int]) -> None:
+        """End the training if a signal has come: what ends it knows the number of the signal."""
+        if interrupted:
+            for callback in self.callbacks:
+                callback.on_interrupt()
+            if interrupted[0] == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + interrupted[0])
+
+    def _launch(self) -> None:
+        """Take the next step, or some steps at once."""
+        xp, i, size = self.net.xp, self.batch, self._sizes[self.batch]
         full = len(self._sizes) - (self._sizes[-1] != self._sizes[0])  # steps with a whole batch
         at_once = xp.captures and not self._between_steps and i + self.launch <= full
         number = self.launch if at_once else 1
         self._call("on_train_batch_begin", i)
         self._capture_anew()
+        self._stepping = True
         self.optimizer.prepare(number)
         self._run(size, number)
+        self.batch, self._stepping = i + number, False
         if xp.on_host and not isfinite(self.loss.value):
             raise self._diverged("loss", float(self.loss.value), i)
         self._call("on_train_batch_end", i + number - 1)
-        return number
 
     def _capture_anew(self) -> None:
         """Capture the steps, again if a setting has changed: a graph keeps numbers as they were."""
@@ -286,12 +351,34 @@ class Trainer:
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's samples: the one time that the device is read."""
-        losses = self.net.xp.asnumpy(self._losses)
+        read = self.net.xp.asnumpy(self.losses)
+        losses, squares = read[:-1], read[-1]
         mean = float(losses.astype(np.float64) @ self._shares)
         if not isfinite(mean):
             i = int(np.argmin(np.isfinite(losses)))
             raise self._diverged("loss", float(losses[i]), i)
+        if not isfinite(squares):
+            self._require_finite()
         return mean
+
+    def _sum_squares(self) -> None:
+        """Write Σ p² of all parameters behind the losses: no loss shows a NaN that a ReLU hides."""
+        xp, p, work = self.net.xp, self.net.params, self.optimizer.work
+        xp.multiply(p, p, out=work)
+        xp.sum(work, out=self.losses[-1:].reshape(()))
+
+    def _require_finite(self) -> None:
+        """Raise DivergenceError if a parameter, or what a layer keeps beside it, is not finite."""
+        for name, a in self.net.state_dict().items():
+            if a.dtype.kind == "f" and not np.isfinite(a).all():
+                place = np.unravel_index(int(np.argmin(np.isfinite(a))), a.shape)
+                layer = dict(self.net.walk(""))[name.rpartition(".")[0]]
+                where = f"{name}[{', '.join(map(str, place))}] of layer {layer!r}"
+                raise DivergenceError(
+                    f"{where} is {a[place]} after step {self.batch or len(self._sizes)} of epoch "
+                    f"{self.epoch + (self.batch > 0)}; lower the learning rate "
+                    f"(now {self.optimizer.lr:g}) or set clip_norm"
+                )
 
     def _diverged(self, what: str, value: float, i: int) -> DivergenceError:
         """Return the error for a loss that is not finite: step, layer and what may help."""
@@ -343,18 +430,18 @@ class Trainer:
         n = len(columns[0])
         size = n if batch_size is None else min(count("batch_size", batch_size), n)
         stored = [X.dtype if X.dtype == np.uint8 else net.dtype, *dtypes[1:]]
-        self._run = self._batches = self._data = None  # two data sets may be too many
+        self._run = self.batches = self._data = None  # two data sets may be too many
         self._data = self._place(columns, stored)
 
         def make(size: int) -> None:
-            self._batches = None
-            self._batches = Batches(xp, self._data, dtypes, size, shuffle, self.seed)
+            self.batches = None
+            self.batches = Batches(xp, self._data, dtypes, size, shuffle, self.seed)
             self._reserve(size, X.shape[1:])
 
         self._make_or_say_what_fits(size, make)
-        self._sizes = self._batches.sizes()
+        self._sizes = self.batches.sizes()
         self._shares = np.array(self._sizes) / n
-        self._losses = xp.zeros(len(self._sizes), net.dtype)
+        self.losses = xp.zeros(len(self._sizes) + 1, net.dtype)
         self._place_of_loss = xp.zeros(1, np.int64)
 
     def _place(self, columns: list[Any], dtypes: list[Any]) -> list[Array]:
@@ -362,18 +449,23 @@ class Trainer:
         xp = self.net.xp
         # A target too large for the dtype shows in the loss.
         with suppress(MemoryError), np.errstate(over="ignore"):
-            return [xp.asarray(c, d) for c, d in zip(columns, dtypes, strict=True)]
+            return [self._put(c, d) for c, d in zip(columns, dtypes, strict=True)]
         needed = sum(c.size * np.dtype(d).itemsize for c, d in zip(columns, dtypes, strict=True))
         raise OutOfMemoryError(
             f"the data set needs {needed / 1e6:,.0f} MB, more than the {xp.name} backend has "
             "left; train with fewer samples" + ("" if xp.on_host else ", or with backend='numpy'")
         )
 
+    def _put(self, column: Any, dtype: Any) -> Array:
+        """Return a column of the data set on the device."""
+        return self.net.xp.asarray(column, dtype)
+
     def _reserve(self, size: int, sample_shape: tuple[int, ...]) -> None:
         """Make the buffers of the network and of the loss for batches of this size."""
         net = self.net
         if net.capacity < size or net.sample_shape != sample_shape:
-            net.build(size, sample_shape, net.input_gradient)
+            with net.in_use:
+                net.build(size, sample_shape, net.input_gradient)
         (width,) = net.output_shape(sample_shape) or ()
         self.loss.reserve(size, width, net.dtype)
 
@@ -446,6 +538,14 @@ def check_inputs(X: Array, dtype: np.dtype[Any]) -> None:
                 raise DataError(f"X must be finite (to {largest:.2g}); X{where} is {value}")
 
 
+def _in_order(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Return the callbacks in the order in which they are called."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise OptionError(f"no callback: {callback!r}; write for example EarlyStopping()")
+    return sorted(callbacks, key=lambda callback: callback.after_others)
+
+
 def _pair(data: Any) -> tuple[Any, Any]:
     """Return (X, t), after checking that it is a pair."""
     if not isinstance(data, tuple | list) or len(data) != 2:
@@ -455,20 +555,30 @@ def _pair(data: Any) -> tuple[Any, Any]:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Give a list that is empty until Ctrl-C; a second Ctrl-C interrupts at once, as usual."""
-    interrupted: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    elsewhere = threading.current_thread() is not threading.main_thread()
-    if elsewhere or before in (signal.SIG_IGN, None):  # Ctrl-C is not ours to handle
-        yield interrupted
-        return
+    """Give a list that is empty until Ctrl-C or SIGTERM; a second one acts at once, as usual.
+
+    A handler of SIGTERM that somebody has set stays in charge.
+    """
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = []
+    if threading.current_thread() is threading.main_thread():
+        if before[signal.SIGINT] not in (signal.SIG_IGN, None):
+            handled.append(signal.SIGINT)
+        if before[signal.SIGTERM] == signal.SIG_DFL:
+            handled.append(signal.SIGTERM)
 
     def remember(number: int, frame: FrameType | None) -> None:
-        interrupted.append(number)
-        signal.signal(signal.SIGINT, before)
+        received.append(number)
+        restore()
 
-    signal.signal(signal.SIGINT, remember)
+    def restore() -> None:
+        for number in handled:
+            signal.signal(number, before[number])
+
+    for number in handled:
+        signal.signal(number, remember)
     try:
-        yield interrupted
+        yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -145,7 +145,7 @@ def _find(name: str, tf32: bool) -> Backend:
         return _numba() if kind == "numba" else _cupy(device, tf32)
     if kind != "auto":
         raise BackendError(f"the backend {name!r} cannot be used: {reason}")
-    _say_once(f"no GPU in use, computing with NumPy: {reason}")
+    say_once(f"no GPU in use, computing with NumPy: {reason}")
     return _numpy()
 
 
@@ -265,5 +265,6 @@ def _reproducible(ordinary: Backend) -> Backend:
 
 
 @cache
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
+    """Log a warning, the first time that there is reason for it."""
     logging.getLogger("xpnet").warning(message)

@@ -137,13 +137,14 @@ class NumPyBackend(Backend):
         scale: float = 1.0,
     ) -> Array:
         """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
-        column = losses[:, None]
+        column, columns, ones = losses[:, None], dZ.reshape(Z.T.shape), _ones(Z.shape[1], Z.dtype)
         if T.ndim == 1:
             T = self.one_hot(T, out=hot)
-        np.maximum.reduce(Z, axis=1, keepdims=True, out=column)
+        np.copyto(columns, Z.T)  # rows are short: to reduce them takes twice as long as this
+        np.maximum.reduce(columns, axis=0, out=losses)
         np.subtract(Z, column, out=work)
         np.exp(work, out=dZ)
-        np.add.reduce(dZ, axis=1, keepdims=True, out=column)
+        np.dot(dZ, ones, out=losses)
         np.divide(dZ, column, out=dZ)
         np.subtract(dZ, T, out=dZ)
         if scale != 1.0:
@@ -151,7 +152,7 @@ class NumPyBackend(Backend):
         np.log(column, out=column)
         np.subtract(column, work, out=work)
         np.multiply(work, T, out=work)
-        return np.add.reduce(work, axis=1, out=losses)
+        return np.dot(work, ones, out=losses)
 
     def gather(
         self, data: Array, order: Array, position: Array, out: Array, work: Array | None = None

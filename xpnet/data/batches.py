@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.mapped import find_mapped
+from xpnet.data.sparse import SparseRows
 from xpnet.random import Random
 
 Array = Any
@@ -21,7 +22,7 @@ class Batches:
     place in the epoch is kept on the device, so that a step can be captured.
 
     A column that is a file mapped into memory, a `numpy.memmap`, may be larger than the memory: see
-    `xpnet.data.mapped`.
+    `xpnet.data.mapped`. Of `SparseRows` only those of the batch are ever dense.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ class Batches:
             for s, c in zip(shapes, columns, strict=True)
         ]
         in_pieces = xp.on_host and self.batch_size < self.n
-        self._mapped = [find_mapped(c, self.batch_size) if in_pieces else None for c in columns]
+        self._readers = [_find_reader(c, self.batch_size, in_pieces) for c in columns]
         self._as_read = np.arange(self.batch_size), np.zeros(1, np.int64)  # an order, a position
         self._order = xp.asarray(np.arange(self.n))
         self._position = xp.zeros(1, np.int64)
@@ -75,9 +76,9 @@ class Batches:
         full, rest = divmod(self.n, self.batch_size)
         return [self.batch_size] * full + [rest] * (rest > 0)
 
-    def start(self, epoch: int) -> None:
-        """Go to the beginning of an epoch, and shuffle for it."""
-        self.xp.copyto(self._position, 0)
+    def start(self, epoch: int, batch: int = 0) -> None:
+        """Go to a batch of an epoch, and shuffle for the epoch."""
+        self.xp.copyto(self._position, batch * self.batch_size)
         if self.shuffle:
             self.prepare(epoch)
             self.xp.copyto(self._order, self.xp.asarray(self._prepared[1]))
@@ -105,11 +106,18 @@ class Batches:
         return out
 
     def _gather(self, k: int, out: Array) -> None:
-        work, mapped = self._work[k], self._mapped[k]
+        work, reader = self._work[k], self._readers[k]
         work = work if work is None else work[: len(out)]
-        if mapped is None:
+        if reader is None:
             self.xp.gather(self.columns[k], self._order, self._position, out=out, work=work)
         else:
             start = int(self._position[0])
-            rows = mapped.read(self._order[start : start + len(out)])
+            rows = reader.read(self._order[start : start + len(out)])
             self.xp.gather(rows, *self._as_read, out=out, work=work)
+
+
+def _find_reader(column: Array, size: int, in_pieces: bool) -> Any:
+    """Return what makes the rows of a batch when they are needed, None where they are there."""
+    if isinstance(column, SparseRows):
+        return column
+    return find_mapped(column, size) if in_pieces else None

@@ -22,9 +22,19 @@ ACTIVATIONS: dict[str, type[Layer]] = {
     "identity": Identity,
 }
 
+# Every layer of the library, by the name that stands in a file.
+LAYERS: dict[str, type[Layer]] = {
+    layer.__name__: layer
+    for layer in (
+        *(BatchNorm1d, Dropout, Flatten, GELU, Identity, LayerNorm),
+        *(LeakyReLU, Linear, ReLU, Sigmoid, Softmax, Tanh),
+    )
+}
+
 __all__ = [
     "ACTIVATIONS",
     "GELU",
+    "LAYERS",
     "BatchNorm1d",
     "Dropout",
     "Flatten",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, find_initializer
+from xpnet.layers.graph import Graph
 from xpnet.random import Random
 
 Shape = tuple[int, ...]
@@ -82,6 +84,14 @@ class Layer:
         """Return all but the owner, which a copy does not have."""
         return {name: value for name, value in vars(self).items() if name != "owner"}
 
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that make such a layer again: numbers, words, True and False.
+
+        By default those arguments of ``__init__`` that the layer keeps under their own names.
+        """
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: vars(self)[name] for name in names if name in vars(self)}
+
     # ---- what a layer defines -----------------------------------------------------------------
 
     def forward(self, X: Array) -> Array:
@@ -115,6 +125,21 @@ class Layer:
         Both have been built.
         """
 
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Add the nodes that compute Y, as in prediction, and return the name of Y.
+
+        See `Graph` in ``xpnet/layers/graph.py``; `xpnet.exchange.to_onnx` calls it.
+        """
+        raise NotImplementedError
+
+    def torch_values(self) -> dict[str, Array]:
+        """Return the values that PyTorch's layer of this kind has, by its names.
+
+        They are views, in its shapes: what is written to them is written to the layer. By default
+        those of this layer as they are.
+        """
+        return self.xpnet_values()
+
     # ---- what the network does ----------------------------------------------------------------
 
     def parameter(self, name: str, shape: Shape, init: str | Initializer) -> None:
@@ -129,6 +154,19 @@ class Layer:
     def walk(self, path: str) -> list[tuple[str, Layer]]:
         """Return the layer with its path; a network returns all that are in it."""
         return [(path, self)]
+
+    def twin(self) -> Self:
+        """Return a layer that shares parameters, state and settings, for another thread.
+
+        Its `build` gives it buffers of its own. A layer that holds others makes twins of them, too.
+        """
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def xpnet_values(self) -> dict[str, Array]:
+        """Return parameters and state by name."""
+        return {name: getattr(self, name) for name in self.parameters} | self.state
 
     def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
         """Return the starting value of each parameter, in order, on the host.

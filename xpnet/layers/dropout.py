@@ -9,6 +9,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.checks import fraction
 from xpnet.layers.base import Layer, Shape
+from xpnet.layers.graph import Graph
 from xpnet.random import Random
 
 
@@ -68,3 +69,11 @@ class Dropout(Layer):
             return dY
         n = len(dY)
         return self.xp.multiply(dY, self.M[:n], out=self.dX[:n])
+
+    def torch_values(self) -> dict[str, Array]:
+        """Return nothing: PyTorch's generator belongs to no layer."""
+        return {}
+
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Return Identity(X): what the layer does in prediction."""
+        return graph("Identity", X)

@@ -6,6 +6,7 @@ from math import prod
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer, Shape
+from xpnet.layers.graph import Graph
 
 
 class Flatten(Layer):
@@ -28,3 +29,7 @@ class Flatten(Layer):
     def backward(self, dY: Array) -> Array:
         """Return dY in the shape of X."""
         return dY.reshape(len(dY), *self.shape)
+
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Return Flatten(X)."""
+        return graph("Flatten", X)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from xpnet.backend import Array
+from xpnet.backend.base import GELU_A, GELU_C
 from xpnet.layers.base import Layer, Shape
+from xpnet.layers.graph import Graph
 
 
 class GELU(Layer):
@@ -33,3 +35,9 @@ class GELU(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.gelu_grad(dY, self.X, self.T[:n], out=self.dX[:n], work=self.work[:n])
+
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Return X/2 + X/2 · T: the numbers in ONNX's Gelu are float32, whatever X is."""
+        inner = graph("Add", graph("Mul", graph("Mul", X, X), GELU_C * GELU_A), GELU_C)
+        half, T = graph("Mul", X, 0.5), graph("Tanh", graph("Mul", X, inner))
+        return graph("Add", half, graph("Mul", half, T))

@@ -6,6 +6,7 @@ from xpnet.backend import Array
 from xpnet.checks import count
 from xpnet.initializers import Initializer
 from xpnet.layers.base import Layer, Shape, features
+from xpnet.layers.graph import Graph
 
 
 class Linear(Layer):
@@ -75,6 +76,14 @@ class Linear(Layer):
         with xp.aside():
             xp.matmul(X.T, dY, out=self.dW)
         return xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])
+
+    def torch_values(self) -> dict[str, Array]:
+        """Return ``weight``, which is Wᵀ, shape (n_out, n_in), and ``bias``."""
+        return {"weight": self.W.T} | ({"bias": self.b} if self.bias else {})
+
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Return Gemm(X, W, b)."""
+        return graph("Gemm", X, *self.xpnet_values().values())
 
     def followed_by(self, layer: Layer) -> LinearActivation | None:
         """Return the two as one, if the second has a function that `Backend.affine` knows.

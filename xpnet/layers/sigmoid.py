@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
+from xpnet.layers.graph import Graph
 
 
 class Sigmoid(Layer):
@@ -22,3 +23,7 @@ class Sigmoid(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.sigmoid_grad(dY, self.Y[:n], out=self.dX[:n])
+
+    def to_onnx(self, graph: Graph, X: str) -> str:
+        """Return Sigmoid(X)."""
+        return graph("Sigmoid", X)

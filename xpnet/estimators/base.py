@@ -1,0 +1,350 @@
+"""What classifier and regressor share: parameters, fitting, and the network that predicts."""
+
+from __future__ import annotations
+
+import warnings
+from copy import copy
+from itertools import pairwise
+from math import inf, sqrt
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from xpnet.backend import Backend, find_backend, get_backend, parse_name, say_once
+from xpnet.checks import count, on_host
+from xpnet.data.sparse import SparseRows
+from xpnet.errors import BackendError, DivergenceError, OptionError
+from xpnet.estimators import options
+from xpnet.estimators.training import Convergence, PenalisedTrainer, pieces
+from xpnet.layers import Layer
+from xpnet.losses import Loss, check_weights
+from xpnet.network import Sequential
+from xpnet.random import Random
+from xpnet.training import Trainer
+
+FLOATS = (np.float64, np.float32)
+NumPyArray = np.ndarray[Any, Any]
+
+
+class MLP(BaseEstimator):  # type: ignore[misc]
+    """A multi-layer perceptron; see `MLPClassifier` and `MLPRegressor`.
+
+    The weights are kept on the host, in ``coefs_`` and ``intercepts_``. Each `fit` and each
+    prediction makes a network from them, on the backend that is asked for then.
+    """
+
+    # The parameters, all of which __init__ sets, and what fit sets.
+    hidden_layer_sizes: Any
+    activation: Any
+    dropout: Any
+    alpha: float
+    backend: str | Backend | None
+    reproducible: bool | None
+    callbacks: Any
+    early_stopping: bool
+    max_iter: int
+    random_state: Any
+    coefs_: list[NumPyArray]
+    intercepts_: list[NumPyArray]
+    n_outputs_: int
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+
+    def _keep(self, parameters: dict[str, Any]) -> None:
+        """Keep the arguments of __init__ as they are."""
+        for name, value in parameters.items():
+            if name != "self":
+                setattr(self, name, value)
+
+    # ---- what the two kinds define ------------------------------------------------------------
+
+    def _targets(self, y: NumPyArray, first: bool, partial: bool, classes: Any) -> NumPyArray:
+        """Return y as targets of the loss; ``first``: note what they are like, too."""
+        raise NotImplementedError
+
+    def _loss(self) -> Loss:
+        """Return the loss."""
+        raise NotImplementedError
+
+    def _mean_of(self, loss: float) -> float:
+        """Return a loss as scikit-learn reports it."""
+        return loss
+
+    def _score_of(self, t: NumPyArray, Y: NumPyArray, sample_weight: NumPyArray | None) -> float:
+        """Return how well scores Y agree with targets t."""
+        raise NotImplementedError
+
+    # ---- fit ----------------------------------------------------------------------------------
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, partial: bool = False, classes: Any = None
+    ) -> Self:
+        """Train for ``max_iter`` epochs, or if ``partial`` for one."""
+        options.check_options(self)
+        if partial and self.early_stopping:
+            raise OptionError("partial_fit needs early_stopping=False: it has no validation data")
+        first = not hasattr(self, "coefs_") or not (partial or self.warm_start)
+        X, y = self._validated(X, y, first)
+        X, y, w = self._weighted(X, y, sample_weight, partial)
+        t = self._targets(y, first, partial, classes)
+        xp = self._backend()
+        if first:
+            self._begin(X, xp)
+        self._same_architecture()
+        self._watch(first)
+        self.n_iter_ = 0
+        self._train(xp, *self._split(X, t, w), partial)
+        return self
+
+    def _validated(self, X: Any, y: Any, first: bool) -> tuple[Any, NumPyArray]:
+        """Return X and y after scikit-learn's checks; X is dense or CSR."""
+        raise NotImplementedError
+
+    def _weighted(
+        self, X: Any, y: NumPyArray, sample_weight: Any, partial: bool
+    ) -> tuple[Any, NumPyArray, NumPyArray | None]:
+        """Return the samples whose weight is not 0, and their weights, None if all are equal."""
+        w = None
+        if sample_weight is not None:
+            w = on_host(sample_weight, "sample_weight")
+            check_weights(w, X.shape[0])
+            w = w.reshape(-1).astype(np.float64)
+        balance = self._class_weights(y if w is None else y[w > 0], partial)
+        if w is None:
+            return X, y, balance
+        used = w > 0
+        X, y, w = (X, y, w) if used.all() else (X[used], y[used], w[used])
+        return X, y, w if balance is None else w * balance
+
+    def _class_weights(self, y: NumPyArray, partial: bool) -> NumPyArray | None:
+        """Return what the class of each sample weighs; None where classes have no weights."""
+        return None
+
+    def _begin(self, X: Any, xp: Backend) -> None:
+        """Draw the first weights, uniform as Glorot and Bengio (2010) advise; begin to count."""
+        self._seed = self._draw_seed()
+        random = Random(self._seed, "weights")
+        hidden = options.hidden_sizes(self.hidden_layer_sizes)
+        sizes = [X.shape[1], *hidden, self.n_outputs_]
+        names = [*options.for_each_layer("activation", self.activation, len(hidden)), ""]
+        dtype = X.dtype if X.dtype.name in xp.dtypes else np.dtype(np.float32)
+        self.coefs_, self.intercepts_ = [], []
+        for (n_in, n_out), name in zip(pairwise(sizes), names, strict=True):
+            limit = sqrt((2 if name == "logistic" else 6) / (n_in + n_out))
+            values = random.uniform((n_in + 1, n_out), -limit, limit).astype(dtype)
+            self.coefs_.append(values[:-1])
+            self.intercepts_.append(values[-1])
+        self.n_layers_, self.loss_curve_, self.t_ = len(sizes), [], 0
+        self._optimizer_state: dict[str, Any] | None = None
+        self._no_improvement_count = 0
+
+    def _same_architecture(self) -> None:
+        """Refuse to go on from weights of another architecture."""
+        asked = options.hidden_sizes(self.hidden_layer_sizes)
+        present = [W.shape[1] for W in self.coefs_[:-1]]
+        if asked != present:
+            raise OptionError(
+                f"the training cannot go on: hidden_layer_sizes={asked}, but coefs_ has hidden "
+                f"layers of {present} units; use warm_start=False, or a clone of the estimator"
+            )
+
+    def _draw_seed(self) -> int:
+        """Return ``random_state`` if it is a seed, else a number drawn from it."""
+        if isinstance(self.random_state, Integral):
+            return count("random_state", self.random_state, least=0)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _watch(self, first: bool) -> None:
+        """Prepare the record of what decides when to stop: validation score or training loss."""
+        if not first and self.early_stopping == (self.validation_scores_ is not None):
+            return
+        validating = bool(self.early_stopping)
+        self.validation_scores_ = [] if validating else None
+        self.best_validation_score_ = -inf if validating else None
+        self.best_loss_ = None if validating else inf
+
+    def _split(
+        self, X: Any, t: NumPyArray, w: NumPyArray | None
+    ) -> tuple[list[Any], list[Any] | None]:
+        """Return [X, t, w] of the training, and of the validation if there is one."""
+        if not self.early_stopping:
+            return [X, t, w], None
+        arrays = [X, t] if w is None else [X, t, w]
+        parts = train_test_split(
+            *arrays,
+            test_size=self.validation_fraction,
+            random_state=self._seed % 2**32,
+            stratify=self._strata(t),
+        )
+        training, validation = parts[::2], parts[1::2]
+        if validation[0].shape[0] < 2:
+            raise OptionError(
+                f"validation_fraction={self.validation_fraction!r} of {X.shape[0]} samples is less "
+                "than 2 samples; raise it, or give more data"
+            )
+        nothing = [None] * (w is None)
+        return [*training, *nothing], [*validation, *nothing]
+
+    def _strata(self, t: NumPyArray) -> NumPyArray | None:
+        """Return what the validation data must have as much of as the training data."""
+        return None
+
+    def _train(
+        self, xp: Backend, training: list[Any], validation: list[Any] | None, partial: bool
+    ) -> None:
+        """Train from the present weights on, and keep what comes out."""
+        X, t, w = training
+        n = X.shape[0]
+        alpha = 0.0 if self.solver == "adamw" else float(self.alpha)
+        if w is not None:  # by a power of 2, so that the largest is below 1: no sum overflows
+            shift = -np.frexp(w.max())[1]
+            w, alpha = np.ldexp(w, shift), float(np.ldexp(alpha, shift))
+        net = self._network(xp, self.dropout, self._seed_of_masks())
+        optimizer = options.make_optimizer(net, self)
+        if partial:
+            self._resume(optimizer)
+        trainer = PenalisedTrainer(net, self._loss(), optimizer, alpha, self._seed)
+        trainer.epoch = len(self.loss_curve_)
+        score = None if validation is None else lambda: self._validate(net, *validation)
+        record = Convergence(self, score, n if w is None else float(w.sum()), n)
+        try:
+            trainer.fit(
+                SparseRows(X) if hasattr(X, "tocsr") else X,
+                t,
+                epochs=1 if partial else self.max_iter,
+                batch_size=options.batch_size(self.batch_size, n),
+                sample_weight=w,
+                shuffle=bool(self.shuffle),
+                callbacks=[record, *(self.callbacks or ())],
+            )
+        except DivergenceError as error:
+            what = str(error).rpartition(";")[0]
+            raise DivergenceError(f"{what}; {self._way_out()}") from None
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            trainer.release()
+        self._take(record.weights if record.weights is not None else xp.asnumpy(net.params))
+        self._optimizer_state = optimizer.host_state() | {"solver": self.solver, "lr": optimizer.lr}
+        if not (partial or trainer.stop) and self.n_iter_ == self.max_iter:
+            warnings.warn(
+                f"Stochastic optimizer: max_iter={self.max_iter} epochs are over, and the training "
+                "has not converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _resume(self, optimizer: Any) -> None:
+        """Give the optimizer the state of the one before, if it is of the same kind."""
+        state = self._optimizer_state or {}
+        if state.get("solver") == self.solver and state.keys() >= optimizer.state_vectors().keys():
+            optimizer.restore(state)
+            if self.learning_rate != "constant":
+                optimizer.lr = state["lr"]
+
+    def _validate(self, net: Sequential, X: Any, t: NumPyArray, w: NumPyArray | None) -> float:
+        """Return the score on validation data."""
+        return self._score_of(t, predict_rows(net, X), w)
+
+    def _way_out(self) -> str:
+        return (
+            f"scale the features, or lower learning_rate_init (now {self.learning_rate_init!r}), "
+            "or raise alpha"
+        )
+
+    def _take(self, flat: NumPyArray) -> None:
+        """Keep all parameters of a network as ``coefs_`` and ``intercepts_``."""
+        if not np.isfinite(flat).all():
+            raise DivergenceError(f"the weights are no longer finite; {self._way_out()}")
+        start, shapes = 0, [W.shape for W in self.coefs_]
+        self.coefs_, self.intercepts_ = [], []
+        for n_in, n_out in shapes:
+            values = np.array(flat[start : start + (n_in + 1) * n_out]).reshape(n_in + 1, n_out)
+            self.coefs_.append(values[:-1])
+            self.intercepts_.append(values[-1])
+            start += values.size
+
+    # ---- the network --------------------------------------------------------------------------
+
+    def _network(self, xp: Backend, dropout: Any, seed: int, *output: Layer) -> Sequential:
+        """Return a network with the present weights."""
+        sizes = [len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_)]
+        own = self.coefs_[0].dtype.name
+        net = Sequential(
+            *options.make_layers(sizes, self.activation, dropout),
+            *output,
+            dtype=own if own in xp.dtypes else "float32",
+            seed=seed,
+            backend=xp,
+        )
+        pairs = zip(self.coefs_, self.intercepts_, strict=True)
+        flat = np.concatenate([np.ravel(a) for pair in pairs for a in pair])
+        xp.copyto(net.params, xp.asarray(flat, net.dtype))
+        return net
+
+    def _seed_of_masks(self) -> int:
+        """Return a seed for the dropout of this call of `fit`: a later one goes on differently."""
+        return int(Random(self._seed, "masks", len(self.loss_curve_)).raw(1)[0])
+
+    def _backend(self) -> Backend:
+        """Return the backend that is asked for."""
+        asked = get_backend() if self.backend is None else self.backend
+        return find_backend(asked, self.reproducible)
+
+    def _backend_to_predict(self) -> Backend:
+        """Return the backend that is asked for, or NumPy if it cannot be used here."""
+        if not isinstance(self.backend, str):
+            return self._backend()
+        parse_name(self.backend)  # a word that names none is a mistake
+        try:
+            return self._backend()
+        except BackendError as error:
+            say_once(f"predicting with NumPy: {error}")
+            return find_backend("numpy", self.reproducible)
+
+    def _outputs(self, X: Any, *output: Layer) -> NumPyArray:
+        """Return the scores of samples, or what another layer makes of them."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
+        return predict_rows(self._network(self._backend_to_predict(), 0.0, 0, *output), X)
+
+    # ---- scikit-learn -------------------------------------------------------------------------
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle needs: nothing that belongs to a device.
+
+        A backend becomes its name, and callbacks forget the training that they have seen.
+        """
+        state: dict[str, Any] = dict(super().__getstate__())
+        if isinstance(self.backend, Backend):
+            state |= {"backend": self.backend.name, "reproducible": self.backend.reproducible}
+        if self.callbacks:
+            state["callbacks"] = [_without_training(callback) for callback in self.callbacks]
+        return state
+
+
+def predict_rows(net: Sequential, X: Any) -> NumPyArray:
+    """Return a network's outputs; sparse rows become dense a few at a time."""
+    if not hasattr(X, "tocsr"):
+        return np.asarray(net.predict(X))
+    return np.concatenate([net.predict(X[rows].toarray()) for rows in pieces(X.shape[0])])
+
+
+def _without_training(callback: Any) -> Any:
+    """Return a copy of a callback that knows no trainer and no network."""
+    twin = copy(callback)
+    for name, value in vars(callback).items():
+        if isinstance(value, Trainer | Sequential):
+            setattr(twin, name, None)
+    return twin

@@ -1,0 +1,175 @@
+"""MLPRegressor: a network that predicts numbers, for scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from xpnet.errors import ShapeError
+from xpnet.estimators.base import FLOATS, MLP, NumPyArray
+from xpnet.estimators.options import chosen
+from xpnet.estimators.training import HalfSquaredError
+from xpnet.losses import Huber, Loss
+
+LOSSES: dict[str, Callable[[], Loss]] = {"squared_error": HalfSquaredError, "huber": Huber}
+
+
+class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
+    """A regressor with hidden layers, trained by the backpropagation of this library.
+
+    Its parameters and attributes have the names and the meaning of those of
+    `sklearn.neural_network.MLPRegressor`; some are added.
+
+    Parameters
+    ----------
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
+power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
+early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, dropout, backend, \
+reproducible, callbacks
+        See `MLPClassifier`. Validation data are chosen at random, their score is R².
+    loss : str
+        ``"squared_error"``: half the squared error, or ``"huber"``, see `xpnet.Huber`. The errors
+        of several outputs are added; ``loss_`` has their mean, as scikit-learn's.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, \
+best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feature_names_in_
+        See `MLPClassifier`.
+    out_activation_ : str
+        ``"identity"``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from xpnet.estimators import MLPRegressor
+    >>> X, y = make_regression(200, 3, random_state=0)
+    >>> model = MLPRegressor(learning_rate_init=0.1, random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.99
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        loss: str = "squared_error",
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        dropout: Any = 0.0,
+        backend: Any = None,
+        reproducible: bool | None = None,
+        callbacks: Any = None,
+    ) -> None:
+        self._keep(locals())
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X, sample_weight
+            See `MLPClassifier.fit`.
+        y : array, shape (n,) or (n, outputs)
+            The numbers to predict.
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
+
+        Raises
+        ------
+        OptionError
+            If a parameter is wrong.
+        DataError, ShapeError, ValueError
+            If the data are.
+        DivergenceError
+            If the loss is no longer finite.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one epoch on some data, and go on from there in the next call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            See `fit`.
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
+        """
+        return self._fit(X, y, sample_weight, partial=True)
+
+    def predict(self, X: Any) -> NumPyArray:
+        """Return the predicted numbers, shape (n,), or (n, outputs) if there are several."""
+        Y = self._outputs(X)
+        return Y[:, 0] if self.n_outputs_ == 1 else Y
+
+    # ---- numbers ------------------------------------------------------------------------------
+
+    def _validated(self, X: Any, y: Any, first: bool) -> tuple[Any, NumPyArray]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            y_numeric=True,
+            dtype=FLOATS,
+            reset=first,
+        )
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _targets(self, y: NumPyArray, first: bool, partial: bool, classes: Any) -> NumPyArray:
+        t = y.reshape(len(y), -1).astype(np.float64)
+        if first:
+            self.n_outputs_, self.out_activation_ = t.shape[1], "identity"
+        if t.shape[1] != self.n_outputs_:
+            raise ShapeError(
+                f"y has {t.shape[1]} outputs; the first call of the training had {self.n_outputs_}"
+            )
+        return t
+
+    def _loss(self) -> Loss:
+        loss = chosen("loss", self.loss, LOSSES)()
+        loss.mean_over_outputs = False
+        return loss
+
+    def _mean_of(self, loss: float) -> float:
+        return loss / self.n_outputs_
+
+    def _score_of(self, t: NumPyArray, Y: NumPyArray, sample_weight: NumPyArray | None) -> float:
+        return float(r2_score(t, Y, sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
