@@ -218,6 +218,21 @@ def overlapping():
     return data[:place] + copies + bytes(end)
 
 
+def encrypted():
+    """Return a file whose members say that they are encrypted."""
+    data = bytearray(zipped([GOOD, ("a.npy", array_of())]))
+    for sign, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.rindex(sign) + place] |= 1
+    return bytes(data)
+
+
+def with_end(place, value):
+    """Return a file with another byte in its last 22."""
+    data = bytearray(zipped([GOOD, ("a.npy", array_of())]))
+    data[place] = value
+    return bytes(data)
+
+
 GOOD = ("about.npy", about())
 HOSTILE = {
     "empty": (b"", "does not end"),
@@ -237,6 +252,10 @@ HOSTILE = {
     "deflated numbers": (
         zipped([GOOD, ("a.npy", array_of())], compression=zipfile.ZIP_DEFLATED), "is compressed"
     ),
+    "encrypted": (encrypted(), "'a.npy' is compressed or encrypted"),
+    "a program before it": (b"#!/bin/sh\n" + zipped([GOOD]), "its directory has"),
+    "a comment that is not there": (with_end(-2, 5), "does not end"),
+    "a wrong number of members": (with_end(-12, 1), "it has 2 members, not 1"),
     "two of a name": (zipped([GOOD, ("a.npy", about()), ("a.npy", about())]), "same name"),
     "terabytes": (
         zipped([GOOD, ("a.npy", array_of("<f8", "(1099511627776,)"))]), "not the size"

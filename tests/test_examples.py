@@ -19,7 +19,7 @@ plt = pytest.importorskip("matplotlib.pyplot", reason="the examples draw with ma
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py"))
-FAST = {"mnist": 1, "spiral": 1}  # epochs; 2 of all others
+FAST = {"mnist": 1, "spiral": 1, "grid_search": 8}  # epochs; 2 of all others
 PUBLISHED = [0.5321, 0.3786, 0.3333, 0.3089, 0.2916, 0.2776, 0.2649]  # at 100, 200 ... 700
 
 
@@ -58,8 +58,10 @@ def run(tmp_path_factory):
         mnist = find_mnist()
         if name in ("find_the_bug", "mnist") and mnist is None:
             pytest.skip("needs MNIST in the folder that XPNET_DATA names")
-        if name == "compare_with_autograd":
+        if name in ("compare_with_autograd", "from_pytorch"):
             pytest.importorskip("torch", reason="compares with PyTorch")
+        if name == "from_pytorch":
+            pytest.importorskip("onnx", reason="writes an ONNX file")
         if (name, arguments) not in done:
             folder = tmp_path_factory.mktemp(name)
             with pytest.MonkeyPatch.context() as patch:
@@ -93,7 +95,7 @@ def test_an_example_is_short_and_has_a_title_a_text_and_cells(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_and_leaves_what_it_says(name, run):
     _, printed, folder = run(name, FAST.get(name, 2))
-    said = set(re.findall(r"\w+\.(?:png|html)", printed))
+    said = set(re.findall(r"\w+\.(?:png|html|onnx)", printed))
     assert f"{name}.png" in said
     assert {path.name for path in folder.iterdir()} == said
     assert all((folder / file).stat().st_size > 5000 for file in said)
@@ -135,6 +137,14 @@ def test_the_surface_is_found(run):
     X, t = data.surface_grid(5)
     assert names["truth"](X) == pytest.approx(t)
     assert names["difference"](X) == pytest.approx(names["net"].predict(X) - t)
+
+
+def test_the_search_finds_a_network_that_is_good_on_new_digits(run):
+    names, *_ = run("grid_search", FAST["grid_search"])
+    assert names["table"].shape == (3, 3)
+    assert names["table"].max() == names["search"].best_score_
+    assert names["best"].hidden_layer_sizes > 8
+    assert names["reached"] > 0.95
 
 
 def test_the_spirals_are_told_apart():
@@ -209,14 +219,23 @@ def test_by_hand_and_autograd_differ_by_rounding(run):
         assert np.abs(ours.T - twin.detach().numpy()).max() < 1e-12
 
 
-def test_without_pytorch_the_comparison_says_so(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["compare_with_autograd", "from_pytorch"])
+def test_without_pytorch_the_comparison_says_so(name, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit) as end:
-        exec(compile(source("compare_with_autograd"), "example.py", "exec"), {})
+        exec(compile(source(name), "example.py", "exec"), {})
     assert not end.value.code
     assert capsys.readouterr().out.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_pytorch_has_learnt_is_here_and_in_the_file(run):
+    names, printed, _ = run("from_pytorch", 150)
+    assert float(re.findall(r"accuracy (\S+)%", printed)[0]) > 95
+    assert np.ptp(names["ours"]) > 5
+    assert names["ours"] == pytest.approx(names["theirs"], abs=1e-4)
+    assert names["found"] == pytest.approx(names["ours"], abs=1e-4)
 
 
 # ---- the mistakes --------------------------------------------------------------------------------

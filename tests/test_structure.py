@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "golden": {*COMPUTING, "data", "optimizers"},
     "consistency": {*LOWEST, "__version__", "backend", "golden", "network", "parity"},
     "consistency_html": {"consistency", "parity"},
-    "checkpoint": {*COMPUTING, *SAVING, "schedules"},
+    "checkpoint": {*COMPUTING, *SAVING, "schedules"} - {"checkpoint"},
     "exchange": {*LOWEST, "__version__", "backend", "files", "layers.base", "network"},
     "problems": TRAINING,
     "plots": {*TRAINING, "recording", "views"},

@@ -240,7 +240,7 @@ class Checkpoint(Callback):
 
     def save(self) -> None:
         """Write a checkpoint, and remove those that are too old."""
-        with writing(self.folder, "make room; trainer.save can save it elsewhere"):
+        with writing(self.folder, "make room for it; the checkpoints before it are intact"):
             self.trainer.save(self.folder / NAME.format(self.trainer.optimizer.t))
             for path in self.paths[: -self.keep]:
                 path.unlink(missing_ok=True)
@@ -441,16 +441,16 @@ def _machine(xp: Backend) -> dict[str, Any]:
     """Return what the bits of a training depend on outside reproducible mode."""
     from threadpoolctl import threadpool_info
 
-    blas = [
-        [p["internal_api"], p["version"], p.get("architecture"), f"threads: {p['num_threads']}"]
-        for p in threadpool_info()
-        if p["user_api"] == "blas"
-    ]
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    place = str(Path(np.__file__).parent)  # other libraries may have brought a BLAS of their own
+    own = [pool for pool in pools if pool["filepath"].startswith(place)] or pools
+    words = ("internal_api", "version", "architecture", "num_threads")
+    blas = [", ".join(f"{word} {pool.get(word)}" for word in words) for pool in own]
     return {
         "backend": xp.name,
         "reproducible": xp.reproducible,
         "numpy": np.__version__,
-        "blas": sorted({" ".join(map(str, words)) for words in blas}),
+        "blas": sorted(blas),
     }
 
 

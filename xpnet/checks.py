@@ -94,7 +94,7 @@ def _of_columns(a: Any, name: str) -> np.ndarray[Any, Any]:
     for where, column in columns:
         _check_column(column, where)
     host = np.asarray(a.to_numpy())
-    if host.dtype != object or host.ndim == 1:
+    if host.dtype != object:
         return host
     # NumPy has no type for all columns together, or one of them holds no numbers.
     return np.stack([on_host(column.to_numpy(), where) for where, column in columns], axis=1)

@@ -22,7 +22,7 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import Backend, find_backend, from_environment, parse_name, use_backend
 from xpnet.callbacks import Callback, ProgressBar
-from xpnet.checkpoint import Checkpoint
+from xpnet.checkpoint import Checkpoint, find_checkpoints
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError, DivergenceError, OptionError, XpnetError
 from xpnet.files import write_atomically, writing
@@ -95,6 +95,8 @@ def _train(options: argparse.Namespace) -> int:
     run, recipe, split, trainer = prepare(options)
     say(_headline(recipe, trainer, split))
     checkpoints = run.folder / CHECKPOINTS
+    if options.resume is not None and not find_checkpoints(checkpoints):
+        say(f"no checkpoint in {run.folder}: from the beginning")
     callbacks: list[Callback] = [run, Checkpoint(checkpoints, **options.checkpoint_every)]
     if not options.quiet:
         callbacks.append(ProgressBar(text))

@@ -16,6 +16,8 @@ from xpnet.checks import on_host, positive
 from xpnet.errors import DataError, OptionError, ShapeError, XpnetError
 from xpnet.names import look_up
 
+OUTPUTS = {np.dtype(name) for name in ("float32", "float64", "complex128")}  # what networks give
+
 
 class Loss:
     """L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ,  dYᵢ = (wᵢ / Σ w) ∂ℓᵢ/∂Yᵢ
@@ -152,7 +154,7 @@ class Loss:
 
     def _prepare(self, Y: Array) -> None:
         """Make the buffers for outputs of this shape on their backend, if they are not there."""
-        if getattr(Y, "ndim", 0) != 2 or Y.dtype.kind not in "fc":
+        if getattr(Y, "ndim", 0) != 2 or Y.dtype not in OUTPUTS:
             came = (
                 f"{Y.dtype} of shape {Y.shape}" if hasattr(Y, "dtype") else repr(type(Y).__name__)
             )

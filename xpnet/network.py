@@ -150,6 +150,7 @@ class Sequential(Layer):
             raise ShapeError(
                 f"dY must have the shape of the last output, {self._output_shape}; got {dY.shape}"
             )
+        dY = dY if dY.dtype == self.dtype else self._cast(dY, "dY")
         for step in reversed(self._steps[self._first_with_gradient :]):
             dY = step.backward(dY)
         self.xp.join()
@@ -170,7 +171,8 @@ class Sequential(Layer):
         Returns
         -------
         array, shape (n, *output shape)
-            Of the kind that X was: NumPy for NumPy and lists.
+            Of the kind that X was: NumPy for NumPy and lists. What is not finite stays so, without
+            a warning.
         """
         from_device = not isinstance(X, np.ndarray) and self.xp.owns(X)
         X = X if from_device else on_host(X, "X")
@@ -187,7 +189,7 @@ class Sequential(Layer):
     def _outputs(self, X: Array, from_device: bool) -> Array:
         """`predict` of checked samples, where no other thread uses the network."""
         xp, pieces = self.xp, []
-        with self.evaluating():
+        with self.evaluating(), np.errstate(all="ignore"):
             for start in range(0, len(X), PREDICTION_BATCH):
                 Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
@@ -291,17 +293,22 @@ class Sequential(Layer):
                 + (", a single sample? use X[None, :]" if X.ndim == 1 else "")
             )
         sample_shape = tuple(X.shape[1:])
+        if 0 in sample_shape:
+            raise ShapeError(f"a sample needs at least one value; got a batch of shape {X.shape}")
         self.output_shape(sample_shape)
         same = sample_shape == self.sample_shape
         self.build(max(len(X), self.capacity if same else 1), sample_shape, self.input_gradient)
 
     def _converted(self, X: Array) -> Array:
         """Return X in the network's dtype; uint8 means pixels k that stand for k/255."""
-        if X.dtype.kind not in "fiub":
-            raise DataError(f"the network takes numbers; X has the dtype {X.dtype}")
-        converted = self.xp.empty(X.shape, self.dtype)
-        self.xp.copyto(converted, X)
+        converted = self._cast(X, "X")
         return self.xp.divide(converted, 255, out=converted) if X.dtype == np.uint8 else converted
+
+    def _cast(self, A: Array, name: str) -> Array:
+        """Return numbers in the network's dtype."""
+        if A.dtype.kind not in "fiub":
+            raise DataError(f"the network takes numbers; {name} has the dtype {A.dtype}")
+        return self.xp.copyto(self.xp.empty(A.shape, self.dtype), A)
 
     # ---- parameters ---------------------------------------------------------------------------
 

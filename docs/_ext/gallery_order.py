@@ -13,9 +13,11 @@ READ = [
     "curve",
     "surface",
     "mnist",
+    "grid_search",
     "find_the_bug",
     "add_a_layer",
     "compare_with_autograd",
+    "from_pytorch",
     "cpu_or_gpu",
 ]
 

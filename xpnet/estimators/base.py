@@ -112,15 +112,11 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Return the samples whose weight is not 0, and their weights, None if all are equal."""
         w = None
         if sample_weight is not None:
-            w = on_host(sample_weight, "sample_weight")
-            check_weights(w, X.shape[0])
-            w = w.reshape(-1).astype(np.float64)
-        balance = self._class_weights(y if w is None else y[w > 0], partial)
-        if w is None:
-            return X, y, balance
-        used = w > 0
-        X, y, w = (X, y, w) if used.all() else (X[used], y[used], w[used])
-        return X, y, w if balance is None else w * balance
+            X, y, w = _used(X, y, on_host(sample_weight, "sample_weight"))
+        balance = self._class_weights(y, partial)
+        if balance is not None:
+            X, y, w = _used(X, y, balance if w is None else w * balance)
+        return X, y, w
 
     def _class_weights(self, y: NumPyArray, partial: bool) -> NumPyArray | None:
         """Return what the class of each sample weighs; None where classes have no weights."""
@@ -332,6 +328,14 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         if self.callbacks:
             state["callbacks"] = [_without_training(callback) for callback in self.callbacks]
         return state
+
+
+def _used(X: Any, y: NumPyArray, w: NumPyArray) -> tuple[Any, NumPyArray, NumPyArray]:
+    """Return the samples whose weight is not 0, after a check of the weights."""
+    check_weights(w, X.shape[0])
+    w = w.reshape(-1).astype(np.float64)
+    used = w > 0
+    return (X, y, w) if used.all() else (X[used], y[used], w[used])
 
 
 def predict_rows(net: Sequential, X: Any) -> NumPyArray:

@@ -1,0 +1,249 @@
+"""Networks as ONNX files give the same outputs in the reference evaluator and in onnxruntime."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xpnet
+from xpnet import layers
+from xpnet.exchange import to_onnx
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install '.[onnx]'")
+runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed, which runs them")
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+N = 5
+TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+MADE = {  # each layer for n features; with a small ε roundings grow by 1/σ
+    "Linear": lambda n: xpnet.Linear(n, n, init="lecun_normal"),
+    "Linear, no bias": lambda n: xpnet.Linear(n, n, bias=False, init="lecun_normal"),
+    "ReLU": lambda n: xpnet.ReLU(),
+    "LeakyReLU": lambda n: xpnet.LeakyReLU(0.013),
+    "Sigmoid": lambda n: xpnet.Sigmoid(),
+    "Tanh": lambda n: xpnet.Tanh(),
+    "GELU": lambda n: xpnet.GELU(),
+    "Softmax": lambda n: xpnet.Softmax(),
+    "Identity": lambda n: xpnet.Identity(),
+    "Flatten": lambda n: xpnet.Flatten(),
+    "Dropout": lambda n: xpnet.Dropout(0.3),
+    "BatchNorm1d": lambda n: xpnet.BatchNorm1d(n, eps=1.1),
+    "LayerNorm": lambda n: xpnet.LayerNorm(n, eps=1.1),
+}
+
+
+def outputs(path, X):
+    """Return what the two evaluators make of X."""
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return {
+        "reference": ReferenceEvaluator(str(path)).run(None, {"X": X})[0],
+        "onnxruntime": session.run(["Y"], {"X": X})[0],
+    }
+
+
+def check(net, X, path, **options):
+    """Compare the outputs with those of the network, in units of the largest one."""
+    to_onnx(net, path, X.shape[1:], **options)
+    Y = net.predict(X)
+    for name, found in outputs(path, X).items():
+        assert found.shape == Y.shape, name
+        assert found.dtype == Y.dtype == net.dtype, name
+        scale = max(1.0, float(np.abs(Y).max()))
+        assert np.abs(found - Y).max() <= TOLERANCE[net.dtype.name] * scale, name
+
+
+def learnt(net):
+    """Give the network values that are not those it starts with."""
+    random = np.random.default_rng(0)
+    net.load_state_dict(
+        {
+            name: a if a.dtype.kind in "iu" else a + random.uniform(0, 0.5, a.shape)
+            for name, a in net.state_dict().items()
+        }
+    )
+    return net
+
+
+def test_every_layer_is_meant():
+    made = {type(make(N)) for make in MADE.values()}
+    kinds = {kind for kind in vars(layers).values() if isinstance(kind, type)}
+    assert {k for k in kinds if issubclass(k, xpnet.Layer)} - {xpnet.Layer} == made
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", MADE)
+def test_a_layer_gives_its_outputs(name, dtype, tmp_path):
+    net = learnt(xpnet.Sequential(MADE[name](N), dtype=dtype))
+    X = np.random.default_rng(1).normal(size=(7, N)).astype(dtype)
+    check(net, X, tmp_path / "net.onnx")
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    names=st.lists(st.sampled_from(list(MADE)), min_size=1, max_size=6),
+    n=st.integers(1, 9),
+    batch=st.integers(1, 9),
+    inner=st.booleans(),
+    dtype=st.sampled_from(list(TOLERANCE)),
+)
+def test_networks_of_any_layers_give_their_outputs(tmp_path_factory, names, n, batch, inner, dtype):
+    made = [MADE[name](n) for name in names]
+    net = xpnet.Sequential(
+        *([xpnet.Sequential(*made), xpnet.Identity()] if inner else made), dtype=dtype
+    )
+    X = np.random.default_rng(batch).normal(size=(batch, n)).astype(dtype)
+    check(learnt(net), X, tmp_path_factory.mktemp("net") / "net.onnx")
+
+
+def test_a_trained_network_of_images_gives_its_outputs_for_any_batch(tmp_path, backend):
+    path = tmp_path / "net.onnx"
+    net = xpnet.Sequential(
+        *(xpnet.Flatten(), xpnet.Linear(12, 8), xpnet.BatchNorm1d(8), xpnet.Dropout(0.2)),
+        *(xpnet.Sequential(xpnet.LayerNorm(8), xpnet.GELU()), xpnet.Linear(8, 3)),
+    )
+    X = np.random.default_rng(0).normal(size=(30, 3, 4)).astype(np.float32)
+    xpnet.Trainer(net, "softmax_cross_entropy").fit(X, np.arange(30) % 3, epochs=2, batch_size=10)
+    to_onnx(net, path)  # it has seen the shape of a sample
+    for n in (1, 2, 30):
+        for found in outputs(path, X[:n]).values():
+            assert found == pytest.approx(net.predict(X[:n]), abs=1e-6)
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("first", [xpnet.Linear, lambda *_: xpnet.Flatten()])
+def test_pixels_come_as_bytes(first, tmp_path):
+    net = xpnet.Sequential(first(9, 9), xpnet.Linear(9, 3))
+    X = np.arange(36, dtype=np.uint8).reshape(4, 9) * 7
+    check(net, X, tmp_path / "net.onnx", pixels=True)
+    assert np.abs(net.predict(X)).max() < 9
+
+
+def test_the_file_says_what_goes_in_and_out(tmp_path):
+    to_onnx(xpnet.Sequential(xpnet.Linear(4, 3), dtype="float64"), tmp_path / "a.onnx", (4,))
+    model = onnx.load(tmp_path / "a.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, model.opset_import[0].version) == (10, 21)
+    found = {}
+    for value in [*model.graph.input, *model.graph.output]:
+        sides = [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
+        found[value.name] = (value.type.tensor_type.elem_type, sides)
+    assert found == {
+        "X": (onnx.TensorProto.DOUBLE, ["n", 4]),
+        "Y": (onnx.TensorProto.DOUBLE, ["n", 3]),
+    }
+
+
+def test_what_is_random_in_training_is_at_rest_in_the_file(tmp_path):
+    """And the network goes on as it was."""
+    net = xpnet.Sequential(xpnet.Dropout(0.9), xpnet.BatchNorm1d(4))
+    X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32) + 3
+    before = net.forward(X).copy()
+    check(net, X, tmp_path / "net.onnx")
+    assert net.training
+    assert not np.array_equal(net.forward(X), before)  # a new mask
+
+
+# ---- layers of a user ---------------------------------------------------------------------------
+
+
+class Square(xpnet.Layer):
+    def forward(self, X):
+        return self.xp.multiply(X, X, out=self.Y[: len(X)])
+
+
+class DescribedSquare(Square):
+    def forward(self, X):
+        return super().forward(X)
+
+    def to_onnx(self, graph, X):
+        return graph("Mul", X, X)
+
+
+class Residual(xpnet.Sequential):
+    def forward(self, X):
+        return X + super().forward(X)
+
+
+class DescribedResidual(Residual):
+    def to_onnx(self, graph, X):
+        return graph("Add", X, super().to_onnx(graph, X))
+
+
+class Louder(xpnet.Tanh):
+    def forward(self, X):
+        return 2 * super().forward(X)
+
+
+class Renamed(xpnet.Tanh):
+    """Nothing new."""
+
+
+def _changed():
+    layer = xpnet.Tanh()
+    layer.forward = lambda X: X
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (Square, "layer 1.0, Square(), does not say what it is in ONNX; define Square.to_onnx"),
+        (Louder, "layer 1.0, Louder()"),
+        (lambda: Residual(xpnet.Linear(3, 3)), "layer 1.0, Sequential(Linear(3, 3)),"),
+        (_changed, "layer 1.0, Tanh()"),
+    ],
+    ids=["no description", "another forward", "another network", "changed"],
+)
+def test_a_layer_that_does_not_say_what_it_is_is_named(layer, name, tmp_path):
+    net = xpnet.Sequential(xpnet.Linear(3, 3), xpnet.Sequential(layer()))
+    with pytest.raises(xpnet.OptionError) as error:
+        to_onnx(net, tmp_path / "net.onnx", (3,))
+    assert name in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_that_says_what_it_is_is_written(tmp_path):
+    X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    inner = DescribedResidual(xpnet.Linear(3, 3), DescribedSquare())
+    net = xpnet.Sequential(inner, Renamed(), xpnet.Linear(3, 2))
+    check(net, X, tmp_path / "net.onnx")
+
+
+# ---- what is not right --------------------------------------------------------------------------
+
+
+def test_the_shape_of_a_sample_must_be_known_and_fit(tmp_path):
+    net = xpnet.Sequential(xpnet.Linear(3, 2))
+    with pytest.raises(xpnet.OptionError, match="sample_shape"):
+        to_onnx(net, tmp_path / "net.onnx")
+    with pytest.raises(xpnet.ShapeError, match="takes 3 features"):
+        to_onnx(net, tmp_path / "net.onnx", (4,))
+    with pytest.raises(xpnet.XpnetError, match="cannot write to the folder"):
+        to_onnx(net, tmp_path / "none" / "net.onnx", (3,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(xpnet.XpnetError, match="No space left on device"):
+        to_onnx(xpnet.Sequential(xpnet.Linear(3, 2)), path, (3,))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_the_library_the_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx.checker", None)
+    with pytest.raises(xpnet.XpnetError, match=r"pip install 'onnx>=1\.21'"):
+        to_onnx(xpnet.Sequential(xpnet.Linear(3, 2)), tmp_path / "net.onnx", (3,))
