@@ -333,7 +333,7 @@ def test_sample_weights(tmp_path):
     assert everything(resumed) == everything(whole)
 
 
-def test_from_one_backend_to_the_other_with_the_same_bits(tmp_path, strict):
+def test_from_one_backend_to_the_other_with_the_same_bits(tmp_path, strict, caplog):
     """In reproducible mode, in the middle of an epoch."""
     numpy, other = (xpnet.backend.find_backend(b, reproducible=True) for b in ("numpy", strict))
     whole = make(numpy, lr=0.01)
@@ -343,6 +343,7 @@ def test_from_one_backend_to_the_other_with_the_same_bits(tmp_path, strict):
         resumed = make(after, lr=0.01)
         fit(resumed, resume=tmp_path / f"{k}")
         assert everything(resumed) == everything(whole)
+    assert messages(caplog) == []
 
 
 def test_other_bits_are_said(tmp_path, strict, caplog):
@@ -352,6 +353,22 @@ def test_other_bits_are_said(tmp_path, strict, caplog):
     caplog.clear()
     fit(make("numpy", lr=0.01), resume=tmp_path)
     assert messages(caplog) == []
+
+
+def test_the_trainer_that_was_broken_off_may_go_on_itself(tmp_path):
+    """What it has done since the checkpoint is forgotten."""
+    whole, trainer = make(lr=0.01), make(lr=0.01)
+    fit(whole)
+    broken_off(trainer, tmp_path, 16, every_steps=5)
+    trainer.history["of later"] = [1.0]
+    fit(trainer, resume=tmp_path)
+    assert everything(trainer) == everything(whole)
+
+
+def test_a_gpu_may_start_many_steps_at_once(tmp_path):
+    trainer = make()
+    trainer.callbacks = [xpnet.Checkpoint(tmp_path)]
+    assert not trainer._between_steps
 
 
 def test_a_second_fit_goes_on_from_a_first(tmp_path):
@@ -400,6 +417,8 @@ def test_early_stopping_stops_at_the_same_epoch_with_the_same_weights(tmp_path):
     resumed = make(lr=0.3)
     fit(resumed, [patient()], epochs=40, resume=tmp_path / "stopped")
     assert everything(resumed) == everything(whole)  # it does not begin again
+    fit(resumed, epochs=whole.epoch + 3, resume=tmp_path / "stopped")
+    assert resumed.epoch == whole.epoch + 3  # unless more has been asked for
 
 
 def test_a_learning_rate_that_was_set_comes_back(tmp_path):
@@ -828,6 +847,9 @@ def test_a_number_that_is_none_is_found_in_the_same_epoch(tmp_path, backend):
     assert message.startswith("1.beta[2] of layer BatchNorm1d(8) is ")
     assert "after step 7 of epoch 2; lower the learning rate" in message
     assert steps_of(tmp_path) == [7]  # the last good one
+    trainer = make(backend)  # also where nothing is saved
+    with pytest.raises(DivergenceError, match="after step 7 of epoch 2"):
+        fit(trainer, [At(2 * BATCHES, lambda: hidden_nan(trainer))], validation_data=None)
 
 
 def test_a_number_that_is_none_is_not_saved(tmp_path):

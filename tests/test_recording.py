@@ -129,7 +129,9 @@ def test_a_device_that_takes_many_steps_at_once_is_recorded_after_them():
     """As with CUDA graphs: the batch that a callback hears of is the last of some."""
     net = network(rich=False)
     recorder = Recorder(frames=50)
-    recorder.trainer = SimpleNamespace(net=net, epoch=0, epochs=1, steps_per_epoch=100)
+    recorder.trainer = SimpleNamespace(
+        net=net, epoch=0, batch=0, first_epoch=0, epochs=1, steps_per_epoch=100, resumed=False
+    )
     recorder.on_train_begin({})
     heard = [15, 16, 17, 40, 99]
     for batch in heard:
@@ -217,6 +219,45 @@ def test_ctrl_c_in_the_middle_of_an_epoch(backend, frames):
     assert recorder.epochs == sorted(set(recorder.epochs))
     assert recorder.epochs[-1] == 3
     equal(trained(recorder.network(-1).state_dict()), trained(made.net.state_dict()))
+
+
+@pytest.mark.usefixtures("_ctrl_c")
+@pytest.mark.parametrize("frames", [2, 5, 9, 100])
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_training_that_goes_on_has_the_moments_of_one_that_did_not_stop(tmp_path, frames, step):
+    """Not that of Ctrl-C, and nothing that came after the checkpoint: the last or an older one."""
+    whole, path = fitted(frames, epochs=2)[1], tmp_path / "frames.bin"
+    made, recorder, file = trainer(), Recorder(frames), FrameFile(path, frames)
+    saved = xpnet.Checkpoint(tmp_path, every_steps=3)
+    fit = {"epochs": 2, "batch_size": 5}
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(
+            X, T, **fit,
+            callbacks=[saved, recorder, file, At("train_batch_begin", interrupt, step)],
+        )  # fmt: skip
+    assert recorder.epochs[-1] == step / 4
+    data = path.read_bytes()
+    for checkpoint in reversed(saved.paths):
+        path.write_bytes(data + b"cut off")
+        fresh, again = trainer(), FrameFile(path, frames)
+        fresh.fit(X, T, **fit, callbacks=[again], resume=checkpoint)
+        made.fit(X, T, **fit, callbacks=[recorder], resume=checkpoint)
+        found = read_frames(path, fresh)
+        assert again.epochs == found.epochs == recorder.epochs == whole.epochs
+        np.testing.assert_array_equal(found.values, whole.values)
+        np.testing.assert_array_equal(recorder.values, whole.values)
+
+
+def test_who_begins_to_record_in_the_middle_has_the_rest(tmp_path):
+    whole, made, saved = fitted(9)[1], trainer(), xpnet.Checkpoint(tmp_path, every_steps=5)
+    made.fit(X, T, epochs=3, batch_size=5, callbacks=[saved])
+    path = tmp_path / "frames.bin"
+    for step in (10, 5):  # the second time from an older one, which no moment has come before
+        fresh, file = trainer(), FrameFile(path, 9)
+        checkpoint = tmp_path / f"step-{step:09d}.npz"
+        fresh.fit(X, T, epochs=3, batch_size=5, callbacks=[file], resume=checkpoint)
+        rest = [epoch for epoch in whole.epochs if epoch > step / 4]
+        assert read_frames(path, fresh).epochs == file.epochs == [step / 4, *rest]
 
 
 @pytest.mark.usefixtures("_ctrl_c")

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -114,6 +113,8 @@ def _train(options: argparse.Namespace) -> int:
     except SystemExit:
         print(f"xpnet: terminated; {_way_on(run.folder)}", file=sys.stderr)
         raise
+    if interrupted and options.resume is not None and not trainer.callbacks:
+        raise KeyboardInterrupt  # it has not gone on yet: what is in the folder stays
     results = _results(recipe, trainer, split, run.seconds)
     run.write_json(RESULTS, results)
     run.write_weights(trainer)
