@@ -15,6 +15,7 @@ from strict_backend import StrictBackend
 import xpnet
 from xpnet.backend import find_backend, why_no_cupy, why_no_numba
 
+os.environ["SCIPY_ARRAY_API"] = "1"  # before SciPy comes: one of scikit-learn's checks needs it
 STRICT = StrictBackend()
 GPU_REQUIRED = os.environ.get("XPNET_REQUIRE_GPU") == "1"
 NOT_HERE = {  # why tests with the marker gpu or numba cannot run; empty if they can

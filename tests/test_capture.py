@@ -16,6 +16,7 @@ import warnings
 import numpy as np
 import pytest
 import strictxp
+from sklearn.exceptions import ConvergenceWarning
 from strict_cupy import StrictCuPy, played
 from test_kernels_host import HostKernels
 from test_reproducible_kernels import HostKernels as ModeKernels
@@ -25,6 +26,7 @@ import xpnet
 from xpnet import schedules
 from xpnet.backend import find_backend
 from xpnet.backend.reproducible import Reproducible
+from xpnet.estimators import MLPClassifier
 
 STEPS = 200
 N, WIDTH, CLASSES, BATCH = 83, 7, 3, 20  # four whole batches and a smaller one in an epoch
@@ -185,6 +187,28 @@ def test_the_number_of_steps_in_a_graph_does_not_matter(make, name, launch):
     trainer.launch = launch
     fit(trainer, name)
     assert bits(trainer) == eager(make, name)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_the_steps_of_an_estimator_are_captured(make, solver, weighted):
+    """With the penalty, which depends on the weights of the batch."""
+    X, t, weights = data(weights=weighted)
+    found = set()
+    for order in (*ORDERS, None):
+        xp = make(order or "written")
+        xp.captures = order is not None
+        model = MLPClassifier(
+            *((6,), "tanh"), solver=solver, alpha=0.5, dropout=0.1, batch_size=3, max_iter=8,
+            backend=xp, random_state=0, tol=0, n_iter_no_change=7,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(X, t, weights)
+        assert bool(xp.played.graphs) == xp.captures
+        arrays = [*model.coefs_, *model.intercepts_, np.array(model.loss_curve_)]
+        found.add(b"".join(a.tobytes() for a in arrays))
+    assert len(found) == 1
 
 
 @pytest.mark.gpu

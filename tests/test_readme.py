@@ -15,6 +15,7 @@ BLOCKS = [
 
 PICTURES, FIRST, BY_HAND, LAYER = BLOCKS[:4]
 (SAVING,) = [block for block in BLOCKS if "xpnet.load" in block]
+(SEARCH,) = [block for block in BLOCKS if "GridSearchCV" in block]
 
 
 def test_the_pictures_can_be_made(tmp_path, monkeypatch):
@@ -66,3 +67,11 @@ def test_a_training_is_saved_and_goes_on(tmp_path, monkeypatch):
     assert [path.name for path in names["saved"].paths] == [
         f"step-{45 + t:09d}.npz" for t in (40, 80, 90)
     ]
+
+
+def test_the_search_runs():
+    names = {}
+    exec(compile(FIRST.replace("epochs=20", "epochs=1"), "README.md", "exec"), names)
+    short = SEARCH.replace("random_state=0", "random_state=0, max_iter=30, tol=1")
+    exec(compile(short, "README.md", "exec"), names)
+    assert names["search"].best_score_ > 0.9

@@ -101,7 +101,10 @@ def _reproducible_by_environment() -> bool:
 def use_backend(
     name: str | Backend, reproducible: bool | None = None, tf32: bool = False
 ) -> Iterator[Backend]:
-    """Choose the backend inside a ``with`` block, and restore the one before; see `set_backend`."""
+    """Choose the backend inside a ``with`` block, and restore the one before; see `set_backend`.
+
+    All threads have the same default; where several make networks, each should name its backend.
+    """
     global _default
     before = _default
     try:

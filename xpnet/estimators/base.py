@@ -55,6 +55,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
     n_outputs_: int
     loss_curve_: list[float]
     validation_scores_: list[float] | None
+    _seed: int
 
     def _keep(self, parameters: dict[str, Any]) -> None:
         """Keep the arguments of __init__ as they are."""
@@ -93,13 +94,14 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         X, y = self._validated(X, y, first)
         X, y, w = self._weighted(X, y, sample_weight, partial)
         t = self._targets(y, first, partial, classes)
-        xp = self._backend()
+        xp, self._seed = self._backend(), self._draw_seed() if first else self._seed
+        parts = self._split(X, t, w)
         if first:
             self._begin(X, xp)
         self._same_architecture()
         self._watch(first)
         self.n_iter_ = 0
-        self._train(xp, *self._split(X, t, w), partial)
+        self._train(xp, *parts, partial)
         return self
 
     def _validated(self, X: Any, y: Any, first: bool) -> tuple[Any, NumPyArray]:
@@ -124,7 +126,6 @@ class MLP(BaseEstimator):  # type: ignore[misc]
 
     def _begin(self, X: Any, xp: Backend) -> None:
         """Draw the first weights, uniform as Glorot and Bengio (2010) advise; begin to count."""
-        self._seed = self._draw_seed()
         random = Random(self._seed, "weights")
         hidden = options.hidden_sizes(self.hidden_layer_sizes)
         sizes = [X.shape[1], *hidden, self.n_outputs_]
@@ -201,7 +202,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         if w is not None:  # by a power of 2, so that the largest is below 1: no sum overflows
             shift = -np.frexp(w.max())[1]
             w, alpha = np.ldexp(w, shift), float(np.ldexp(alpha, shift))
-        net = self._network(xp, self.dropout, self._seed_of_masks())
+        net = self._network(xp, self._seed_of_masks())
         optimizer = options.make_optimizer(net, self)
         if partial:
             self._resume(optimizer)
@@ -214,14 +215,16 @@ class MLP(BaseEstimator):  # type: ignore[misc]
                 SparseRows(X) if hasattr(X, "tocsr") else X,
                 t,
                 epochs=1 if partial else self.max_iter,
-                batch_size=options.batch_size(self.batch_size, n),
+                batch_size=options.batch_size(self.batch_size),
                 sample_weight=w,
                 shuffle=bool(self.shuffle),
                 callbacks=[record, *(self.callbacks or ())],
             )
         except DivergenceError as error:
-            what = str(error).rpartition(";")[0]
-            raise DivergenceError(f"{what}; {self._way_out()}") from None
+            raise DivergenceError(  # with the names of here
+                f"{str(error).rpartition(';')[0]}; scale the features, or lower learning_rate_init "
+                f"(now {self.learning_rate_init!r})"
+            ) from None
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
@@ -248,16 +251,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Return the score on validation data."""
         return self._score_of(t, predict_rows(net, X), w)
 
-    def _way_out(self) -> str:
-        return (
-            f"scale the features, or lower learning_rate_init (now {self.learning_rate_init!r}), "
-            "or raise alpha"
-        )
-
     def _take(self, flat: NumPyArray) -> None:
         """Keep all parameters of a network as ``coefs_`` and ``intercepts_``."""
-        if not np.isfinite(flat).all():
-            raise DivergenceError(f"the weights are no longer finite; {self._way_out()}")
         start, shapes = 0, [W.shape for W in self.coefs_]
         self.coefs_, self.intercepts_ = [], []
         for n_in, n_out in shapes:
@@ -268,12 +263,12 @@ class MLP(BaseEstimator):  # type: ignore[misc]
 
     # ---- the network --------------------------------------------------------------------------
 
-    def _network(self, xp: Backend, dropout: Any, seed: int, *output: Layer) -> Sequential:
+    def _network(self, xp: Backend, seed: int, *output: Layer) -> Sequential:
         """Return a network with the present weights."""
         sizes = [len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_)]
         own = self.coefs_[0].dtype.name
         net = Sequential(
-            *options.make_layers(sizes, self.activation, dropout),
+            *options.make_layers(sizes, self.activation, self.dropout),
             *output,
             dtype=own if own in xp.dtypes else "float32",
             seed=seed,
@@ -308,7 +303,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Return the scores of samples, or what another layer makes of them."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
-        return predict_rows(self._network(self._backend_to_predict(), 0.0, 0, *output), X)
+        return predict_rows(self._network(self._backend_to_predict(), 0, *output), X)
 
     # ---- scikit-learn -------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ SWITCHES = ("shuffle", "warm_start", "early_stopping", "nesterovs_momentum")
 
 
 def check_options(model: Any) -> None:
-    """Check all that is not checked where it is used.
+    """Check all of them, before anything is done.
 
     Raises
     ------
@@ -42,13 +42,17 @@ def check_options(model: Any) -> None:
             raise OptionError(f"{name} must be True or False; got {getattr(model, name)!r}")
     chosen("solver", model.solver, SOLVERS)
     chosen("learning_rate", model.learning_rate, LEARNING_RATES)
+    for name in ("learning_rate_init", "epsilon"):
+        positive(name, getattr(model, name))
+    for name in ("alpha", "tol", "power_t"):
+        at_least_0(name, getattr(model, name))
+    for name in ("momentum", "beta_1", "beta_2", "validation_fraction"):
+        fraction(name, getattr(model, name))
     count("max_iter", model.max_iter)
-    at_least_0("alpha", model.alpha)
-    at_least_0("tol", model.tol)
-    at_least_0("power_t", model.power_t)
-    fraction("validation_fraction", model.validation_fraction)
     if model.n_iter_no_change != inf:
         count("n_iter_no_change", model.n_iter_no_change)
+    batch_size(model.batch_size)
+    make_layers([1, *hidden_sizes(model.hidden_layer_sizes), 1], model.activation, model.dropout)
 
 
 def chosen(what: str, name: Any, table: Mapping[str, T]) -> T:
@@ -56,15 +60,11 @@ def chosen(what: str, name: Any, table: Mapping[str, T]) -> T:
     return look_up(what, name if isinstance(name, str) else repr(name), table)
 
 
-def batch_size(value: Any, n: int) -> int:
-    """Return the number of samples in a batch."""
-    return min(n, AUTO_BATCH if isinstance(value, str) and value == "auto" else _size(value))
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str):
+def batch_size(value: Any) -> int:
+    """Return the most samples in a batch."""
+    if isinstance(value, str) and value != "auto":
         raise OptionError(f"batch_size must be 'auto' or a whole number; got {value!r}")
-    return count("batch_size", value)
+    return AUTO_BATCH if isinstance(value, str) else count("batch_size", value)
 
 
 def hidden_sizes(value: Any) -> list[int]:
@@ -105,27 +105,21 @@ def make_layers(sizes: list[int], activation: Any, dropout: Any) -> list[Layer]:
 
 
 def _sgd(net: Sequential, lr: float, model: Any) -> Optimizer:
-    momentum = fraction("momentum", model.momentum)
-    nesterov = bool(model.nesterovs_momentum) and momentum > 0
-    return SGD(net, lr, momentum=momentum, nesterov=nesterov)
+    nesterov = bool(model.nesterovs_momentum) and model.momentum > 0
+    return SGD(net, lr, momentum=model.momentum, nesterov=nesterov)
 
 
 def _rmsprop(net: Sequential, lr: float, model: Any) -> Optimizer:
-    return RMSprop(net, lr, eps=_epsilon(model))
+    return RMSprop(net, lr, eps=model.epsilon)
 
 
 def _adam(net: Sequential, lr: float, model: Any) -> Optimizer:
-    beta1, beta2 = fraction("beta_1", model.beta_1), fraction("beta_2", model.beta_2)
-    return Adam(net, lr, beta1=beta1, beta2=beta2, eps=_epsilon(model))
+    return Adam(net, lr, beta1=model.beta_1, beta2=model.beta_2, eps=model.epsilon)
 
 
 def _adamw(net: Sequential, lr: float, model: Any) -> Optimizer:
-    beta1, beta2 = fraction("beta_1", model.beta_1), fraction("beta_2", model.beta_2)
-    return AdamW(net, lr, beta1=beta1, beta2=beta2, eps=_epsilon(model), weight_decay=model.alpha)
-
-
-def _epsilon(model: Any) -> float:
-    return positive("epsilon", model.epsilon)
+    betas = {"beta1": model.beta_1, "beta2": model.beta_2}
+    return AdamW(net, lr, **betas, eps=model.epsilon, weight_decay=model.alpha)
 
 
 SOLVERS: dict[str, Callable[[Sequential, float, Any], Optimizer]] = {
@@ -138,5 +132,4 @@ SOLVERS: dict[str, Callable[[Sequential, float, Any], Optimizer]] = {
 
 def make_optimizer(net: Sequential, model: Any) -> Optimizer:
     """Return the optimizer that a model asks for."""
-    lr = positive("learning_rate_init", model.learning_rate_init)
-    return chosen("solver", model.solver, SOLVERS)(net, lr, model)
+    return SOLVERS[model.solver](net, model.learning_rate_init, model)

@@ -134,8 +134,6 @@ class Convergence(Callback):
         Samples in an epoch.
     """
 
-    every_step = False
-
     def __init__(
         self, model: Any, score: Callable[[], float] | None, total_weight: float, samples: int
     ) -> None:
