@@ -72,6 +72,6 @@ def test_a_training_is_saved_and_goes_on(tmp_path, monkeypatch):
 def test_the_search_runs():
     names = {}
     exec(compile(FIRST.replace("epochs=20", "epochs=1"), "README.md", "exec"), names)
-    short = SEARCH.replace("random_state=0", "random_state=0, max_iter=30, tol=1")
+    short = SEARCH.replace("random_state=0", "random_state=0, learning_rate_init=0.02, tol=1")
     exec(compile(short, "README.md", "exec"), names)
     assert names["search"].best_score_ > 0.9

@@ -352,7 +352,7 @@ class SavedTraining:
         self.path = path
         self.arrays, self.about = read_archive(path)
         for name, fits in FITS.items():
-            if not fits(self.about.get(name)):
+            if name not in self.about or not fits(self.about[name]):
                 what = "is damaged" if name in self.about else "is no checkpoint of a training"
                 raise CheckpointError(f"{path} {what}: its {name} is {self.about.get(name)!r:.60}")
 

@@ -37,8 +37,8 @@ def _number(name: str, value: Any) -> float:
         raise OptionError(f"{name} must be a number; got {value!r}")
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise OptionError(f"{name} must be a number; got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of 310 digits
+        raise OptionError(f"{name} must be a number; got {value!r:.60}") from None
 
 
 def _checked(name: str, value: Any, right: bool, rule: str) -> float:

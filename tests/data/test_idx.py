@@ -253,6 +253,31 @@ def test_memory_grows_with_the_stream_not_with_the_claim(tmp_path):
     assert "shorter" in refusal_without_memory(path)
 
 
+@pytest.mark.parametrize(
+    ("pack", "n", "is_read"),
+    [
+        (bytes, 2**20 + 8, True),
+        (bytes, 2**20 + 9, False),
+        (gzip.compress, 1032 * 2**20, True),
+        (gzip.compress, 1033 * 2**20, False),
+    ],
+)
+def test_more_than_the_file_can_hold_is_refused_unread(pack, n, is_read):
+    class Counting(io.BytesIO):
+        count = 0
+
+        def read(self, n=-1):
+            data = super().read(n)
+            self.count += len(data)
+            return data
+
+    noise = np.random.default_rng(0).bytes(2**20)
+    file = Counting(pack(header(8, n) + noise))
+    with pytest.raises(DataError, match="shorter"):
+        decode_idx(file, "file")
+    assert (file.count > 2**18) is is_read
+
+
 def bomb(start):
     """The header and 64 MiB of zeros, in 64 KiB."""
     packer = zlib.compressobj(wbits=31)

@@ -20,11 +20,11 @@ class Flatten(Layer):
 
     def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
         """Remember the shape of a sample; both directions are views."""
-        self.shape = input_shape
+        self.shape, self.n = input_shape, prod(input_shape)
 
     def forward(self, X: Array) -> Array:
         """Return X as a matrix, shape (n, features)."""
-        return X.reshape(len(X), -1)
+        return X.reshape(len(X), self.n)
 
     def backward(self, dY: Array) -> Array:
         """Return dY in the shape of X."""
