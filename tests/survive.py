@@ -8,6 +8,7 @@ what an uninterrupted training ends with. ``signals`` does the same by SIGINT an
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -209,4 +210,4 @@ def survive(case, n, seed=0):
 CASES = {"kills": survive_a_kill, "signals": survive_a_signal}
 
 if __name__ == "__main__":
-    print(survive(sys.argv[1], int(sys.argv[2]), *map(int, sys.argv[3:])))
+    print(json.dumps(survive(sys.argv[1], int(sys.argv[2]), *map(int, sys.argv[3:]))))

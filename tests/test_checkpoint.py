@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import survive
 
 import xpnet
 from xpnet import archive
@@ -23,6 +24,7 @@ from xpnet.errors import CheckpointError, DivergenceError, OptionError, XpnetErr
 from xpnet.layers import LAYERS
 from xpnet.random import Random
 
+HERE = Path(__file__).parent
 DRAW = np.random.default_rng(0)
 X = Random(0, "X").normal((50, 4)).astype(np.float32)  # the same with every NumPy
 T = Random(0, "T").integers(50, 3)
@@ -185,10 +187,10 @@ def test_layers_that_cannot_be_saved(tmp_path, layer, why):
 
 def test_the_file_of_the_first_release():
     """A file of version 0.1.0, format 1, which every later version has to read."""
-    net = xpnet.load(Path(__file__).parent / "saved" / "network-1.npz", backend="numpy")
+    net = xpnet.load(HERE / "saved" / "network-1.npz", backend="numpy")
     assert repr(net) == repr(make().net)
     inputs = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
-    with np.load(Path(__file__).parent / "saved" / "outputs-1.npz") as file:
+    with np.load(HERE / "saved" / "outputs-1.npz") as file:
         assert np.allclose(net.predict(inputs), file["outputs"], rtol=1e-6, atol=1e-7)
 
 
@@ -196,9 +198,9 @@ def test_the_checkpoint_of_the_first_release():
     """It was written in reproducible mode, so every machine ends with the same bits."""
     with xpnet.use_backend("numpy", reproducible=True):
         trainer = make(backend=None, lr=0.01)
-    path = Path(__file__).parent / "saved" / "checkpoint-1.npz"
+    path = HERE / "saved" / "checkpoint-1.npz"
     fit(trainer, [xpnet.EarlyStopping()], resume=path)
-    with np.load(Path(__file__).parent / "saved" / "outputs-1.npz") as file:
+    with np.load(HERE / "saved" / "outputs-1.npz") as file:
         assert np.array_equal(trainer.net.params, file["params"])
 
 
@@ -710,23 +712,40 @@ def test_a_full_disk(tmp_path, monkeypatch):
         assert everything(resumed) == everything(whole)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process are POSIX's")
+def in_a_process_of_its_own(*arguments):
+    """Run a script of this folder, with the same xpnet; return what it prints."""
+    paths = os.pathsep.join(os.path.abspath(path) for path in [*sys.path, HERE])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def beyond_the_limit(folder):
+    """Save what is larger than the system allows; then elsewhere, where it is allowed."""
+    import resource
+
+    folder = Path(folder)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    trainer, (_, hard) = make(lr=0.01), resource.getrlimit(resource.RLIMIT_FSIZE)
+    fit(trainer, [xpnet.Checkpoint(folder / "a")], epochs=1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    with pytest.raises(XpnetError, match=r"cannot write to the folder .*File too large"):
+        fit(trainer, [xpnet.Checkpoint(folder / "b")], epochs=1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    trainer.save(folder / "c.npz")
+    fit(trainer, epochs=1)
+    print(trainer.epoch, trainer.optimizer.t)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
 def test_a_file_that_is_larger_than_the_system_allows(tmp_path):
-    def work(pipe):
-        import resource
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        trainer, (_, hard) = make(lr=0.01), resource.getrlimit(resource.RLIMIT_FSIZE)
-        fit(trainer, [xpnet.Checkpoint(tmp_path / "a")], epochs=1)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
-        with pytest.raises(XpnetError, match=r"cannot write to the folder .*File too large"):
-            fit(trainer, [xpnet.Checkpoint(tmp_path / "b")], epochs=1)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        trainer.save(tmp_path / "c.npz")
-        fit(trainer, epochs=1)
-        os.write(pipe, f"{trainer.epoch} {trainer.optimizer.t}".encode())
-
-    assert survive.finished(*survive.forked(work)) == (0, "3 21")
+    program = f"import test_checkpoint; test_checkpoint.beyond_the_limit({str(tmp_path)!r})"
+    assert in_a_process_of_its_own("-c", program) == "3 21\n"
     assert steps_of(tmp_path / "a") == [7]
     assert list((tmp_path / "b").iterdir()) == []
     resumed = make(lr=0.01)
@@ -885,7 +904,7 @@ def test_a_divergence_keeps_the_last_good_checkpoint(tmp_path):
 @pytest.mark.parametrize(("case", "n"), [("kills", 40), ("signals", 20)])
 def test_who_is_killed_at_random_ends_as_who_is_not(case, n):
     """In the middle of a step, and of a file; bench/reliability.py does it 200 times."""
-    result = survive.survive(case, n)
+    result = json.loads(in_a_process_of_its_own(HERE / "survive.py", case, n))
     assert result["identical"] == n
     if case == "signals":
         assert result["broken off"] == n
