@@ -126,10 +126,8 @@ class EarlyStopping(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         values = dict(state)
-        self.best, self.best_epoch = (
-            values.pop("best"),
-            count("best_epoch", values.pop("best_epoch"), -1),
-        )
+        self.best = values.pop("best")
+        self.best_epoch = count("best_epoch", values.pop("best_epoch"), least=-1)
         if self.best is not None and not isinstance(self.best, float):
             raise OptionError(f"best must be a number; got {self.best!r}")
         self._weights = {name.removeprefix("weights."): a for name, a in values.items()} or None
