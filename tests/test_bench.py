@@ -330,3 +330,12 @@ def test_the_comparison_and_the_time_to_accuracy(monkeypatch, capsys, tmp_path):
     assert time_to_accuracy.main() == 0
     assert len(json.loads(out.read_text())["xpnet"]["accuracies"]) == 1
     assert "torch is not installed" in capsys.readouterr().out
+
+
+def test_the_readme_has_the_table_of_what_trainings_and_files_survive():
+    reliability = import_module("reliability")
+    path = BENCH / "results" / "reliability.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in reliability.rows(results):
+        assert f"| {' | '.join(row)} |\n" in readme
