@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import CheckpointError
-from xpnet.files import replacing
+from xpnet.files import open_file, replacing
 
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
@@ -88,15 +87,12 @@ def read_archive(path: Path) -> tuple[Arrays, dict[str, Any]]:
         If it cannot be read, is damaged, or is no archive of this library.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            raise OSError("a folder or a device")
-        with path.open("rb") as file:
-            return decode_archive(file, str(path))
+        file = open_file(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        if isinstance(error, CheckpointError):
-            raise
         why = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path} cannot be read ({why}): check the path") from None
+    with file:
+        return decode_archive(file, str(path))
 
 
 def decode_archive(file: BinaryIO, name: str) -> tuple[Arrays, dict[str, Any]]:

@@ -79,7 +79,7 @@ def load(
     """
     path = Path(path)
     arrays, about = read_archive(path)
-    values = {name: a for name, a in arrays.items() if name[0].isdigit()}
+    values = _of_the_network(arrays)
     known = {**LAYERS, **{layer.__name__: layer for layer in layers}}
     try:
         dtype, seed, made = _read_config(about.get("network"), known)
@@ -92,6 +92,11 @@ def load(
     except (DataError, ShapeError) as error:
         raise _no_network(path, error) from None
     return net
+
+
+def _of_the_network(arrays: Arrays) -> Arrays:
+    """Return the values of the network: their names begin with the number of a layer."""
+    return {name: a for name, a in arrays.items() if name[0].isdigit()}
 
 
 def _no_network(path: Path, error: Exception) -> CheckpointError:
@@ -221,9 +226,9 @@ class Checkpoint(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
         """Save if it is time."""
-        steps, minutes = self.trainer.optimizer.t - self._t, (time.monotonic() - self._time) / 60
-        if (self.every_steps and steps >= self.every_steps) or (
-            self.every_minutes and minutes >= self.every_minutes
+        steps, minutes = self.every_steps, self.every_minutes
+        if (steps and self.trainer.optimizer.t - self._t >= steps) or (
+            minutes and time.monotonic() - self._time >= 60 * minutes
         ):
             self.save()
 
@@ -265,11 +270,11 @@ class Checkpoint(Callback):
                 path.replace(path.with_name(f"{path.name}.aside"))
 
 
-def save_training(path: Path, trainer: Trainer) -> None:
-    """Write the file of a training: of the network, the trainer and its callbacks."""
+def save_training(path: Path, trainer: Trainer, values: Arrays) -> None:
+    """Write the file of a training: of the network and its values, the trainer, its callbacks."""
     net, optimizer, batch = trainer.net, trainer.optimizer, trainer.batch
     memory = optimizer.host_state()
-    arrays = net.state_dict() | {
+    arrays = values | {
         "losses": np.array(net.xp.asnumpy(trainer.losses))[:batch],
         **{f"optimizer.{k}": memory[k] for k in optimizer.state_vectors()},
         **{f"history.{k}": np.array(row) for k, row in enumerate(trainer.history.values())},
@@ -370,7 +375,7 @@ class SavedTraining:
         memory = {k: arrays[f"optimizer.{k}"] for k in optimizer.state_vectors()}
         history = {name: arrays[f"history.{k}"] for k, name in enumerate(about["history"])}
         try:
-            net.load_state_dict({name: a for name, a in arrays.items() if name[0].isdigit()})
+            net.load_state_dict(_of_the_network(arrays))
         except (DataError, ShapeError) as error:
             raise CheckpointError(f"{self.path} is damaged: {error}") from None
         if about["lr"] is not None:

@@ -252,8 +252,9 @@ class Trainer:
                 "a training can be saved between two steps, not before the first fit or where a "
                 "step was broken off; net.save(path) saves the network"
             )
-        self._require_finite()
-        save_training(Path(path), self)
+        values = self.net.state_dict()
+        self._require_finite(values)
+        save_training(Path(path), self, values)
 
     def evaluate(self, X: Any, t: Any) -> dict[str, float]:
         """Return the loss and the metrics on some data, with the network at rest.
@@ -358,7 +359,7 @@ class Trainer:
             i = int(np.argmin(np.isfinite(losses)))
             raise self._diverged("loss", float(losses[i]), i)
         if not isfinite(squares):
-            self._require_finite()
+            self._require_finite(self.net.state_dict())
         return mean
 
     def _sum_squares(self) -> None:
@@ -367,9 +368,9 @@ class Trainer:
         xp.multiply(p, p, out=work)
         xp.sum(work, out=self.losses[-1:].reshape(()))
 
-    def _require_finite(self) -> None:
+    def _require_finite(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Raise DivergenceError if a parameter, or what a layer keeps beside it, is not finite."""
-        for name, a in self.net.state_dict().items():
+        for name, a in values.items():
             if a.dtype.kind == "f" and not np.isfinite(a).all():
                 place = np.unravel_index(int(np.argmin(np.isfinite(a))), a.shape)
                 layer = dict(self.net.walk(""))[name.rpartition(".")[0]]

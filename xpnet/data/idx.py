@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import stat
 import struct
 import zlib
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import DataError
-from xpnet.files import write_atomically
+from xpnet.files import open_file, write_atomically
 
 _CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _DTYPES = {code: np.dtype(text) for code, text in _CODES.items()}
@@ -50,9 +49,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 2**32) -> NDArray
         If the file cannot be read, or is not exactly one IDX array of at most `max_bytes`.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            raise OSError("a folder or a device")
-        file = open(path, "rb")  # noqa: SIM115
+        file = open_file(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"{path} cannot be read ({_reason(error)}): check the path") from error
     with file:

@@ -20,7 +20,7 @@ import numpy as np
 
 from xpnet import __version__
 from xpnet.errors import CheckpointError, DataError, ShapeError, XpnetError
-from xpnet.files import write_atomically, writing
+from xpnet.files import open_file, write_atomically, writing
 from xpnet.network import Sequential, check_shapes
 
 INSTALL = "run pip install 'safetensors>=0.4.5,!=0.8.0', or '.[io]' in the folder of xpnet"
@@ -104,13 +104,13 @@ def load_safetensors(net: Sequential, path: str | os.PathLike[str], layout: str 
     _library()
     wanted, name = net.state_dict(layout), str(path)
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             size, data = os.fstat(file.fileno()).st_size, file.read(8 + MOST)
             tensors, _ = read_header(data, size, name)
             _check_fit(tensors, wanted)  # before memory is taken for the values
             data += file.read(size - len(data))
     except OSError as error:
-        raise CheckpointError(f"{name} cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{name} cannot be read: {error.strerror or error}") from None
     except (DataError, ShapeError) as error:
         raise type(error)(f"{name}, layout {layout!r}, does not fit: {error}") from None
     net.load_state_dict(read(data, name), layout)
