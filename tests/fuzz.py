@@ -214,7 +214,7 @@ class Training(Json):
         )
         checkpoint._machine = lambda xp: {"backend": xp.name}  # asking for more takes long
         checkpoint.write_archive = self.write
-        checkpoint.save_training(self.path, self.trainer)
+        self.trainer.save(self.path)
         checkpoint.read_archive = lambda path: self.archive
         self.saved = checkpoint.SavedTraining
 

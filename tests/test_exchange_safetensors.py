@@ -362,6 +362,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         load_safetensors(network(), tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(xpnet.CheckpointError, match="pipe cannot be read: a folder or a device"):
+        load_safetensors(network(), tmp_path / "pipe")
+
+
 def test_a_network_of_too_many_layers_is_not_written(tmp_path):
     """Its header would be refused when it is read."""
     net = xpnet.Sequential(*(xpnet.Linear(1, 1) for _ in range(2500)))
