@@ -458,6 +458,13 @@ BASE = [
         ("dropout_mask: scaled by keep", "(1.0 / keep)", "keep"),
         ("dropout_mask: one bit less", "(z >> 11) <", "(z >> 12) <"),
         ("dropout_mask: counter ignored", "mix64(key + mix64(counter))", "mix64(key)"),
+        (
+            "dropout_mask: always the first piece",
+            " + np.uint64(first * GOLDEN % 2**64)",
+            "",
+        ),
+        ("mean: of the other axis", "1.0 / A.shape[axis]", "1.0 / A.shape[axis - 1]"),
+        ("mean: the sum", "return self.multiply(out, 1.0 / A.shape[axis], out=out)", "return out"),
         ("mix64: last step missing", "return z ^ (z >> 31)", "return z"),
         ("sgd: sign", "p -= rate.astype(p.dtype) * g\n", "p += rate.astype(p.dtype) * g\n"),
         ("momentum: v does not fade", "self.copyto(v, mu * v + g)", "self.copyto(v, v + g)"),
@@ -572,7 +579,8 @@ NUMPY = [
             "np.less(z, threshold, out=block)",
             "np.greater_equal(z, threshold, out=block)",
         ),
-        ("dropout_mask: every block alike", "np.uint64(a * GOLDEN % 2**64)", "np.uint64(0)"),
+        ("dropout_mask: every block alike", "np.uint64((first + a) * GOLDEN % 2**64)", "np.uint64(0)"),
+        ("dropout_mask: always the first piece", "(first + a) * GOLDEN", "a * GOLDEN"),
         ("dropout_mask: counter ignored", "mix64(key + mix64(counter))", "mix64(key)"),
         (
             "dropout_mask: a bit too many",

@@ -245,6 +245,7 @@ def _vocabulary() -> Iterator[Case]:
         yield from _products(dtype, letter)
         yield from _sums(dtype, letter)
         for axis, shape in ((0, (1, 9)), (1, (7, 1))):
+            yield from _means(A, axis, shape)
             yield _case("max", f"{letter}-{axis}", A=A, axis=axis, out=_junk(shape, dtype))
         table, indices = _random((20, 3, 2), dtype), np.array([19, 0, 7, 7])
         yield _case("take", f"{letter}-rows", A=table, indices=indices, out=_junk((4, 3, 2), dtype))
@@ -317,6 +318,13 @@ def _sum(A: np.ndarray, axis: int | None, keepdims: bool) -> Case:
         scale=scale,
         kernel=A.size > 0 and (axis in (None, -1, A.ndim - 1) or A.ndim == 2),
     )
+
+
+def _means(A: np.ndarray, axis: int, shape: tuple[int, ...]) -> Iterator[Case]:
+    for out in (_junk(shape, A.dtype), _junk(A.shape[1 - axis], A.dtype)):
+        title = f"{A.dtype.char}-{axis}-{out.ndim}"
+        arrays = {"A": A, "axis": axis, "out": out, "keepdims": out.ndim == 2}
+        yield _case("mean", title, ulps=16, scale=1.0, **arrays)
 
 
 def _activations() -> Iterator[Case]:
@@ -490,11 +498,14 @@ def _masks() -> Iterator[Case]:
                 yield _mask(
                     f"{letter}-{'x'.join(map(str, shape))}-{keep}", dtype, shape, keep, drawn
                 )
-        first = int(mix64(mix64(KEY + mix64(np.array([9], np.uint64))))[0]) >> 11
-        yield _mask(f"{letter}-limit", dtype, (3,), first / 2**53, 9)  # its own number is not below
+        lowest = int(mix64(mix64(KEY + mix64(np.array([9], np.uint64))))[0]) >> 11
+        yield _mask(f"{letter}-limit", dtype, (3,), lowest / 2**53, 9)  # its own is not below
+        yield _mask(f"{letter}-piece", dtype, (3, 5), 0.5, 9, first=2**40 + 1)
 
 
-def _mask(title: str, dtype: Any, shape: tuple[int, ...], keep: float, drawn: int) -> Case:
+def _mask(
+    title: str, dtype: Any, shape: tuple[int, ...], keep: float, drawn: int, first: int = 0
+) -> Case:
     return _case(
         "dropout_mask",
         title,
@@ -503,6 +514,7 @@ def _mask(title: str, dtype: Any, shape: tuple[int, ...], keep: float, drawn: in
         out=_junk(shape, dtype),
         keep=keep,
         work=np.zeros((2, 7), np.uint64),
+        first=first,
     )
 
 

@@ -13,7 +13,7 @@ ARRAYS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}
 ARRAYS |= {"capture", "aside", "join", "renew", "peak_memory"}
 VOCABULARY = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "sqrt", "log", "tanh",
-    "copyto", "matmul", "sum", "take",
+    "copyto", "matmul", "sum", "mean", "take",
 }  # fmt: skip
 
 

@@ -214,6 +214,15 @@ class Backend:
         """out = Σ A over one axis, or over all of them"""
         return self.module.sum(A, axis=axis, out=out, keepdims=keepdims)
 
+    def mean(self, A: Array, axis: int, *, out: Array, keepdims: bool = False) -> Array:
+        """out = Σ A / n over one axis of length n, where axis 0 is that of the samples
+
+        Where a batch is shared by several processes, see `xpnet.parallel`, that is the mean over
+        all of its samples, on each of them.
+        """
+        self.sum(A, axis, out=out, keepdims=keepdims)
+        return self.multiply(out, 1.0 / A.shape[axis], out=out)
+
     def max(self, A: Array, axis: int, *, out: Array) -> Array:
         """out = max A over one axis, which is kept with the length 1"""
         return self.module.max(A, axis=axis, out=out, keepdims=True)
@@ -329,16 +338,17 @@ class Backend:
         return out
 
     def dropout_mask(
-        self, key: Array, counter: Array, out: Array, keep: float, work: Array
+        self, key: Array, counter: Array, out: Array, keep: float, work: Array, first: int = 0
     ) -> Array:
         """outⱼ = 1/keep with probability keep, else 0: draw number ``counter`` of stream ``key``
 
-        Element j is kept if the upper 53 bits of mix(mix(key + mix(counter)) + j γ) are below
-        keep·2⁵³: the generator splitmix64 (Steele, Lea and Flood 2014) started anew for each draw.
-        ``key`` and ``counter`` are uint64 arrays of one element, ``work`` is uint64 scratch (2, m).
+        Element j is kept if the upper 53 bits of mix(mix(key + mix(counter)) + (first + j) γ) are
+        below keep·2⁵³: the generator splitmix64 (Steele, Lea and Flood 2014) started anew for each
+        draw; ``first`` is 0 unless ``out`` is a later piece of it. ``key`` and ``counter`` are
+        uint64 arrays of one element, ``work`` is uint64 scratch (2, m).
         """
         m = self.module
-        start = mix64(key + mix64(counter))
+        start = mix64(key + mix64(counter)) + np.uint64(first * GOLDEN % 2**64)
         z = mix64(start + m.arange(out.size, dtype=np.uint64) * GOLDEN)
         kept = (z >> 11) < int(keep * 2**53)
         return self.copyto(out, kept.reshape(out.shape) * (1.0 / keep))

@@ -371,11 +371,13 @@ __device__ u64 mix64(u64 z)
     return z ^ (z >> 31);
 }
 
-// outⱼ = scale where the upper 53 bits of mix(mix(key + mix(counter)) + j γ) < threshold, else 0
-KERNEL dropout_mask(const u64* key, const u64* counter, T* out, i64 n, u64 threshold, T scale)
+// outⱼ = scale where the upper 53 bits of mix(mix(key + mix(counter)) + (first + j) γ) < threshold,
+// else 0
+KERNEL dropout_mask(
+    const u64* key, const u64* counter, T* out, i64 n, u64 threshold, u64 first, T scale)
 {
     u64 start = mix64(*key + mix64(*counter)), gamma = 0x9E3779B97F4A7C15;
-    for (EACH(j, n)) out[j] = mix64(start + j * gamma) >> 11 < threshold ? scale : 0;
+    for (EACH(j, n)) out[j] = mix64(start + (first + j) * gamma) >> 11 < threshold ? scale : 0;
 }
 
 // ---- optimizers ---------------------------------------------------------------------------------

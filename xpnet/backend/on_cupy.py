@@ -493,12 +493,12 @@ class CuPyBackend(Backend):
 
     @fused
     def dropout_mask(
-        self, key: Array, counter: Array, out: Array, keep: float, work: Array
+        self, key: Array, counter: Array, out: Array, keep: float, work: Array, first: int = 0
     ) -> Array:
         """outⱼ = 1/keep with probability keep, else 0: draw number ``counter`` of stream ``key``"""
-        below = np.uint64(keep * 2**53)
+        sizes = (np.uint64(keep * 2**53), np.uint64(first))
         return self._elements(
-            "dropout_mask", (), (out,), 1 / keep, device=(key, counter), sizes=(below,)
+            "dropout_mask", (), (out,), 1 / keep, device=(key, counter), sizes=sizes
         )
 
     # ---- optimizers ---------------------------------------------------------------------------

@@ -68,10 +68,10 @@ class NumbaBackend(NumPyBackend):
         return out
 
     def dropout_mask(
-        self, key: Array, counter: Array, out: Array, keep: float, work: Array
+        self, key: Array, counter: Array, out: Array, keep: float, work: Array, first: int = 0
     ) -> Array:
-        """outⱼ = [mix(start + j γ) >> 11 < keep·2⁵³] / keep"""
-        _draw_mask(out.reshape(-1), key, counter, keep)
+        """outⱼ = [mix(start + (first + j) γ) >> 11 < keep·2⁵³] / keep"""
+        _draw_mask(out.reshape(-1), key, counter, keep, first)
         return out
 
     def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
@@ -200,12 +200,12 @@ _mix64: Any = numba.njit(mix64)  # kept with the loops that call it: it must not
 
 
 @compiled
-def _draw_mask(out: Array, key: Array, counter: Array, keep: float) -> None:
-    """outⱼ = 1/keep where mix(start + j γ) >> 11 is below the threshold, else 0"""
+def _draw_mask(out: Array, key: Array, counter: Array, keep: float, first: int) -> None:
+    """outⱼ = 1/keep where mix(start + (first + j) γ) >> 11 is below the threshold, else 0"""
     number = out.dtype.type
     start, threshold = _mix64(key[0] + _mix64(counter[0])), np.uint64(keep * 2**53)
     for j in range(out.size):
-        z = _mix64(start + np.uint64(j) * np.uint64(GOLDEN)) >> np.uint64(11)
+        z = _mix64(start + np.uint64(first + j) * np.uint64(GOLDEN)) >> np.uint64(11)
         out[j] = number(1 / keep) if z < threshold else number(0)
 
 

@@ -56,8 +56,7 @@ class Normalization(Layer):
 
     def _mean(self, A: Array, out: Array) -> Array:
         """out = mean A along the axis"""
-        self.xp.sum(A, axis=self.axis, out=out, keepdims=True)
-        return self.xp.multiply(out, 1.0 / A.shape[self.axis], out=out)
+        return self.xp.mean(A, self.axis, out=out, keepdims=True)
 
     def forward(self, X: Array) -> Array:
         """Return γ X̂ + β, shape (n, features)."""
