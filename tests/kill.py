@@ -277,9 +277,11 @@ def check_masks(xp):
     key, p = 0xF123456789ABCDEF, 0.3
     for dtype in (np.float64, np.float32):
         out, work = xp.empty((9, 1111), dtype), xp.zeros((2, 4096), np.uint64)
-        keys = (xp.asarray(np.array([k], np.uint64)) for k in (key, 5))
+        keys = [xp.asarray(np.array([k], np.uint64)) for k in (key, 5)]
         xp.dropout_mask(*keys, out=out, keep=1 - p, work=work)
         mask = np.array(xp.asnumpy(out)).ravel()
+        xp.dropout_mask(*keys, out=out, keep=1 - p, work=work, first=3333)
+        close(np.array(xp.asnumpy(out)).ravel()[:6666], mask[3333:], "a piece of a mask", 0)
         for j in (*range(9), 4095, *range(4096, 4105), 8191, *range(8192, 8201), 9998):
             kept = _mask_bits(key, 5, j) < int(0.7 * 2**53)
             close(mask[j], kept / (1 - p), f"mask at {j}", 1e-6)

@@ -120,9 +120,9 @@ LAYERS = [
         ("the term with X̂ added", "xp.subtract(dX, work, out=dX)", "xp.add(dX, work, out=dX)"),
         ("dX not divided by σ", "return xp.divide(dX, sigma, out=dX)", "return dX"),
         (
-            "the mean over the wrong count",
-            "1.0 / A.shape[self.axis]",
-            "1.0 / A.shape[1 - self.axis]",
+            "the mean along the other axis",
+            "self.xp.mean(A, self.axis, out=out",
+            "self.xp.mean(A, 1 - self.axis, out=out",
         ),
         (
             "a sum for the variance",

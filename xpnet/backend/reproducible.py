@@ -23,6 +23,7 @@ they should anyway; `xpnet.parity` holds the gradients of this mode to those of 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from math import ldexp, prod
@@ -64,6 +65,29 @@ LEAST_EPS = 1e-13  # for a smaller ε the squares of gradients would vanish befo
 
 
 Arrays = tuple[Array, ...]
+Blocks = list[tuple[slice, int]]
+
+
+class Here:
+    """Where the terms of a sum are: all of them here. `xpnet.parallel` has what else there is."""
+
+    def blocks(self, n: int, size: int) -> Blocks:
+        """Return the blocks of up to ``size`` terms that n terms here are part of, in order.
+
+        Of each block the slice of the terms that are here, and the number of terms it has.
+        """
+        return [(slice(k, k + size), min(size, n - k)) for k in range(0, n, size)]
+
+    def greatest(self, top: Array) -> Array:
+        """Return the greatest of the values that all have here, element by element."""
+        return top
+
+    def total(self, S: Array) -> Array:
+        """Return the sum of what all have here, element by element."""
+        return S
+
+
+HERE = Here()
 
 
 class Scratch(threading.local):
@@ -199,8 +223,12 @@ class Reproducible(Backend):
         if not A.size:
             return self._ordinary.copyto(out, 0.0)
         A, axis = (A.reshape(-1), 0) if axis is None else (A, axis % A.ndim)
+        return self.sum_over(A, axis, out)
+
+    def sum_over(self, A: Array, axis: int, out: Array, terms: Here = HERE) -> Array:
+        """out = Σ A over one axis, some of whose terms may be elsewhere"""
         S = self._scratch("sum", A.shape[:axis] + A.shape[axis + 1 :])
-        self._exact_sum(A, axis, out=S)
+        self._exact_sum(A, axis, S, terms)
         self._store(S, out.reshape(S.shape))
         return out
 
@@ -208,10 +236,13 @@ class Reproducible(Backend):
         """out = max A over one axis"""
         return self._flushed(self._ordinary.max(A, axis, out=out))
 
-    def _exact_sum(self, A: Array, axis: int, out: Array) -> Array:
+    def _exact_sum(self, A: Array, axis: int, out: Array, terms: Here = HERE) -> Array:
         """out = Σ A in float64; n numbers of 53 - ⌈log₂ n⌉ bits have an exact sum"""
-        bits, m = min(MANTISSA - sum_bits(A.shape[axis]), MOST_BITS), self.module
-        C = self._grid(A, axis, bits)
+        ((own, n),) = terms.blocks(A.shape[axis], sys.maxsize)
+        A, m = A[own] if axis == 0 else A[:, own], self.module
+        C = self._grid(A, axis, min(MANTISSA - sum_bits(n), MOST_BITS), terms)
+        if not A.shape[axis]:
+            self._ordinary.copyto(out, 0.0)
         for rows in self._tiles(A.shape, PASS):
             D = self._load("terms", A[rows])
             snap(m, D, C[rows] if axis else C, out=D)
@@ -221,9 +252,9 @@ class Reproducible(Backend):
                 self._ordinary.sum(D, 0, out=out)
             else:
                 m.add(out, self._ordinary.sum(D, 0, out=self._scratch("part", out.shape)), out=out)
-        return out
+        return terms.total(out)
 
-    def _grid(self, A: Array, axis: int, bits: int) -> Array:
+    def _grid(self, A: Array, axis: int, bits: int, terms: Here = HERE) -> Array:
         """Return the C of `snap` for A, from its largest magnitudes along an axis.
 
         Without the sign, the bits of floating numbers are whole numbers in the same order.
@@ -231,6 +262,8 @@ class Reproducible(Backend):
         m, xp, (integer, unsigned) = self.module, self._ordinary, MAGNITUDE[A.dtype]
         shape = (*A.shape[:axis], 1, *A.shape[axis + 1 :])
         pattern, top = A.view(integer), self._scratch(f"top {integer}", shape, integer)
+        if not A.shape[axis]:
+            xp.copyto(top, 0)
         for rows in self._tiles(A.shape, PASS):
             tile = pattern[rows]
             magnitude = self._scratch(f"magnitude {integer}", tile.shape, integer)
@@ -242,7 +275,8 @@ class Reproducible(Backend):
             else:
                 other = xp.max(magnitude, 0, out=self._scratch(f"other {integer}", shape, integer))
                 m.maximum(top, other, out=top)
-        return grid(m, xp.copyto(self._scratch("grid", shape), top.view(A.dtype)), bits)
+        top = terms.greatest(top).view(A.dtype)
+        return grid(m, xp.copyto(self._scratch("grid", shape), top), bits)
 
     def _tiles(self, shape: tuple[int, ...], size: int) -> list[slice]:
         """Return slices of the first axis, even ones, on a CPU of up to ``size`` elements each."""
@@ -262,38 +296,47 @@ class Reproducible(Backend):
         has alone. Blocks, parts and b are added in float64, in a fixed order. Nothing here depends
         on the number of rows: a sample has the same bits in any batch.
         """
-        n, pixels = X.shape[1], X.dtype == np.uint8
-        total: Any = self._scratch("total", out.shape) if n > K_BLOCK else None
-        if not n:
+        self.affine_over(X, W, b, out)
+        return getattr(self, f)(out, out=out) if f else out
+
+    def affine_over(
+        self, X: Array, W: Array, b: Array | None, out: Array, terms: Here = HERE
+    ) -> Array:
+        """out = X W + b, where some of the products that are summed may be elsewhere"""
+        pixels, blocks = X.dtype == np.uint8, terms.blocks(X.shape[1], K_BLOCK)
+        total: Any = self._scratch("total", out.shape) if len(blocks) > 1 else None
+        if not blocks:
             self._ordinary.copyto(out, 0.0 if b is None else b)
-        for k in range(0, n, K_BLOCK):
-            A, B = X[:, k : k + K_BLOCK], W[k : k + K_BLOCK]
-            plan = widths(A.shape[1], pixels)
-            split_right = pixels or B.shape[1] < A.shape[1]  # then it is likely to be the smaller
-            right = self._parts("right", B, 0, plan, split_right)
-            for rows in self._tiles((len(A), max(A.shape[1], out.shape[1])), TILE):
-                left = self._parts("left", A[rows], 1, plan, not split_right)
-                S = self._product(left, right)
+        for k, (block, n) in enumerate(blocks):
+            A, B = X[:, block], W[block]
+            plan = widths(n, pixels)
+            split_right = pixels or B.shape[1] < n  # then it is likely to be the smaller
+            right = self._parts("right", B, 0, plan, split_right, terms)
+            for rows in self._tiles((len(A), max(n, out.shape[1])), TILE):
+                left = self._parts("left", A[rows], 1, plan, not split_right, terms)
+                S = self._product(left, right, terms)
                 if k:
                     self.module.add(S, total[rows], out=S)
-                if k + K_BLOCK >= n:
+                if k + 1 == len(blocks):
                     self._finish(S, b, out[rows], pixels)
                 else:
                     self._ordinary.copyto(total[rows], S)
-        return getattr(self, f)(out, out=out) if f else out
+        return out
 
-    def _parts(self, name: str, A: Array, axis: int, plan: Widths, split: bool) -> list[Array]:
+    def _parts(
+        self, name: str, A: Array, axis: int, plan: Widths, split: bool, terms: Here = HERE
+    ) -> list[Array]:
         """Return an operand, snapped to grids along the axis: in float64, and the part in float32.
 
         That is its rest if it is split, else a short form of itself to multiply the other's with.
         """
         if A.strides[0] < A.strides[1]:  # a transposed view: work in the order of the memory
-            return [part.T for part in self._parts(name, A.T, 1 - axis, plan, split)]
+            return [part.T for part in self._parts(name, A.T, 1 - axis, plan, split, terms)]
         m, X = self.module, self._load(name, A)
         if A.dtype == np.uint8:
             return [X]
         bits = plan.head if split else plan.whole
-        C = self._grid(A, axis, bits)
+        C = self._grid(A, axis, bits, terms)
         if not plan.rest:
             return [snap(m, X, C, out=X)]
         first = snap(m, X, C, out=self._scratch(f"{name} first", A.shape))
@@ -306,13 +349,15 @@ class Reproducible(Backend):
         c = self._ordinary.copyto(self._scratch("grid 32", C.shape, np.float32), C)
         return [first, snap(m, A, c, out=second)]
 
-    def _product(self, left: list[Array], right: list[Array]) -> Array:
+    def _product(self, left: list[Array], right: list[Array], terms: Here) -> Array:
         """Return the sum of the products of the first parts and of the second ones."""
         shape = (left[0].shape[0], right[0].shape[1])
         S = self._ordinary.matmul(left[0], right[0], out=self._scratch("product", shape))
+        S = terms.total(S)
         if len(right) > 1:
             T = self._scratch("product 2", shape, np.float32)
-            flush(self.module, self._ordinary.matmul(left[1], right[1], out=T))
+            T = terms.total(self._ordinary.matmul(left[1], right[1], out=T))
+            flush(self.module, T)
             self.module.add(S, self._load("rest", T), out=S)
         return S
 
