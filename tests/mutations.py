@@ -579,7 +579,11 @@ NUMPY = [
             "np.less(z, threshold, out=block)",
             "np.greater_equal(z, threshold, out=block)",
         ),
-        ("dropout_mask: every block alike", "np.uint64((first + a) * GOLDEN % 2**64)", "np.uint64(0)"),
+        (
+            "dropout_mask: every block alike",
+            "np.uint64((first + a) * GOLDEN % 2**64)",
+            "np.uint64(0)",
+        ),
         ("dropout_mask: always the first piece", "(first + a) * GOLDEN", "a * GOLDEN"),
         ("dropout_mask: counter ignored", "mix64(key + mix64(counter))", "mix64(key)"),
         (

@@ -3,6 +3,7 @@
 Importing it imports NumPy and nothing else.
 """
 
+from xpnet import parallel as parallel
 from xpnet import schedules as schedules
 from xpnet.backend import Backend as Backend
 from xpnet.backend import available_backends as available_backends
@@ -24,6 +25,7 @@ from xpnet.errors import DivergenceError as DivergenceError
 from xpnet.errors import MixedArraysError as MixedArraysError
 from xpnet.errors import OptionError as OptionError
 from xpnet.errors import OutOfMemoryError as OutOfMemoryError
+from xpnet.errors import ParallelError as ParallelError
 from xpnet.errors import ShapeError as ShapeError
 from xpnet.errors import XpnetError as XpnetError
 from xpnet.gradcheck import GradientReport as GradientReport

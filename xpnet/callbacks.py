@@ -28,11 +28,15 @@ class Callback:
         start them at once; ``batch`` is then the last of them.
     after_others : bool
         True: what it does, it does after all other callbacks, as `xpnet.Checkpoint` must.
+    once : bool
+        True: of several processes that train together only rank 0 calls it, as what prints and
+        writes files must be. Others are called on all of them, and must do the same on each.
     """
 
     trainer: Trainer
     every_step = True
     after_others = False
+    once = False
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Before the first step."""
@@ -150,6 +154,7 @@ class ProgressBar(Callback):
     """
 
     every_step = False
+    once = True
 
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file

@@ -193,6 +193,7 @@ class Checkpoint(Callback):
 
     every_step = False
     after_others = True
+    once = True
 
     def __init__(
         self,
@@ -286,7 +287,7 @@ def save_training(path: Path, trainer: Trainer, values: Arrays) -> None:
         states[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
     about = {
         "network": net.config(),
-        "settings": _settings(trainer),
+        "settings": settings_of(trainer),
         "progress": {name: getattr(trainer, name) for name in PROGRESS},
         "t": optimizer.t,
         "lr": optimizer.lr if isinstance(optimizer.schedule, ConstantRate) else None,
@@ -300,7 +301,7 @@ def save_training(path: Path, trainer: Trainer, values: Arrays) -> None:
 PROGRESS = ("epoch", "batch", "first_epoch", "epochs", "stop")
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
+def settings_of(trainer: Trainer) -> dict[str, Any]:
     """Return what must be as it was, for a training to go on."""
     optimizer, batches = trainer.optimizer, trainer.batches
     return {
@@ -386,12 +387,13 @@ class SavedTraining:
         trainer.history.update({name: row.tolist() for name, row in history.items()})
         for name in PROGRESS:
             setattr(trainer, name, progress[name])
-        self._warn_of_other_bits(net.xp)
+        if trainer.comm.rank == 0:
+            self._warn_of_other_bits(net.xp)
 
     def _compare(self, trainer: Trainer) -> None:
         """See that the training is the same, and that each array is there."""
         about, optimizer = self.about, trainer.optimizer
-        now = {"network": trainer.net.config(), **_settings(trainer)}
+        now = {"network": trainer.net.config(), **settings_of(trainer)}
         then = {"network": about["network"], **about["settings"]}
         shapes = {f"optimizer.{k}": v.shape for k, v in optimizer.state_vectors().items()}
         shapes["losses"] = (min(about["progress"]["batch"], len(trainer.batches)),)
@@ -410,6 +412,8 @@ class SavedTraining:
         """Give the callbacks of the same names back what they remembered."""
         named = _named(trainer.callbacks)
         for name, state in self.about["callbacks"].items():
+            if name not in named and trainer.comm.rank:
+                continue  # it is on rank 0
             if name not in named:
                 LOGGER.warning("%s: what %s remembered has no use now", self.path, name)
                 continue

@@ -33,5 +33,9 @@ class DivergenceError(XpnetError, ArithmeticError):
     """The loss or the parameters are no longer finite."""
 
 
+class ParallelError(XpnetError, RuntimeError):
+    """The processes of a training do not fit together, or cannot be started."""
+
+
 class OutOfMemoryError(XpnetError, MemoryError):
     """The data set, or a batch, does not fit in memory."""

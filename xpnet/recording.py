@@ -60,6 +60,8 @@ class Recorder(Callback):
 
     every_step = False
 
+    once = True
+
     def __init__(self, frames: int = 100) -> None:
         self.frames = count("Recorder: frames", frames, least=2)
         self.epochs: list[float] = []

@@ -73,6 +73,8 @@ class RunFolder(Callback):
         If the folder cannot be made or written; before any training.
     """
 
+    once = True
+
     def __init__(self, out: str | None, problem: str, resume: bool = False) -> None:
         new = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.folder = Path(out) if out else _unused(Path("runs") / new)

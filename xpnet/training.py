@@ -17,9 +17,9 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.callbacks import Callback
-from xpnet.checkpoint import find_training, save_training
+from xpnet.checkpoint import find_training, save_training, settings_of
 from xpnet.checks import count, on_host
-from xpnet.data.batches import Batches
+from xpnet.data.batches import Batches, Piece, batch_sizes, whole
 from xpnet.errors import (
     DataError,
     DivergenceError,
@@ -30,8 +30,12 @@ from xpnet.errors import (
 )
 from xpnet.losses import Loss, check_targets, check_weights, find_loss
 from xpnet.metrics import Metric, find_metric
-from xpnet.network import Sequential
+from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
+from xpnet.parallel.alike import fingerprint, require_equal, require_same, spread
+from xpnet.parallel.communicator import ALONE, Communicator
+from xpnet.parallel.split import split
+from xpnet.parallel.step import Together, together
 
 CHECK_ROWS = 4096  # rows per piece when data are checked
 LAUNCH = 16  # steps in one CUDA graph, where no callback comes between two steps
@@ -62,6 +66,9 @@ class Trainer:
         scikit-learn; computed on the validation data.
     seed : int
         Of the shuffles: the order of an epoch depends on this and the number of the epoch.
+    comm : Communicator, optional
+        Other processes that train with this one, see `xpnet.parallel.communicator`: each computes
+        with a share of every batch. All of them call the same methods with the same data.
 
     Attributes
     ----------
@@ -93,6 +100,7 @@ class Trainer:
         *,
         metrics: Sequence[str | Metric] = (),
         seed: int = 0,
+        comm: Communicator | None = None,
     ) -> None:
         if not isinstance(net, Sequential):
             raise OptionError(f"Trainer needs a Sequential first; got {net!r}")
@@ -106,6 +114,8 @@ class Trainer:
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self.batch, self.first_epoch, self.resumed = 0, 0, False
         self.launch = LAUNCH
+        self.comm = ALONE if comm is None else comm
+        self._together: Together | None = None  # how processes make a step
         self._stepping = False  # True in the middle of a step
         self._data: Any = None  # the data set on the device, not in a frame of an error
         self.batches: Any = None
@@ -122,6 +132,8 @@ class Trainer:
         The host's part of it, ``optimizer.prepare(1)``, comes before.
         """
         X, t, *weights = self.batches.gather(size)
+        if self._together is not None:
+            self._together.begin(size)
         with self.net.xp.aside():
             self.optimizer.advance()
         self.backpropagate(X, t, *weights)
@@ -130,10 +142,13 @@ class Trainer:
     def backpropagate(self, X: Array, t: Array, *weights: Array) -> None:
         """Record the loss of a batch, and write its gradient."""
         net, loss, xp = self.net, self.loss, self.net.xp
-        Y = net.forward(X)
-        xp.join()
-        loss.forward(Y, t, *weights)
-        net.backward(loss.backward())
+        if self._together is not None:
+            self._together.backpropagate(X, t, *weights)
+        else:
+            Y = net.forward(X)
+            xp.join()
+            loss.forward(Y, t, *weights)
+            net.backward(loss.backward())
         with xp.aside():
             xp.record(loss.value, self.losses, self._place_of_loss)
 
@@ -202,7 +217,11 @@ class Trainer:
             so far is kept. A second signal ends it at once.
         """
         count("epochs", epochs)
-        saved = None if resume is None else find_training(Path(resume))
+        comm, saved = self.comm, None
+        if resume is not None:
+            saved = comm.bcast(find_training(Path(resume)) if comm.rank == 0 else None)
+        if comm.size > 1:
+            self._share_with_others()
         self._load(X, t, sample_weight, batch_size, shuffle)
         validation = None if validation_data is None else self._checked(*_pair(validation_data))
         self.callbacks, self.stop, self.batch, self._stepping = [], False, 0, False
@@ -211,15 +230,19 @@ class Trainer:
             saved.restore(self)
             self.stop &= self.epochs == self.first_epoch + epochs  # else there is more to do
         self.epochs = self.first_epoch + epochs
+        if comm.size > 1:
+            self._begin_alike(X, t)
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
             for callback in _in_order(callbacks):
+                if callback.once and comm.rank:
+                    continue
                 callback.trainer = self
                 callback.on_train_begin(NO_LOGS)
                 self.callbacks.append(callback)  # only what has begun is called, and ended
             if saved is not None:
                 saved.restore_callbacks(self)
-            with self.net.in_use, interruptible() as interrupted:
+            with self.net.in_use, interruptible() as interrupted, comm.watched():
                 while self.epoch < self.epochs and not self.stop:
                     self._run_epoch(validation, interrupted)
                     self._leave_if(interrupted)
@@ -231,7 +254,8 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: everything that ``fit(..., resume=path)`` needs to go on from here.
 
-        `xpnet.load` reads the network alone from it. `xpnet.Checkpoint` calls this regularly.
+        `xpnet.load` reads the network alone from it. `xpnet.Checkpoint` calls this regularly. Of
+        several processes rank 0 writes it, and any number of them can go on from it.
 
         Parameters
         ----------
@@ -247,6 +271,8 @@ class Trainer:
         OSError
             If the file cannot be written; an old one stays as it was.
         """
+        if self.comm.rank:
+            return
         if self.batches is None or self._stepping:
             raise XpnetError(
                 "a training can be saved between two steps, not before the first fit or where a "
@@ -297,15 +323,17 @@ class Trainer:
         self.history.add(row)
         self.epoch, self.batch = self.epoch + 1, 0
         self._call("on_epoch_end", self.epoch - 1, logs=row)
+        self.stop = bool(self.comm.greatest(self.stop))
 
     def _leave_if(self, interrupted: list[int]) -> None:
         """End the training if a signal has come: what ends it knows the number of the signal."""
-        if interrupted:
+        number = self.comm.greatest(interrupted[0] if interrupted else 0)
+        if number:
             for callback in self.callbacks:
                 callback.on_interrupt()
-            if interrupted[0] == signal.SIGINT:
+            if number == signal.SIGINT:
                 raise KeyboardInterrupt
-            raise SystemExit(128 + interrupted[0])
+            raise SystemExit(128 + number)
 
     def _launch(self) -> None:
         """Take the next step, or some steps at once."""
@@ -353,6 +381,8 @@ class Trainer:
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's samples: the one time that the device is read."""
         read = self.net.xp.asnumpy(self.losses)
+        if self.comm.size > 1:
+            require_equal(self.comm, "the losses or parameters", read)
         losses, squares = read[:-1], read[-1]
         mean = float(losses.astype(np.float64) @ self._shares)
         if not isfinite(mean):
@@ -383,13 +413,16 @@ class Trainer:
 
     def _diverged(self, what: str, value: float, i: int) -> DivergenceError:
         """Return the error for a loss that is not finite: step, layer and what may help."""
-        xp, where = self.net.xp, "every layer's output is still finite, the loss itself overflows"
-        n = len(self.loss.Y)  # rows of the last batch
+        xp, found = self.net.xp, ""
+        together = self._together
+        n = len(self.loss.Y) if together is None else together.part.gathered[1]  # rows of the batch
         for path, layer in self.net.walk(""):
             Y = getattr(layer, "Y", None)
             if Y is not None and not np.isfinite(xp.asnumpy(Y[:n])).all():
-                where = f"the first output that is not finite is that of layer {path}, {layer!r}"
+                found = f"the first output that is not finite is that of layer {path}, {layer!r}"
                 break
+        finite = "every layer's output is still finite, the loss itself overflows"
+        where = next(filter(None, self.comm.allgather(found)), finite)
         return DivergenceError(
             f"the {what} became {value} in step {i + 1} of epoch {self.epoch + 1}: {where}; "
             f"lower the learning rate (now {self.optimizer.lr:g}) or set clip_norm"
@@ -400,10 +433,45 @@ class Trainer:
         xp = self.net.xp
         self._judge.use(xp)
         with np.errstate(all="ignore"):
-            Y = self.net.predict(X)
+            Y = self._outputs(X)
             loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
             Y = Y if isinstance(Y, np.ndarray) else xp.asnumpy(Y)
             return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
+
+    def _outputs(self, X: Array) -> Array:
+        """Return the outputs for some data, of which each process computes a share.
+
+        The shares consist of the pieces that a single process would take, so the bits are the same.
+        """
+        net, comm = self.net, self.comm
+        if comm.size == 1:
+            return net.predict(X)
+        share = comm.share(-(-len(X) // PREDICTION_BATCH))
+        first, end = (PREDICTION_BATCH * k for k in (share.first, share.first + share.rows))
+        out = np.empty((len(X), *(net.output_shape(X.shape[1:]) or ())), net.dtype)
+        own = net.xp.asnumpy(net.predict(X[first:end])) if share.rows else out[:0]
+        return comm.put_together(own, first, out, np)
+
+    def _share_with_others(self) -> None:
+        """Move the network to a backend that knows of the other processes."""
+        xp = split(self.net.xp, self.comm)
+        if xp is not self.net.xp:
+            self.net.to(xp)
+
+    def _begin_alike(self, X: Any, t: Any) -> None:
+        """Check that all processes are to do the same, and give them the values of rank 0."""
+        net, optimizer = self.net, self.optimizer
+        settings = {
+            "the network": [repr(net), net.dtype.name, net.xp.reproducible],
+            **{f"the {name}": value for name, value in settings_of(self).items()},
+            "the learning rate": optimizer.lr,
+            "the number of steps done": [optimizer.t, self.epoch, self.batch, self.epochs],
+            "the first sample": fingerprint(on_host(X[:1], "X")),
+            "the fingerprint of the targets": fingerprint(on_host(t, "t")),
+        }
+        require_same(self.comm, settings)
+        states = [a for _, layer in net.walk("") for a in layer.state.values()]
+        spread(self.comm, net.xp, [net.params, *states, *optimizer.state_vectors().values()])
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
         for callback in self.callbacks:
@@ -435,8 +503,12 @@ class Trainer:
         self._data = self._place(columns, stored)
 
         def make(size: int) -> None:
-            self.batches = None
-            self.batches = Batches(xp, self._data, dtypes, size, shuffle, self.seed)
+            self.batches = self._together = None
+            if self.comm.size > 1:
+                sizes = batch_sizes(n, size)
+                self._together = together(net, self.loss, self.comm, sizes, X.shape[1:])
+            pieces = [self._piece, *[self._targets] * (len(dtypes) - 1)]
+            self.batches = Batches(xp, self._data, dtypes, size, shuffle, self.seed, pieces)
             self._reserve(size, X.shape[1:])
 
         self._make_or_say_what_fits(size, make)
@@ -463,12 +535,22 @@ class Trainer:
 
     def _reserve(self, size: int, sample_shape: tuple[int, ...]) -> None:
         """Make the buffers of the network and of the loss for batches of this size."""
-        net = self.net
-        if net.capacity < size or net.sample_shape != sample_shape:
+        net, rows = self.net, self._piece(size)[1]
+        if net.capacity < rows or net.sample_shape != sample_shape:
             with net.in_use:
-                net.build(size, sample_shape, net.input_gradient)
+                net.build(rows, sample_shape, net.input_gradient)
         (width,) = net.output_shape(sample_shape) or ()
-        self.loss.reserve(size, width, net.dtype)
+        self.loss.reserve(self._targets(size)[1], width, net.dtype)
+
+    @property
+    def _piece(self) -> Piece:
+        """Which samples of a batch this process computes."""
+        return whole if self._together is None else self._together.piece
+
+    @property
+    def _targets(self) -> Piece:
+        """... and of which it computes the loss."""
+        return whole if self._together is None else self._together.targets
 
     def _make_or_say_what_fits(self, size: int, make: Callable[[int], None]) -> None:
         """Make everything for a batch size; if memory does not suffice, find one that fits.

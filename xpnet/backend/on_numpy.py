@@ -175,13 +175,14 @@ class NumPyBackend(Backend):
     def dropout_mask(
         self, key: Array, counter: Array, out: Array, keep: float, work: Array, first: int = 0
     ) -> Array:
-        """outⱼ = [mix(start + (first + j) γ) >> 11 < keep·2⁵³] / keep, in blocks that stay in the cache"""
+        """outⱼ = [mix(start + (first + j) γ) >> 11 < keep·2⁵³] / keep, in blocks for the cache"""
         flat, threshold = out.reshape(-1), np.uint64(keep * 2**53)
         start, steps = mix64(key + mix64(counter)), _golden_steps(work.shape[1])
         for a in range(0, flat.size, work.shape[1]):
             block = flat[a : a + work.shape[1]]
             z, shifted = work[0, : block.size], work[1, : block.size]
-            np.add(steps[: block.size], start + np.uint64((first + a) * GOLDEN % 2**64), out=z)
+            offset = np.uint64((first + a) * GOLDEN % 2**64)
+            np.add(steps[: block.size], start + offset, out=z)
             _mix64_in_place(z, shifted)
             np.right_shift(z, 11, out=z)
             np.less(z, threshold, out=block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -12,6 +13,12 @@ from xpnet.data.sparse import SparseRows
 from xpnet.random import Random
 
 Array = Any
+Piece = Callable[[int], tuple[int, int]]  # of the size of a batch: where a piece begins, how long
+
+
+def whole(size: int) -> tuple[int, int]:
+    """Return the piece that is all of a batch."""
+    return 0, size
 
 
 class Batches:
@@ -38,6 +45,8 @@ class Batches:
         False keeps the order; a batch of everything is never shuffled, as its order is no matter.
     seed : int
         Of the order.
+    pieces : sequence of function, optional
+        For each column, which piece of a batch is gathered; by default the whole.
     """
 
     def __init__(
@@ -48,12 +57,15 @@ class Batches:
         batch_size: int,
         shuffle: bool,
         seed: int,
+        pieces: Sequence[Piece] | None = None,
     ) -> None:
         self.xp, self.columns, self.seed = xp, columns, seed
         self.n = len(columns[0])
         self.batch_size = min(batch_size, self.n)
         self.shuffle = shuffle and self.batch_size < self.n
-        shapes = [(self.batch_size, *column.shape[1:]) for column in columns]
+        self._pieces = [whole] * len(columns) if pieces is None else pieces
+        lengths = [piece(self.batch_size)[1] for piece in self._pieces]
+        shapes = [(n, *c.shape[1:]) for n, c in zip(lengths, columns, strict=True)]
         self._out = [xp.empty(s, d) for s, d in zip(shapes, dtypes, strict=True)]
         self._work = [  # only pixels take a detour
             xp.empty(s, c.dtype) if c.dtype == np.uint8 else None
@@ -73,8 +85,7 @@ class Batches:
 
     def sizes(self) -> list[int]:
         """Return the number of samples in each batch of an epoch."""
-        full, rest = divmod(self.n, self.batch_size)
-        return [self.batch_size] * full + [rest] * (rest > 0)
+        return batch_sizes(self.n, self.batch_size)
 
     def start(self, epoch: int, batch: int = 0) -> None:
         """Go to a batch of an epoch, and shuffle for the epoch."""
@@ -92,28 +103,37 @@ class Batches:
     def gather(self, size: int) -> list[Array]:
         """Return the next ``size`` samples of each column, in arrays that the next call overwrites.
 
+        Of each column only its piece is gathered.
         A batch of everything in the same order is gathered once and for all.
         """
-        out = [a[:size] for a in self._out]
+        pieces = [piece(size) for piece in self._pieces]
+        out = [a[:n] for a, (_, n) in zip(self._out, pieces, strict=True)]
         if self._whole_is_there:
             return out
-        self._gather(0, out[0])
+        self._gather(0, pieces[0][0], out[0])
         with self.xp.aside():  # what follows the inputs is needed later
             for k in range(1, len(out)):
-                self._gather(k, out[k])
+                self._gather(k, pieces[k][0], out[k])
             self.xp.add(self._position, size, out=self._position)
         self._whole_is_there = self.batch_size == self.n
         return out
 
-    def _gather(self, k: int, out: Array) -> None:
+    def _gather(self, k: int, first: int, out: Array) -> None:
         work, reader = self._work[k], self._readers[k]
         work = work if work is None else work[: len(out)]
         if reader is None:
-            self.xp.gather(self.columns[k], self._order, self._position, out=out, work=work)
+            order = self._order[first:] if first else self._order
+            self.xp.gather(self.columns[k], order, self._position, out=out, work=work)
         else:
-            start = int(self._position[0])
+            start = int(self._position[0]) + first
             rows = reader.read(self._order[start : start + len(out)])
             self.xp.gather(rows, *self._as_read, out=out, work=work)
+
+
+def batch_sizes(n: int, size: int) -> list[int]:
+    """Return the number of samples in each batch of n samples."""
+    full, rest = divmod(n, size)
+    return [size] * full + [rest] * (rest > 0)
 
 
 def _find_reader(column: Array, size: int, in_pieces: bool) -> Any:

@@ -1,0 +1,170 @@
+"""Communicator: who else takes part in a training, and what all of them do together."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+from xpnet.backend import Array, Backend
+from xpnet.errors import OptionError, ParallelError
+from xpnet.names import unknown
+
+KINDS = ("auto", "mpi", "single")
+LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PALS_SIZE")
+
+
+class Share(NamedTuple):
+    """Which samples of a batch a process has.
+
+    Attributes
+    ----------
+    first, rows : int
+        The place of the first, and how many; there may be none.
+    total : int
+        How many the batch has.
+    """
+
+    first: int
+    rows: int
+    total: int
+
+    @property
+    def gathered(self) -> tuple[int, int]:
+        """The place and the number of those that are computed: where there is none, one idles."""
+        return min(self.first, self.total - 1), max(self.rows, 1)
+
+
+class Communicator:
+    """A single process, and what the words mean: MPI's own.
+
+    All processes must call the same method in the same order.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this process, from 0, and how many there are.
+    local_rank, local_size : int
+        The same among those on this machine.
+    captures : bool
+        Whether a CUDA graph can hold an `allreduce` of arrays on a device.
+    """
+
+    rank, size = 0, 1
+    local_rank, local_size = 0, 1
+    captures = True
+
+    def __repr__(self) -> str:
+        return f"<rank {self.rank} of {self.size}>"
+
+    def share(self, total: int) -> Share:
+        """Return this process's share of a batch: the first processes may have one more."""
+        each, more = divmod(total, self.size)
+        first = self.rank * each + min(self.rank, more)
+        return Share(first, each + (self.rank < more), total)
+
+    # ---- arrays -------------------------------------------------------------------------------
+
+    def on(self, xp: Backend) -> Communicator:
+        """Return what does `allreduce` for arrays of a backend."""
+        return self
+
+    def allreduce(self, a: Array, op: str = "sum") -> Array:
+        """a = Σ a over all processes, or the greatest; C-contiguous, in place"""
+        return a
+
+    def bcast_array(self, a: Array) -> Array:
+        """Give all processes what rank 0 has in a C-contiguous array of the host."""
+        return a
+
+    # ---- objects ------------------------------------------------------------------------------
+
+    def bcast(self, value: Any) -> Any:
+        """Return what rank 0 gave."""
+        return value
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return what each process gave, in their order."""
+        return [value]
+
+    def greatest(self, number: int) -> int:
+        """Return the greatest of the numbers that the processes gave."""
+        return number
+
+    def barrier(self) -> None:
+        """Wait for all."""
+
+    # ---- what follows from these --------------------------------------------------------------
+
+    def put_together(self, own: Array, first: int, out: Array, xp: Any) -> Array:
+        """out = the rows of all processes, of which ``own`` come from place ``first`` on
+
+        What a process has not is 0, and whole numbers with the same bits are added: that is exact.
+        """
+        xp.copyto(out, 0.0)
+        xp.copyto(out[first : first + len(own)], own)
+        self.allreduce(out.view(f"int{8 * out.dtype.itemsize}"))
+        return out
+
+    def watched(self) -> AbstractContextManager[None]:
+        """End all processes, inside a ``with`` block that all enter, if one of them dies."""
+        return nullcontext()
+
+
+ALONE = Communicator()
+
+
+def communicator(kind: str = "auto") -> Communicator:
+    """Return what `xpnet.Trainer` needs to train on several processes: ``Trainer(..., comm=...)``.
+
+    The processes are started by MPI: ``mpiexec -n 4 python -m mpi4py script.py``.
+
+    Parameters
+    ----------
+    kind : str
+        ``"mpi"``; ``"single"``: this process alone; ``"auto"``: MPI if it has started this process,
+        together with others.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind.
+    ParallelError
+        If MPI is needed and mpi4py is not installed, or does not belong to the MPI that has
+        started this process.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.parallel.communicator()
+    <rank 0 of 1>
+    """
+    if kind not in KINDS:
+        raise OptionError(unknown("communicator", kind, KINDS))
+    started = processes_started()
+    if kind == "single" or (kind == "auto" and started == 1):
+        return ALONE
+    try:
+        from xpnet.parallel.mpi import world
+    except ImportError as error:
+        why = "is not installed" if error.name == "mpi4py" else f"cannot be imported ({error})"
+        raise ParallelError(
+            f"training on several processes needs mpi4py, which {why}; run pip install mpi4py "
+            "mpich, or where there is an MPI already, pip install mpi4py"
+        ) from None
+    found = world()
+    if found.size < started:
+        raise ParallelError(
+            f"{started} processes have been started, but mpi4py sees {found.size}: they are of "
+            "different MPIs; start with the mpiexec of the one that mpi4py uses, which "
+            "`python -m mpi4py --mpi-lib-version` names"
+        )
+    return found
+
+
+def processes_started() -> int:
+    """Return how many processes an mpiexec has started along with this one."""
+    numbers = [os.environ.get(name, "") for name in LAUNCHERS]
+    if "SLURM_STEP_NUM_TASKS" in os.environ and "PMIX_RANK" in os.environ:
+        numbers.append(os.environ["SLURM_STEP_NUM_TASKS"])
+    return max([int(number) for number in numbers if number.isdigit()], default=1)

@@ -1,0 +1,159 @@
+"""Between GPUs: NCCL, or by way of the host's memory where NCCL cannot be had.
+
+NCCL is started through MPI: process 0 makes an identity, and the others get it. It queues its work
+on CuPy's current stream, so that a captured step holds it. Two processes on one GPU, which NCCL
+refuses, and machines without it go through the host: an MPI is never given an address on a device.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend, parse_name, say_once
+from xpnet.parallel.communicator import Communicator
+
+
+class Between(Communicator):
+    """Processes whose arrays are on devices; objects go the way of another communicator."""
+
+    def __init__(self, host: Communicator) -> None:
+        self.host, self.rank, self.size = host, host.rank, host.size
+        self.local_rank, self.local_size = host.local_rank, host.local_size
+        self.bcast_array, self.barrier = host.bcast_array, host.barrier  # type: ignore[method-assign]
+        self.bcast, self.allgather = host.bcast, host.allgather  # type: ignore[method-assign]
+        self.greatest = host.greatest  # type: ignore[method-assign]
+
+
+class ByHost(Between):
+    """Each array is copied to pinned memory of the host, where MPI works, and back."""
+
+    captures = False
+
+    def __init__(self, host: Communicator) -> None:
+        super().__init__(host)
+        self._buffers: dict[Any, Array] = {}
+
+    def allreduce(self, a: Array, op: str = "sum") -> Array:
+        """a = Σ a over all processes, or the greatest"""
+        buffer = self._buffer(a)
+        a.get(out=buffer)  # waits for the device
+        a.set(self.host.allreduce(buffer, op))
+        return a
+
+    def _buffer(self, a: Array) -> Array:
+        """Return memory of the host from which, and to which, a device copies without a detour."""
+        import cupyx
+
+        flat = self._buffers.get(a.dtype)
+        if flat is None or flat.size < a.size:
+            flat = self._buffers[a.dtype] = cupyx.empty_pinned(a.size, a.dtype)
+        return flat[: a.size].reshape(a.shape)
+
+
+class NCCL(Between):
+    """One GPU for each process.
+
+    Parameters
+    ----------
+    host : Communicator
+        Starts it.
+    nccl : module
+        ``cupy.cuda.nccl``.
+    """
+
+    def __init__(self, host: Communicator, nccl: Any) -> None:
+        super().__init__(host)
+        identity = host.bcast(nccl.get_unique_id() if host.rank == 0 else None)
+        self._nccl = nccl.NcclCommunicator(host.size, identity, host.rank)
+        self._op = {"sum": nccl.NCCL_SUM, "max": nccl.NCCL_MAX}
+        self._type = {
+            np.dtype("int32"): nccl.NCCL_INT32,
+            np.dtype("int64"): nccl.NCCL_INT64,
+            np.dtype("float32"): nccl.NCCL_FLOAT32,
+            np.dtype("float64"): nccl.NCCL_FLOAT64,
+        }
+
+    def allreduce(self, a: Array, op: str = "sum") -> Array:
+        """a = Σ a over all processes, or the greatest, queued on the current stream"""
+        address, kind = a.data.ptr, self._type[a.dtype]
+        self._nccl.allReduce(address, address, a.size, kind, self._op[op], self._stream())
+        return a
+
+    @staticmethod
+    def _stream() -> int:
+        import cupy
+
+        return int(cupy.cuda.get_current_stream().ptr)
+
+
+def between_devices(host: Communicator, xp: Backend) -> Communicator:
+    """Return what is possible between the devices on which the processes compute."""
+    places = host.allgather(_place(xp))
+    shared = [place for place in places if places.count(place) > 1]
+    nccl = _nccl()
+    if all(host.allgather(nccl is not None)) and not shared:
+        return NCCL(host, nccl)
+    why = f"{shared[0]} is used by two processes" if shared else "NCCL is not installed"
+    if host.rank == 0:
+        say_once(f"the processes exchange gradients by way of the host, which is slower: {why}")
+    return ByHost(host)
+
+
+def _place(xp: Backend) -> str:
+    """Return which device the backend computes on."""
+    device = xp.module.cuda.Device()
+    return f"GPU {device.pci_bus_id} of {socket.gethostname()}"
+
+
+def _nccl() -> Any:
+    """Return CuPy's module of NCCL, if the library is there."""
+    try:
+        from cupy.cuda import nccl
+    except ImportError:
+        return None
+    return nccl if nccl.available else None
+
+
+def device_name(name: str, comm: Communicator) -> str:
+    """Return the backend of this process, for the backend that all shall have.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"cupy"``; a name with a number, such as ``"cuda:1"``, stays as it is.
+    comm : Communicator
+        Processes on the same machine get its GPUs in turn.
+
+    Returns
+    -------
+    str
+        Such as ``"cupy:1"``; a CPU's name as it came.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.parallel.device_name("numpy", xpnet.parallel.communicator())
+    'numpy'
+    """
+    kind, _ = parse_name(name)
+    if comm.size == 1 or ":" in name or kind not in ("cupy", "gpu", "cuda"):
+        return name
+    return f"cupy:{comm.local_rank % _devices()}"
+
+
+def _devices() -> int:
+    """Return how many GPUs this process sees; one, where that cannot be asked."""
+    try:
+        import cupy
+
+        return max(1, int(cupy.cuda.runtime.getDeviceCount()))
+    except Exception:  # `find_backend` says what is wrong
+        return 1
