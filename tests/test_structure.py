@@ -25,7 +25,8 @@ LAYER_FILES = [name for name in FILES if name.startswith("layers/")]
 LOWEST = {"checks", "errors", "names", "random"}
 COMPUTING = {*LOWEST, "archive", "backend", "initializers", "layers", "losses", "network"}
 SAVING = {"callbacks", "checkpoint", "files"}
-TRAINING = {*COMPUTING, *SAVING, "data", "metrics", "optimizers", "schedules", "training"}
+TRAINING = {*COMPUTING, *SAVING, "data", "metrics", "optimizers", "parallel", "schedules"}
+TRAINING |= {"training"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     "views": {*COMPUTING, "recording"},
     "gradcheck": COMPUTING,
     "parity": {*COMPUTING, "gradcheck"},
-    "golden": {*COMPUTING, "data", "optimizers"},
+    "golden": {*COMPUTING, "data", "optimizers", "parallel"},
     "consistency": {*LOWEST, "__version__", "backend", "golden", "network", "parity"},
     "consistency_html": {"consistency", "parity"},
     "checkpoint": {*COMPUTING, *SAVING, "schedules"} - {"checkpoint"},
@@ -66,6 +67,7 @@ ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of pu
 # Files that need more than NumPy and the standard library at their first line.
 NEEDS = {f"backend/{name}.py": {"cupy"} for name in ("on_cupy", "capture", "reproducible_cupy")}
 NEEDS["backend/on_numba.py"] = {"numba"}
+NEEDS["parallel/mpi.py"] = {"mpi4py"}
 NEEDS |= {f"estimators/{name}.py": {"sklearn"} for name in ("base", "classifier", "regressor")}
 OPTIONAL = (
     "cupy matplotlib mpi4py numba onnx pandas polars pooch safetensors sklearn threadpoolctl torch "

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,15 @@ from xpnet.losses import LOSSES
 from xpnet.names import unknown
 from xpnet.network import DTYPES
 from xpnet.optimizers import OPTIMIZERS
+from xpnet.parallel.communicator import (
+    ALONE,
+    Communicator,
+    communicator,
+    processes_started,
+    rank_started,
+)
+from xpnet.parallel.devices import device_name
+from xpnet.parallel.launch import launch
 from xpnet.problems import PROBLEMS, Problem, Split, build
 from xpnet.report import write_pictures, write_report
 from xpnet.runs import (
@@ -57,19 +67,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     silent = logger.disabled
     try:
         options = _parser().parse_args(arguments)
+        options.arguments = sys.argv[1:] if arguments is None else list(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except KeyboardInterrupt:
         print("xpnet: interrupted", file=sys.stderr)
         return INTERRUPTED
     except OptionError as error:
-        print(f"xpnet: error: {error}", file=sys.stderr)
+        _say_error(error)
         return USAGE
     except (XpnetError, OSError, MemoryError) as error:
-        print(f"xpnet: error: {str(error) or 'out of memory'}", file=sys.stderr)
+        _say_error(error)
         return FAILED
     finally:
         logger.disabled = silent  # --quiet is for one command
+
+
+def _say_error(error: Exception) -> None:
+    """Print an error; of several processes rank 0 has the word first, and then MPI ends all."""
+    rank = rank_started()
+    if rank:
+        time.sleep(1 + 0.1 * min(rank, 10))
+    of = f"rank {rank}: " if rank else ""
+    print(f"xpnet: {of}error: {str(error) or 'out of memory'}", file=sys.stderr, flush=True)
 
 
 # ---- xpnet info -------------------------------------------------------------------------------
@@ -87,12 +107,19 @@ def _info(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
-    logging.getLogger("xpnet").disabled |= options.quiet
+    if (options.processes or 1) > 1:
+        return launch(options.processes, _for_each_process(options.arguments))
+    comm = _communicator(options)
+    logging.getLogger("xpnet").disabled |= options.quiet or comm.rank > 0
+    recipe, split, trainer = _prepared(options, comm)
+    if comm.rank:
+        return _train_along(recipe, split, trainer)
     text = sys.stderr if options.json else sys.stdout
-    say = _silent if options.quiet else partial(print, file=text)
-    prepare = _begun if options.resume is None else _continued
-    run, recipe, split, trainer = prepare(options)
+    say = _silent if options.quiet else partial(print, file=text, flush=True)
+    run = _folder(options, recipe, split, trainer)
     say(_headline(recipe, trainer, split))
+    if comm.size > 1:
+        say(f"in {run.folder}")
     checkpoints = run.folder / CHECKPOINTS
     if options.resume is not None and not find_checkpoints(checkpoints):
         say(f"no checkpoint in {run.folder}: from the beginning")
@@ -109,13 +136,16 @@ def _train(options: argparse.Namespace) -> int:
             raise
         with run.writing():
             path = write_report(run.folder, options.data_dir)
+        comm.barrier()  # the others wait with their end until the report is there
         raise DivergenceError(f"{error}; the training until then is in {path}") from None
     except SystemExit:
-        print(f"xpnet: terminated; {_way_on(run.folder)}", file=sys.stderr)
+        print(f"xpnet: terminated; {_way_on(run.folder)}", file=sys.stderr, flush=True)
+        comm.finish()
         raise
     if interrupted and options.resume is not None and not trainer.callbacks:
         raise KeyboardInterrupt  # it has not gone on yet: what is in the folder stays
     results = _results(recipe, trainer, split, run.seconds)
+    comm.finish()
     run.write_json(RESULTS, results)
     run.write_weights(trainer)
     say(_closing(results, interrupted))
@@ -132,24 +162,90 @@ def _train(options: argparse.Namespace) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _begun(options: argparse.Namespace) -> tuple[RunFolder, Problem, Split, Trainer]:
-    """Return a new folder, and what is to be trained, as the command line says."""
+def _communicator(options: argparse.Namespace) -> Communicator:
+    """Return the processes that train together."""
+    if options.parallel:
+        return communicator("auto")
+    started = processes_started()
+    if started > 1 and rank_started():
+        raise SystemExit(USAGE)  # rank 0 says why
+    if started > 1:
+        raise OptionError(
+            f"{started} processes have been started, each of which would train on its own; "
+            "add --parallel"
+        )
+    return ALONE
+
+
+def _for_each_process(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of each of the processes, where ``--processes N`` stands."""
+    left, given = ["--parallel"], iter(arguments)
+    for argument in given:
+        name, equals, _ = argument.partition("=")
+        if name.startswith("--pr") and "--processes".startswith(name):
+            next(given) if not equals else None
+        else:
+            left.append(argument)
+    return [left[1], left[0], *left[2:]]
+
+
+def _train_along(recipe: Problem, split: Split, trainer: Trainer) -> int:
+    """Take part in a training of which rank 0 tells."""
+    try:
+        interrupted = _fit(trainer, recipe, split, [], Path())
+    except DivergenceError:
+        trainer.comm.barrier()
+        raise
+    except SystemExit:
+        trainer.comm.finish()
+        raise
+    _results(recipe, trainer, split, 0.0)  # rank 0 waits for this share of the evaluation
+    trainer.comm.finish()
+    return INTERRUPTED if interrupted else 0
+
+
+def _prepared(options: argparse.Namespace, comm: Communicator) -> tuple[Problem, Split, Trainer]:
+    """Return what is to be trained."""
+    prepare = _begun if options.resume is None else _continued
+    return prepare(options, comm)
+
+
+def _folder(
+    options: argparse.Namespace, recipe: Problem, split: Split, trainer: Trainer
+) -> RunFolder:
+    """Return a new folder for the training, or that in which it began."""
     from xpnet.info import environment
 
-    recipe = _recipe(options)
-    backend = _chosen_backend(options)
-    seed, dtype = options.seed or 0, options.dtype or "float32"
-    split = recipe.load(seed, options.data_dir)
-    with use_backend(backend):
-        trainer = build(recipe, split, dtype=dtype, seed=seed)
+    if options.resume is not None:
+        return RunFolder(str(Path(options.resume)), recipe.name, resume=True)
     run = RunFolder(options.out, recipe.name)
     run.write_json(CONFIG, _config(options.data_dir, recipe, trainer, split))
-    run.write_json(ENVIRONMENT, environment(gpu=not backend.on_host))
-    return run, recipe, split, trainer
+    run.write_json(ENVIRONMENT, environment(gpu=not trainer.net.xp.on_host))
+    return run
 
 
-def _continued(options: argparse.Namespace) -> tuple[RunFolder, Problem, Split, Trainer]:
-    """Return a folder, and what was being trained in it."""
+def _begun(options: argparse.Namespace, comm: Communicator) -> tuple[Problem, Split, Trainer]:
+    """Return what is to be trained, as the command line says."""
+    recipe = _recipe(options)
+    backend = _chosen_backend(options, comm)
+    seed, dtype = options.seed or 0, options.dtype or "float32"
+    split = _in_turn(comm, lambda: recipe.load(seed, options.data_dir))
+    with use_backend(backend):
+        return recipe, split, build(recipe, split, dtype=dtype, seed=seed, comm=comm)
+
+
+def _in_turn(comm: Communicator, load: Callable[[], Split]) -> Split:
+    """Return the data; of the processes on a machine the first one may have to download them."""
+    if comm.local_rank:
+        comm.barrier()
+    split = load()
+    if not comm.local_rank:
+        comm.barrier()
+    return split
+
+
+def _continued(options: argparse.Namespace, comm: Communicator) -> tuple[Problem, Split, Trainer]:
+    """Return what was being trained in a folder."""
     given = [name for name in OF_A_NEW_RUN if getattr(options, name) is not None]
     if given:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
@@ -157,10 +253,10 @@ def _continued(options: argparse.Namespace) -> tuple[RunFolder, Problem, Split, 
         raise OptionError(f"--resume: the training goes on as it began; leave out {names}")
     found = read_run(Path(options.resume))
     config, recipe = found.config, found.problem
-    split = found.load(options.data_dir)
-    with use_backend(_backend_of(config, options.backend)):
-        trainer = build(recipe, split, dtype=config["dtype"], seed=config["seed"])
-    return RunFolder(str(found.folder), recipe.name, resume=True), recipe, split, trainer
+    split = _in_turn(comm, lambda: found.load(options.data_dir))
+    with use_backend(_backend_of(config, options.backend, comm)):
+        trainer = build(recipe, split, dtype=config["dtype"], seed=config["seed"], comm=comm)
+    return recipe, split, trainer
 
 
 # What a training keeps that goes on.
@@ -170,10 +266,10 @@ OF_A_NEW_RUN = (
 )  # fmt: skip
 
 
-def _backend_of(config: Mapping[str, Any], name: str | None) -> Backend:
+def _backend_of(config: Mapping[str, Any], name: str | None, comm: Communicator) -> Backend:
     """Return the backend of this name, or that on which the training began."""
     try:
-        return find_backend(name or config["backend"], config["reproducible"])
+        return find_backend(device_name(name or config["backend"], comm), config["reproducible"])
     except BackendError as error:
         if name:
             raise
@@ -211,10 +307,13 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen_backend(options: argparse.Namespace) -> Backend:
+def _chosen_backend(options: argparse.Namespace, comm: Communicator) -> Backend:
     """Return the backend that the command line or else the environment names."""
-    if options.backend:
-        return find_backend(options.backend, options.reproducible)
+    name = options.backend
+    if comm.size > 1:
+        name = device_name(name or os.environ.get("XPNET_BACKEND", "").strip() or "auto", comm)
+    if name:
+        return find_backend(name, options.reproducible)
     return from_environment("auto", options.reproducible)
 
 
@@ -269,9 +368,10 @@ def _headline(recipe: Problem, trainer: Trainer, split: Split) -> str:
     one_cycle = isinstance(trainer.optimizer.schedule, OneCycle)
     net, cycle = trainer.net, ", one cycle" if one_cycle else ""
     mode = ", reproducible" if net.xp.reproducible else ""
+    together = f", {trainer.comm.size} processes" if trainer.comm.size > 1 else ""
     return (
         f"{recipe.name}: {len(split.train[0])} samples to train on, "
-        f"{len(split.test[0])} to test with, backend {net.xp.name}{mode}\n"
+        f"{len(split.test[0])} to test with, backend {net.xp.name}{mode}{together}\n"
         f"{', '.join(map(repr, net))}\n"
         f"{net.size:,} parameters, {net.dtype}, {recipe.loss}, "
         f"{recipe.optimizer} (lr {recipe.lr:g}{cycle}), batch {recipe.batch_size or 'full'}"
@@ -286,6 +386,8 @@ def _results(recipe: Problem, trainer: Trainer, split: Split, seconds: float) ->
         "backend": trainer.net.xp.name,
         "epochs": trainer.epoch,
     }
+    if trainer.comm.size > 1:
+        results["processes"] = trainer.comm.size
     for name in train:
         results[f"train_{name}"], results[f"test_{name}"] = train[name], test[name]
     if not trainer.net.xp.on_host:
@@ -469,6 +571,17 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         type=_one_of("choice", ("all", "none")),
         default="all",
         help="all: report.html and pictures (default); none: neither",
+    )
+    add(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="train on N processes of this machine, by the mpiexec that is installed",
+    )
+    add(
+        "--parallel",
+        action="store_true",
+        help="this is one of the processes that mpiexec has started",
     )
     add("--quiet", action="store_true", help="say nothing but errors")
     add("--json", action="store_true", help="print the results as one line of JSON at the end")

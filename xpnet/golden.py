@@ -43,6 +43,9 @@ from xpnet.layers import (
 from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
 from xpnet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xpnet.parallel.communicator import ALONE, Communicator
+from xpnet.parallel.split import split
+from xpnet.parallel.step import together
 from xpnet.random import Random
 
 STEPS = 200
@@ -244,6 +247,8 @@ class Run:
         What computes; the initial weights and the batches do not depend on it.
     X, t : ndarray
         The data of the recipe's problem, see `load`.
+    comm : Communicator
+        The processes that share each batch; of several, the first phase has done the second, too.
 
     Attributes
     ----------
@@ -253,7 +258,15 @@ class Run:
         The samples and targets of the present step, on the backend.
     """
 
-    def __init__(self, recipe: Recipe, xp: Backend, X: NDArray[Any], t: NDArray[Any]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        xp: Backend,
+        X: NDArray[Any],
+        t: NDArray[Any],
+        comm: Communicator = ALONE,
+    ) -> None:
+        xp = xp if comm.size == 1 else split(xp, comm)
         self.net = net = Sequential(*recipe.layers(), seed=SEED, backend=xp)
         self.loss: Loss = find_loss(recipe.loss)
         self.loss.use(xp)
@@ -262,8 +275,12 @@ class Run:
         stored = X.dtype if X.dtype == np.uint8 else net.dtype
         columns = [xp.asarray(X, stored), xp.asarray(t)]
         dtypes = [net.input_dtype(X.dtype), np.int64]
-        self._batches = Batches(xp, columns, dtypes, recipe.batch_size or len(X), True, SEED)
-        self._size = self._batches.batch_size
+        self._size = min(recipe.batch_size or len(X), len(X))
+        self._together, pieces = None, None
+        if comm.size > 1:
+            self._together = together(net, self.loss, comm, [self._size], X.shape[1:])
+            pieces = [self._together.piece, self._together.targets]
+        self._batches = Batches(xp, columns, dtypes, self._size, True, SEED, pieces)
         self._steps = len(X) // self._size  # in an epoch; what is left over is not used
         self.t, self.batch = 0, (None, None)
 
@@ -274,11 +291,16 @@ class Run:
             self._batches.start(epoch)
         self.t += 1
         X, t = self.batch = tuple(self._batches.gather(self._size))
-        self.loss.forward(self.net.forward(X), t)
+        if self._together is None:
+            self.loss.forward(self.net.forward(X), t)
+        else:
+            self._together.begin(self._size)
+            self._together.backpropagate(X, t)
 
     def backward(self) -> None:
         """Compute all gradients."""
-        self.net.backward(self.loss.backward())
+        if self._together is None:
+            self.net.backward(self.loss.backward())
 
     def update(self) -> None:
         """Change the parameters."""
@@ -330,9 +352,19 @@ def little_endian(a: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes()
 
 
-def trace(recipe: Recipe, xp: Backend, steps: int = STEPS, data_dir: str | None = None) -> Trace:
-    """Train by a recipe on a backend, and return the hashes of all that comes out."""
-    run, found = Run(recipe, xp, *load(recipe.problem, data_dir)), Trace()
+def trace(
+    recipe: Recipe,
+    xp: Backend,
+    steps: int = STEPS,
+    data_dir: str | None = None,
+    comm: Communicator = ALONE,
+) -> Trace:
+    """Train by a recipe on a backend, and return the hashes of all that comes out.
+
+    Of several processes each has the outputs of its own samples, and the gradients and parameters
+    of all: the hashes of the phases "backward" and "update" are those of a single process.
+    """
+    run, found = Run(recipe, xp, *load(recipe.problem, data_dir), comm), Trace()
     whole = {phase: hashlib.sha256() for phase in PHASES}
     for _ in range(steps):
         for phase in PHASES:

@@ -18,6 +18,7 @@ from xpnet.layers import ACTIVATIONS, Layer, Linear, Sigmoid, Softmax
 from xpnet.names import look_up
 from xpnet.network import Sequential
 from xpnet.optimizers import find_optimizer
+from xpnet.parallel.communicator import Communicator
 from xpnet.schedules import OneCycle, Schedule
 from xpnet.training import Trainer
 
@@ -56,7 +57,13 @@ class Problem:
 
 
 def build(
-    problem: Problem, split: Split, *, dtype: str, seed: int, backend: str | Backend | None = None
+    problem: Problem,
+    split: Split,
+    *,
+    dtype: str,
+    seed: int,
+    backend: str | Backend | None = None,
+    comm: Communicator | None = None,
 ) -> Trainer:
     """Return a trainer of a fresh, fully connected network, by the recipe of the problem.
 
@@ -85,7 +92,7 @@ def build(
         lr = OneCycle(problem.lr, steps)
     optimizer = find_optimizer(problem.optimizer, net, lr=lr)
     metrics = ["accuracy"] if classes else ["rmse", "r2"]
-    return Trainer(net, problem.loss, optimizer, metrics=metrics, seed=seed)
+    return Trainer(net, problem.loss, optimizer, metrics=metrics, seed=seed, comm=comm)
 
 
 def _last_layer(loss: str, classes: int) -> list[Layer]:

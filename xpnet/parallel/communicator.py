@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from xpnet.errors import OptionError, ParallelError
 from xpnet.names import unknown
 
 KINDS = ("auto", "mpi", "single")
-LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PALS_SIZE")
+# What those that start processes tell each of them: of MPICH and Intel, Open MPI, MVAPICH.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 
 
 class Share(NamedTuple):
@@ -94,6 +97,9 @@ class Communicator:
     def barrier(self) -> None:
         """Wait for all."""
 
+    def finish(self) -> None:
+        """Take leave of the others: afterwards an exit code, whatever it is, ends nobody else."""
+
     # ---- what follows from these --------------------------------------------------------------
 
     def put_together(self, own: Array, first: int, out: Array, xp: Any) -> Array:
@@ -164,7 +170,15 @@ def communicator(kind: str = "auto") -> Communicator:
 
 def processes_started() -> int:
     """Return how many processes an mpiexec has started along with this one."""
-    numbers = [os.environ.get(name, "") for name in LAUNCHERS]
-    if "SLURM_STEP_NUM_TASKS" in os.environ and "PMIX_RANK" in os.environ:
-        numbers.append(os.environ["SLURM_STEP_NUM_TASKS"])
-    return max([int(number) for number in numbers if number.isdigit()], default=1)
+    names = [*SIZES, "SLURM_STEP_NUM_TASKS"] if "PMIX_RANK" in os.environ else SIZES
+    return max(1, _number_in_environment(names))
+
+
+def rank_started() -> int:
+    """Return the rank that mpiexec has given this process."""
+    return _number_in_environment(RANKS)
+
+
+def _number_in_environment(names: Sequence[str]) -> int:
+    numbers = [os.environ.get(name, "") for name in names]
+    return max((int(number) for number in numbers if number.isdigit()), default=0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend, parse_name, say_once
+from xpnet.backend import Array, Backend, parse_name, say_once, why_no_cupy
 from xpnet.parallel.communicator import Communicator
 
 
@@ -144,7 +144,9 @@ def device_name(name: str, comm: Communicator) -> str:
     'numpy'
     """
     kind, _ = parse_name(name)
-    if comm.size == 1 or ":" in name or kind not in ("cupy", "gpu", "cuda"):
+    if comm.size == 1 or ":" in name or kind not in ("cupy", "gpu", "cuda", "auto"):
+        return name
+    if kind == "auto" and why_no_cupy():
         return name
     return f"cupy:{comm.local_rank % _devices()}"
 

@@ -75,6 +75,10 @@ class MPICommunicator(Communicator):
         """End all processes, inside a ``with`` block that all enter, if one of them dies."""
         return watched(self, self.abort)
 
+    def finish(self) -> None:
+        """Take leave of the others."""
+        MPI.Finalize()
+
     def abort(self) -> None:
         """End all processes at once."""
         MPI.COMM_WORLD.Abort(1)

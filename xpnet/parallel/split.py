@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from itertools import pairwise
 from typing import Any
 
 from xpnet.backend import Array, Backend

@@ -1,0 +1,82 @@
+"""Launch: ``xpnet train --processes 4`` starts itself four times, by the mpiexec that is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from xpnet.errors import ParallelError
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+HOW = "run pip install mpi4py mpich, or pip install '.[mpi]' in the folder of xpnet"
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run ``xpnet`` with these arguments on so many processes, and return the exit code.
+
+    Ctrl-C and SIGTERM go on to all of them.
+
+    Raises
+    ------
+    ParallelError
+        If there is no mpi4py, or no mpiexec.
+    """
+    command = [*start(processes), "-m", "xpnet", *arguments]
+    # In a session of its own: else the terminal would send Ctrl-C to mpiexec as well as to this
+    # process, and mpiexec takes a second one for an order to kill.
+    job = subprocess.Popen(
+        command, env=environment(processes), stdin=subprocess.DEVNULL, start_new_session=True
+    )
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        job.send_signal(number)
+
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start(processes: int) -> list[str]:
+    """Return the command that starts Python so many times.
+
+    Always by way of mpi4py, as otherwise an exception in one process would leave the others
+    waiting for it.
+    """
+    if importlib.util.find_spec("mpi4py") is None:
+        raise ParallelError(f"several processes need mpi4py; {HOW}")
+    mpiexec = find_mpiexec()
+    return [mpiexec, *_options(mpiexec), "-n", str(processes), sys.executable, "-m", "mpi4py"]
+
+
+def find_mpiexec() -> str:
+    """Return the mpiexec of this Python's environment, or else that of the system."""
+    beside = Path(sys.executable).parent
+    found = shutil.which("mpiexec", path=str(beside)) or shutil.which("mpiexec")
+    if found is None:
+        raise ParallelError(f"there is no mpiexec, which starts several processes; {HOW}")
+    return found
+
+
+def _options(mpiexec: str) -> list[str]:
+    """Return what mpiexec is told: not to kill all, when one dies, before they can say which."""
+    about = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False)
+    return ["-disable-auto-cleanup"] if "HYDRA" in about.stdout else []
+
+
+def environment(processes: int) -> Mapping[str, str]:
+    """Return the environment of the processes: each has its share of the cores, unless told."""
+    found = dict(os.environ)
+    if not any(name in found for name in THREADS):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        found |= dict.fromkeys(THREADS, str(max(1, (cores or 1) // processes)))
+    return found
