@@ -11,13 +11,38 @@ import numpy as np
 from xpnet.parallel import Communicator
 
 
+class Left(Exception):
+    """Another one has ended, and does not come to where this one waits for it."""
+
+
 class Table:
     """What the members put down, and where they wait for each other."""
 
     def __init__(self, size: int) -> None:
-        self.size, self.values = size, [None] * size
-        self.barrier = threading.Barrier(size, timeout=60)
-        self.calls: list[str] = []  # what rank 0 has taken part in
+        self.size = size
+        self.values: list[tuple[str, Any]] = [("", None)] * size
+        self.calls: list[str] = []  # what all have taken part in
+        self._changed = threading.Condition()
+        self._come, self._left = [0] * size, [False] * size
+
+    def wait(self, rank: int) -> None:
+        """Wait until all have come as often as this one; who has come may leave."""
+        with self._changed:
+            self._come[rank] += 1
+            self._changed.notify_all()
+            while missing := self._missing(rank):
+                if any(self._left[other] for other in missing):
+                    raise Left(f"rank {rank} waits for {missing}")
+                assert self._changed.wait(60), f"rank {rank} waits for {missing}"
+
+    def _missing(self, rank: int) -> list[int]:
+        return [other for other in range(self.size) if self._come[other] < self._come[rank]]
+
+    def leave(self, rank: int) -> None:
+        """Tell the others not to wait."""
+        with self._changed:
+            self._left[rank] = True
+            self._changed.notify_all()
 
 
 class Member(Communicator):
@@ -32,13 +57,14 @@ class Member(Communicator):
         self.local_rank, self.local_size = rank, table.size
 
     def allgather(self, value: Any, kind: str = "allgather") -> list[Any]:
+        self.table.values[self.rank] = kind, value
+        self.table.wait(self.rank)
+        kinds, found = zip(*self.table.values, strict=True)
+        assert set(kinds) == {kind}, f"not all do the same: {kinds}"
         if self.rank == 0:
             self.table.calls.append(kind)
-        self.table.values[self.rank] = value
-        self.table.barrier.wait()
-        found = list(self.table.values)
-        self.table.barrier.wait()
-        return found
+        self.table.wait(self.rank)
+        return list(found)
 
     def allreduce(self, a: Any, op: str = "sum") -> Any:
         assert a.flags.c_contiguous
@@ -63,25 +89,31 @@ class Member(Communicator):
         self.allgather(None, "barrier")
 
 
-def team(size: int, work: Callable[[Communicator], Any], order: Any = list) -> list[Any]:
-    """Return what ``work(comm)`` gives on each of so many members; the first error is raised."""
+def outcomes(size: int, work: Callable[[Communicator], Any], order: Any = list) -> list[Any]:
+    """Return what ``work(comm)`` gives on each of so many members, or the error that it raises."""
     table = Table(size)
-    results: list[Any] = [None] * size
-    errors: list[BaseException] = []
+    found: list[Any] = [None] * size
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(Member(rank, table, order))
+            found[rank] = work(Member(rank, table, order))
         except BaseException as error:
-            errors.append(error)
-            table.barrier.abort()
+            found[rank] = error
+        table.leave(rank)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    real = [e for e in errors if not isinstance(e, threading.BrokenBarrierError)]
+    return found
+
+
+def team(size: int, work: Callable[[Communicator], Any], order: Any = list) -> list[Any]:
+    """Return what ``work(comm)`` gives on each of so many members; the first error is raised."""
+    found = outcomes(size, work, order)
+    errors = [result for result in found if isinstance(result, BaseException)]
+    real = [error for error in errors if not isinstance(error, Left)]
     for error in [*real, *errors][:1]:
         raise error
-    return results
+    return found

@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "golden": {*COMPUTING, "data", "optimizers", "parallel"},
     "consistency": {*LOWEST, "__version__", "backend", "golden", "network", "parity"},
     "consistency_html": {"consistency", "parity"},
+    "consistency_processes": {"backend", "golden", "parallel"},
     "checkpoint": {*COMPUTING, *SAVING, "schedules"} - {"checkpoint"},
     "exchange": {*LOWEST, "__version__", "backend", "files", "layers.base", "network"},
     "problems": TRAINING,

@@ -433,6 +433,11 @@ def _number(name: str, value: float) -> str:
 
 def _check(options: argparse.Namespace) -> int:
     """Check that all backends compute the same; tell as it goes, and leave a report if asked."""
+    if (options.processes or 1) > 1:
+        return launch(options.processes, _for_each_process(options.arguments))
+    comm = _communicator(options)
+    if comm.size > 1:
+        return _check_processes(options, comm)
     from xpnet.consistency import check
     from xpnet.consistency_html import page
 
@@ -453,6 +458,29 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.to_dict()))
     return 0 if report.ok else FAILED
+
+
+def _check_processes(options: argparse.Namespace, comm: Communicator) -> int:
+    """Check that processes which share each batch have the golden hashes, too."""
+    from xpnet.consistency_processes import check_processes
+
+    if options.html or options.json:
+        raise OptionError("--html and --json are for the check of a single process; leave them out")
+    say, backends = _silent if comm.rank else partial(print, flush=True), []
+    for name in dict.fromkeys((*options.backends, *options.require)):
+        try:
+            backends.append(find_backend(device_name(name, comm), reproducible=True))
+        except BackendError as error:
+            if name in options.require:
+                raise
+            say(f"{name}: not run: {error}")
+    say(f"{options.steps} steps in reproducible mode: all gradients, and all parameters")
+    ok = check_processes(
+        comm, options.problems, backends, options.steps, data_dir=options.data_dir, on_line=say
+    )
+    say("all that ran agrees" if ok else "NOT all agrees")
+    comm.finish()
+    return 0 if ok else FAILED
 
 
 def _can_write(path: Path) -> None:
@@ -572,19 +600,15 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="all: report.html and pictures (default); none: neither",
     )
-    add(
-        "--processes",
-        type=_count,
-        metavar="N",
-        help="train on N processes of this machine, by the mpiexec that is installed",
-    )
-    add(
-        "--parallel",
-        action="store_true",
-        help="this is one of the processes that mpiexec has started",
-    )
+    _add_process_options(parser, "train on N processes of this machine")
     add("--quiet", action="store_true", help="say nothing but errors")
     add("--json", action="store_true", help="print the results as one line of JSON at the end")
+
+
+def _add_process_options(parser: argparse.ArgumentParser, what: str) -> None:
+    add = parser.add_argument
+    add("--processes", type=_count, metavar="N", help=f"{what}, by the mpiexec that is installed")
+    add("--parallel", action="store_true", help="for each of the processes that mpiexec starts")
 
 
 def _add_check_options(parser: argparse.ArgumentParser) -> None:
@@ -619,6 +643,7 @@ def _add_check_options(parser: argparse.ArgumentParser) -> None:
         help="fail if one of these backends cannot run",
     )
     add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
+    _add_process_options(parser, "share each batch among N processes of this machine")
     add("--html", metavar="FILE", help="write the report as one page")
     add("--json", action="store_true", help="print the report as one line of JSON at the end")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import pairwise
@@ -337,11 +337,13 @@ class Trace:
     phases: dict[str, list[str]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
     sha256: dict[str, str] = field(default_factory=dict)
 
-    def first_difference(self, other: Trace) -> tuple[int, str] | None:
+    def first_difference(
+        self, other: Trace, phases: Sequence[str] = PHASES
+    ) -> tuple[int, str] | None:
         """Return the first step, from 0, and the phase in it that differ, or None."""
         steps = min(len(self.phases[PHASES[0]]), len(other.phases[PHASES[0]]))
         for step in range(steps):
-            for phase in PHASES:
+            for phase in phases:
                 if self.phases[phase][step] != other.phases[phase][step]:
                     return step, phase
         return None
