@@ -293,7 +293,7 @@ def save_training(path: Path, trainer: Trainer, values: Arrays) -> None:
         "lr": optimizer.lr if isinstance(optimizer.schedule, ConstantRate) else None,
         "history": list(trainer.history),
         "callbacks": states,
-        "machine": _machine(net.xp),
+        "machine": _machine(net.xp, trainer.comm.size),
     }
     write_archive(path, arrays, about)
 
@@ -388,7 +388,7 @@ class SavedTraining:
         for name in PROGRESS:
             setattr(trainer, name, progress[name])
         if trainer.comm.rank == 0:
-            self._warn_of_other_bits(net.xp)
+            self._warn_of_other_bits(net.xp, trainer.comm.size)
 
     def _compare(self, trainer: Trainer) -> None:
         """See that the training is the same, and that each array is there."""
@@ -424,9 +424,9 @@ class SavedTraining:
             except (XpnetError, KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"{self.path}: {name} does not take it ({error})") from None
 
-    def _warn_of_other_bits(self, xp: Backend) -> None:
+    def _warn_of_other_bits(self, xp: Backend, processes: int) -> None:
         """Say what is different here, if the numbers may therefore differ in their last bits."""
-        now, then = _machine(xp), self.about["machine"]
+        now, then = _machine(xp, processes), {"processes": 1} | self.about["machine"]
         different = [f"{k} was {then.get(k)}, is {v}" for k, v in now.items() if then.get(k) != v]
         if different and not (xp.reproducible and then.get("reproducible") is True):
             text = "; ".join(different)
@@ -446,7 +446,7 @@ def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
     return named
 
 
-def _machine(xp: Backend) -> dict[str, Any]:
+def _machine(xp: Backend, processes: int) -> dict[str, Any]:
     """Return what the bits of a training depend on outside reproducible mode."""
     from threadpoolctl import threadpool_info
 
@@ -457,6 +457,7 @@ def _machine(xp: Backend) -> dict[str, Any]:
     blas = [", ".join(f"{word} {pool.get(word)}" for word in words) for pool in own]
     return {
         "backend": xp.name,
+        "processes": processes,
         "reproducible": xp.reproducible,
         "numpy": np.__version__,
         "blas": sorted(blas),

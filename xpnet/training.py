@@ -115,6 +115,8 @@ class Trainer:
         self.batch, self.first_epoch, self.resumed = 0, 0, False
         self.launch = LAUNCH
         self.comm = ALONE if comm is None else comm
+        if not isinstance(self.comm, Communicator):
+            raise OptionError(f"comm is xpnet.parallel.communicator(); got {comm!r}")
         self._together: Together | None = None  # how processes make a step
         self._stepping = False  # True in the middle of a step
         self._data: Any = None  # the data set on the device, not in a frame of an error

@@ -15,6 +15,7 @@ from types import FrameType
 from xpnet.errors import ParallelError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+CODES = (0, 1, 2, 130, 143)  # of xpnet itself
 HOW = "run pip install mpi4py mpich, or pip install '.[mpi]' in the folder of xpnet"
 
 
@@ -40,10 +41,11 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return job.wait()
+        code = job.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return code if code in CODES else 1  # else it is a signal that has killed a process
 
 
 def start(processes: int) -> list[str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 from xpnet.backend import Array, Backend
@@ -159,9 +158,12 @@ class SplitReproducible(Split):
 
     def _left(self) -> list[tuple[int, int]]:
         """Return the places of gradients that were not made by a sum or a product."""
-        edges = [(0, 0), *sorted(self._summed), (self.grads.size, self.grads.size)]
-        gaps = [(a[1], b[0]) for a, b in pairwise(edges)]
-        return [(start, end) for start, end in gaps if start < end]
+        found, reached = [], 0
+        for start, end in [*sorted(self._summed), (self.grads.size, self.grads.size)]:
+            if reached < start:
+                found.append((reached, start))
+            reached = max(reached, end)
+        return found
 
     def _is_gradient(self, out: Array) -> bool:
         """Tell whether an array is a piece of the gradients, and note that it has been summed."""
