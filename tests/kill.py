@@ -10,11 +10,13 @@ from math import cos, pi, sqrt
 
 import numpy as np
 from strict_backend import StrictBackend
+from team import team
 
 import xpnet
 from xpnet import optimizers, schedules
 from xpnet.data.batches import Batches
 from xpnet.initializers import find_initializer
+from xpnet.parallel.communicator import ALONE
 from xpnet.random import Random
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
@@ -458,6 +460,36 @@ def check_shuffled_training(xp):
     assert history["val_accuracy"][-1] == 1
 
 
+# ---- several processes -------------------------------------------------------------------------
+
+
+def check_processes(xp):
+    """Three, some of them without a sample at times, do what one does; in any order of the sums."""
+    if xp is not BACKENDS[0]:
+        return
+    t, w = np.arange(11) % 3, np.arange(11) + 0.5
+    X = numbers(11, 3) * np.where(w < 7, 1, 300)[:, None]  # each process has its own size
+    kinds = L(3, 5), xpnet.BatchNorm1d(5), xpnet.Tanh(), xpnet.Dropout(0.25), L(5, 3)
+    for size, weight, reproducible in ((4, None, False), (2, w, False), (None, None, True)):
+        mode = xpnet.backend.find_backend("numpy", reproducible)
+        dtype, exact = ("float32", 0) if reproducible else ("float64", 1e-12)
+
+        def train(comm, size=size, weight=weight, mode=mode, dtype=dtype):
+            layers = [type(k)(**k.config()) for k in kinds]
+            net = S(*layers, dtype=dtype, backend=mode)
+            sgd = xpnet.SGD(net, lr=0.5, clip_norm=1.0)
+            trainer = xpnet.Trainer(net, "softmax_cross_entropy", sgd, comm=comm)
+            rows = trainer.fit(
+                *(X, t), epochs=2, batch_size=size, sample_weight=weight, validation_data=(X, t)
+            )
+            return np.array(net.params), np.array(net[1].state["mean"]), list(rows.values())
+
+        alone = train(ALONE)
+        for found in team(3, train, order=lambda values: values[::-1]):
+            for got, want in zip(found, alone, strict=True):
+                close(got, want, "several processes", exact)
+
+
 CHECKS = (
     check_layers,
     check_losses,
@@ -473,6 +505,7 @@ CHECKS = (
     check_schedules,
     check_initial_weights,
     check_shuffled_training,
+    check_processes,
 )
 
 

@@ -787,7 +787,48 @@ REST = [
     ),
 ]
 
-MUTATIONS = [*LAYERS, *LOSSES, *OPTIMIZERS, *BASE, *NUMPY, *REST]
+PROCESSES = [
+    *_in(
+        "parallel/communicator.py",
+        ("a share: nobody has more", "each + (self.rank < more)", "each"),
+        ("a share: the same first", "self.rank * each + min(self.rank, more)", "self.rank * each"),
+    ),
+    *_in(
+        "parallel/split.py",
+        ("mean: of the samples here", "1.0 / self.part.total", "1.0 / self.part.gathered[1]"),
+        ("mean: not of all", "        self.between.allreduce(out)\n", ""),
+        ("mean: what idles counts", "if self.part.rows:", "if True:"),
+        ("dropout_mask: the same on all", "first += place * (out.size // rows)", "first += 0"),
+        (
+            "blocks: of what is here",
+            "lengths = [min(size, total - k)",
+            "lengths = [min(size, end - first)",
+        ),
+        ("greatest: of those here", 'return self.xp.between.allreduce(top, "max")', "return top"),
+        ("total: of those here", "return self.xp.between.allreduce(S)", "return S"),
+    ),
+    *_in(
+        "parallel/step.py",
+        ("dY not times the count", "        xp.multiply(dY, count, out=dY)\n", ""),
+        ("what idles counts", "            xp.copyto(net.grads, 0.0)\n", "            pass\n"),
+        (
+            "L not times the count",
+            "xp.multiply(loss.value, count, out=self._sum)",
+            "xp.copyto(self._sum, loss.value)",
+        ),
+        ("no sum", "        xp.between.allreduce(self.vector)\n", ""),
+        ("gradients not divided", "        xp.divide(net.grads, count, out=net.grads)\n", ""),
+        (
+            "loss not divided",
+            "xp.divide(self._sum, count, out=loss.value)",
+            "xp.copyto(loss.value, self._sum)",
+        ),
+        ("weights not counted", "if weights is None or not part.rows:", "if True:"),
+        ("another's rows of dY", "loss.backward()[first : first + rows]", "loss.backward()[:rows]"),
+    ),
+]
+
+MUTATIONS = [*LAYERS, *LOSSES, *OPTIMIZERS, *BASE, *NUMPY, *REST, *PROCESSES]
 
 
 # ---- the worker ----------------------------------------------------------------------------------
@@ -833,7 +874,7 @@ def source_of(mutation: Mutation) -> str:
 def attempt(mutation: Mutation | None) -> dict[str, str | float]:
     """Import xpnet with the mistake and run the checks; say how it ended."""
     for name in list(sys.modules):
-        if name.partition(".")[0] in ("xpnet", "kill", "strict_backend"):
+        if name.partition(".")[0] in ("xpnet", "kill", "strict_backend", "team"):
             del sys.modules[name]
     Mutated.mutation = mutation
     start, outcome, error = time.perf_counter(), "survived", ""
