@@ -17,6 +17,7 @@ from xpnet import optimizers, schedules
 from xpnet.data.batches import Batches
 from xpnet.initializers import find_initializer
 from xpnet.parallel.communicator import ALONE
+from xpnet.parallel.split import split
 from xpnet.random import Random
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
@@ -468,7 +469,7 @@ def check_processes(xp):
     if xp is not BACKENDS[0]:
         return
     t, w = np.arange(11) % 3, np.arange(11) + 0.5
-    X = numbers(11, 3) * np.where(w < 7, 1, 300)[:, None]  # each process has its own size
+    X = numbers(11, 3)
     kinds = L(3, 5), xpnet.BatchNorm1d(5), xpnet.Tanh(), xpnet.Dropout(0.25), L(5, 3)
     for size, weight, reproducible in ((4, None, False), (2, w, False), (None, None, True)):
         mode = xpnet.backend.find_backend("numpy", reproducible)
@@ -490,6 +491,25 @@ def check_processes(xp):
                 close(got, want, "several processes", exact)
 
 
+def check_common_grid(xp):
+    """Where large numbers cancel, the rest of the sum shows on which grid it was exact."""
+    if xp is not BACKENDS[0]:
+        return
+    mode = xpnet.backend.find_backend("numpy", True)
+    A = np.array([[2.0**30], [-(2.0**30)], [0.7 * 2.0**-18]], np.float32)
+
+    def mean(comm):
+        both, share = split(mode, comm), comm.share(3)
+        with both.over(share):
+            return both.mean(A[share.first :][: share.rows], 0, out=np.empty(1, np.float32))
+
+    alone = mode.mean(A, 0, out=np.empty(1, np.float32))
+    assert 0 < alone[0] != A[2, 0] / 3
+    for size in (2, 3):
+        for found in team(size, mean):
+            close(found, alone, "a sum of several processes", 0)
+
+
 CHECKS = (
     check_layers,
     check_losses,
@@ -506,6 +526,7 @@ CHECKS = (
     check_initial_weights,
     check_shuffled_training,
     check_processes,
+    check_common_grid,
 )
 
 
