@@ -310,9 +310,10 @@ class Trainer:
         self.net.train()
         self.batches.start(self.epoch, self.batch)
         self.net.xp.copyto(self._place_of_loss, self.batch)
+        at_once = self._steps_at_once()
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below, by name
             while self.batch < len(self._sizes):
-                self._launch()
+                self._launch(at_once)
                 self._leave_if(interrupted)
             self._sum_squares()
         if self.epoch + 1 < self.epochs:
@@ -337,12 +338,16 @@ class Trainer:
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
 
-    def _launch(self) -> None:
+    def _steps_at_once(self) -> int:
+        """Return how many steps are started at once: on all processes so many."""
+        one_by_one = self._between_steps or not self.net.xp.captures
+        return -self.comm.greatest(-1 if one_by_one else -self.launch)
+
+    def _launch(self, at_once: int) -> None:
         """Take the next step, or some steps at once."""
         xp, i, size = self.net.xp, self.batch, self._sizes[self.batch]
         full = len(self._sizes) - (self._sizes[-1] != self._sizes[0])  # steps with a whole batch
-        at_once = xp.captures and not self._between_steps and i + self.launch <= full
-        number = self.launch if at_once else 1
+        number = at_once if i + at_once <= full else 1
         self._call("on_train_batch_begin", i)
         self._capture_anew()
         self._stepping = True
@@ -356,8 +361,11 @@ class Trainer:
     def _capture_anew(self) -> None:
         """Capture the steps, again if a setting has changed: a graph keeps numbers as they were."""
         settings = self._settings() if self.net.xp.captures else ()
-        if self._run is None or (settings != self._captured and not self._run.failed):
-            self._run, self._captured = self.net.xp.capture(self._steps), settings
+        if self._run is None:
+            self._run = self.net.xp.capture(self._steps)
+        elif settings != self._captured:
+            self.net.xp.renew()
+        self._captured = settings
 
     def _settings(self) -> tuple[Any, ...]:
         """Return every Python number, word and switch that a step looks at."""

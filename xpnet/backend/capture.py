@@ -41,12 +41,15 @@ class Captured:
         True where the step cannot be recorded, so that it runs as it is written.
     seconds : float
         What the first steps took that compiled kernels, and the recording.
+    agree : function
+        Tells whether any process says yes: those that share a step record it at the same time.
     """
 
     def __init__(
         self, xp: CuPyBackend, step: Step, record: Callable[[Callable[[], None]], Graph]
     ) -> None:
         self.xp, self.step, self.record, self.seconds = xp, step, record, 0.0
+        self.agree: Callable[[bool], bool] = bool
         self.graphs: dict[tuple[Hashable, ...], Graph | None] = {}
         self._ran: set[tuple[Hashable, ...]] = set()
         self._generation, self.failed = xp.generation, False
@@ -56,7 +59,7 @@ class Captured:
         if self.failed or not self.xp.captures:
             self.step(*args)
             return
-        if self._generation != self.xp.generation:  # its arrays are no longer those of the network
+        if self.agree(self._generation != self.xp.generation):  # what it knows is out of date
             self.graphs.clear()
             self._ran.clear()
             self._generation = self.xp.generation
@@ -82,11 +85,13 @@ class Captured:
 
     def _recorded(self, *args: Hashable) -> Graph | None:
         """Return the graph; if there can be none, say why once, and go on without."""
+        graph, why = None, "another process could not"
         try:
             graph = self.record(lambda: self.step(*args))
         except Exception as error:  # of CuPy, of CUDA, or of a layer that reads from the device
-            self.failed = True
             why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if self.agree(graph is None):
+            self.failed = True
             warnings.warn(
                 "the step could not be captured as a CUDA graph, so each of its operations is "
                 f"started on its own, which is slower ({why})",

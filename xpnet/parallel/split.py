@@ -63,8 +63,17 @@ class Split(Backend):
         return self.whole.captures and self.between.captures
 
     def capture(self, step: Any) -> Any:
-        """Return a function that does ``step``, as a graph if it can be one."""
-        return self.whole.capture(step) if self.captures else step
+        """Return a function that does ``step``, as a graph if it can be one.
+
+        Where an all-reduce goes by way of the host there is none: the host takes part in the middle
+        of a step, but not in the middle of a graph. NCCL wants a step to be a graph on all
+        processes or on none, so they agree on when it is recorded.
+        """
+        if not self.captures:
+            return step
+        captured = self.whole.capture(step)
+        captured.agree = lambda yes: bool(self.comm.greatest(yes))
+        return captured
 
     @contextmanager
     def over(self, part: Share) -> Iterator[None]:

@@ -23,7 +23,7 @@ PATIENCE = 1.0  # seconds, in which a process that ends as it should lets the ot
 @contextmanager
 def watched(comm: Communicator, abort: Callable[[], None]) -> Iterator[None]:
     """End all processes, inside a ``with`` block that all enter, if one on this machine dies."""
-    places = comm.allgather((socket.gethostname(), os.getpid()))
+    places = comm.allgather((socket.gethostname(), _numbered_by(), os.getpid()))
     watch = _Watch(comm.rank, places, abort)
     try:
         yield
@@ -41,17 +41,19 @@ class _Watch:
     ----------
     rank : int
         That of this process.
-    places : list of (str, int)
-        The machine and the number of each process, by rank.
+    places : list of (str, str, int)
+        The machine of each process by rank, who numbers the processes there, and its number.
     abort : function
         Ends all processes.
     """
 
-    def __init__(self, rank: int, places: list[tuple[str, int]], abort: Callable[[], None]) -> None:
+    def __init__(
+        self, rank: int, places: list[tuple[str, str, int]], abort: Callable[[], None]
+    ) -> None:
         self.rank, self.places, self.abort = rank, places, abort
         self._others: dict[int, int] = {}  # ranks, by the descriptors of their processes
-        for other, (machine, number) in enumerate(places):
-            if machine == places[rank][0] and other != rank:
+        for other, (*where, number) in enumerate(places):
+            if where == [*places[rank][:2]] and other != rank:
                 with suppress(AttributeError, OSError):  # a system that has no such thing
                     self._others[os.pidfd_open(number)] = other
         self._end, self._bell = os.pipe()
@@ -70,7 +72,7 @@ class _Watch:
         if select.select([self._end], [], [], PATIENCE + 0.1 * min(place, 10))[0]:
             return
         dead = self._others[ready[0]]
-        machine, number = self.places[dead]
+        machine, _, number = self.places[dead]
         print(
             f"xpnet: rank {dead} (process {number} on {machine}) has died without a word: killed "
             "from outside, or for want of memory; all others end",
@@ -86,3 +88,11 @@ class _Watch:
         self._thread.join()
         for descriptor in (self._end, self._bell, *self._others):
             os.close(descriptor)
+
+
+def _numbered_by() -> str:
+    """Return the namespace in which processes have their numbers: each container has its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
