@@ -79,6 +79,12 @@ def environment(processes: int) -> Mapping[str, str]:
     """Return the environment of the processes: each has its share of the cores, unless told."""
     found = dict(os.environ)
     if not any(name in found for name in THREADS):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        found |= dict.fromkeys(THREADS, str(max(1, (cores or 1) // processes)))
+        found |= dict.fromkeys(THREADS, str(max(1, len(cores()) // processes)))
     return found
+
+
+def cores() -> frozenset[int]:
+    """Return the numbers of the processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))

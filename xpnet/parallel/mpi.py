@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from mpi4py import MPI
 
 from xpnet.backend import Array, Backend
 from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.launch import THREADS, cores
 from xpnet.parallel.watch import watched
 
 
@@ -31,6 +33,7 @@ class MPICommunicator(Communicator):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         here = comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
         self.local_rank, self.local_size = here.Get_rank(), here.Get_size()
+        self._cores: list[frozenset[int]] = here.allgather(cores())
         here.Free()
         self._op = {"sum": MPI.SUM, "max": MPI.MAX}
         self._number = np.zeros(1, np.int64)
@@ -82,6 +85,18 @@ class MPICommunicator(Communicator):
         """Take leave of the others."""
         MPI.Finalize()
 
+    def share_cores(self) -> None:
+        """Let BLAS have as many threads as there are cores for this process, unless it was told.
+
+        Otherwise each of the processes on a machine would start a thread for every core, and all of
+        them wait for one another.
+        """
+        from threadpoolctl import threadpool_limits
+
+        if not any(name in os.environ for name in THREADS):
+            own = self._cores[self.local_rank]
+            threadpool_limits(max(1, len(own) // self._cores.count(own)), user_api="blas")
+
     def abort(self) -> None:
         """End all processes at once."""
         MPI.COMM_WORLD.Abort(1)
@@ -93,6 +108,7 @@ def world() -> MPICommunicator:
     found = MPICommunicator(MPI.COMM_WORLD)
     if found.size > 1:
         end_together(found)
+        found.share_cores()
     return found
 
 
