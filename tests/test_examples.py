@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
@@ -14,12 +15,13 @@ import pytest
 import xpnet
 from xpnet import data, golden
 from xpnet.data.mnist import find_mnist
+from xpnet.parallel.launch import environment, start
 
 plt = pytest.importorskip("matplotlib.pyplot", reason="the examples draw with matplotlib")
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py"))
-FAST = {"mnist": 1, "spiral": 1, "grid_search": 8}  # epochs; 2 of all others
+FAST = {"mnist": 1, "mnist_parallel": 1, "spiral": 1, "grid_search": 8}  # epochs; 2 of all others
 PUBLISHED = [0.5321, 0.3786, 0.3333, 0.3089, 0.2916, 0.2776, 0.2649]  # at 100, 200 ... 700
 
 
@@ -56,7 +58,7 @@ def run(tmp_path_factory):
 
     def run(name, *arguments):
         mnist = find_mnist()
-        if name in ("find_the_bug", "mnist") and mnist is None:
+        if name in ("find_the_bug", "mnist", "mnist_parallel") and mnist is None:
             pytest.skip("needs MNIST in the folder that XPNET_DATA names")
         if name in ("compare_with_autograd", "from_pytorch"):
             pytest.importorskip("torch", reason="compares with PyTorch")
@@ -331,3 +333,22 @@ def test_another_hash_is_an_error(monkeypatch):
     monkeypatch.setattr(xpnet.Huber, "slope", off)
     with pytest.raises(SystemExit, match="the hashes differ"):
         execute(source("cpu_or_gpu"), 2)
+
+
+def test_two_processes_print_once_the_same_hash_twice(tmp_path):
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed, which connects processes")
+    mnist = find_mnist()
+    if mnist is None:
+        pytest.skip("needs MNIST in the folder that XPNET_DATA names")
+    package = Path(xpnet.__file__).parent.parent
+    of_both = {"XPNET_DATA": str(mnist.resolve()), "PYTHONPATH": str(package), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [*start(2), str((FOLDER / "mnist_parallel.py").resolve()), "1"],
+        cwd=tmp_path, env={**environment(2), **of_both}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"processes: (\d)  accuracy: (\S+)%  (\w{64})\n", done.stdout)
+    assert [size for size, *_ in found] == ["1", "2"]
+    assert found[0][1:] == found[1][1:]
+    assert float(found[0][1]) > 85
+    assert (tmp_path / "mnist_parallel.png").stat().st_size > 5000

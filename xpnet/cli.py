@@ -24,7 +24,7 @@ from xpnet.backend import Backend, find_backend, from_environment, parse_name, u
 from xpnet.callbacks import Callback, ProgressBar
 from xpnet.checkpoint import Checkpoint, find_checkpoints
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import BackendError, DivergenceError, OptionError, XpnetError
+from xpnet.errors import BackendError, DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.files import write_atomically, writing
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
@@ -165,7 +165,13 @@ def _train(options: argparse.Namespace) -> int:
 def _communicator(options: argparse.Namespace) -> Communicator:
     """Return the processes that train together."""
     if options.parallel:
-        return communicator("auto")
+        comm, steps = communicator("auto"), os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+        if comm.size == 1 and steps.isdigit() and int(steps) > 1:
+            raise ParallelError(
+                f"srun has started {steps} processes, each of which MPI takes for the only one; "
+                "start them with srun --mpi=pmix or --mpi=pmi2, see srun --mpi=list"
+            )
+        return comm
     started = processes_started()
     if started > 1 and rank_started():
         raise SystemExit(USAGE)  # rank 0 says why

@@ -19,6 +19,7 @@ READ = [
     "compare_with_autograd",
     "from_pytorch",
     "cpu_or_gpu",
+    "mnist_parallel",
 ]
 
 
