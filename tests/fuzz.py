@@ -212,7 +212,7 @@ class Training(Json):
         self.trainer.fit(
             *np.ones((2, 4, 2)), epochs=1, callbacks=[xpnet.EarlyStopping("loss")], batch_size=2
         )
-        checkpoint._machine = lambda xp: {"backend": xp.name}  # asking for more takes long
+        checkpoint._machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
         checkpoint.write_archive = self.write
         self.trainer.save(self.path)
         checkpoint.read_archive = lambda path: self.archive
