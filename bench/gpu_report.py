@@ -25,7 +25,9 @@ from xpnet.golden import PROBLEMS, STEPS
 
 VERIFIED = Path(xpnet.__file__).with_name("verified.json")
 TESTS = r"^.*\d+ (?:passed|failed|error).* in .*$"  # the last line of pytest
-PARTS = ("check", "check-plain", "peers", "accuracy", "tests", "goals")
+VERSIONS = ("numpy", "torch", "jax", "jaxlib", "mpi4py", "nvidia-nccl-cu13", "nvidia-nccl-cu12")
+TESTED = ("tests", "parallel")
+PARTS = ("check", "check-plain", "peers", "accuracy", "tests", "parallel", "goals")
 
 
 def describe() -> dict:
@@ -40,7 +42,7 @@ def describe() -> dict:
         **{k: v for k, v in on_cupy.describe().items() if k != "GPU memory"},
         "xpnet": xpnet.__version__,
         "python": platform.python_version(),
-        **{name: installed(name) for name in ("numpy", "torch", "jax", "jaxlib")},
+        **{name: installed(name) for name in VERSIONS},
         "processors": os.cpu_count(),
         "nvidia-smi": clocks(),
         "date": date.today().isoformat(),
@@ -69,12 +71,11 @@ def gather(folder: Path, out: Path, verified: Path = VERIFIED) -> Path:
     device = load(folder / "device.json", {})
     checks = {name: load(folder / f"{name}.out", NO_CHECK) for name in ("check", "check-plain")}
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", read(folder / "goals.out"), re.M)
-    summary = re.findall(TESTS, read(folder / "tests.out"), re.M)
     report = {
         **device,
         "parts": {name: end(folder, name) for name in PARTS},
         "checks": {name: outcome(check) for name, check in checks.items()},
-        "tests": summary,
+        **{name: re.findall(TESTS, read(folder / f"{name}.out"), re.M) for name in TESTED},
         "peers": load(folder / "peers.json", {}),
         "accuracy": load(folder / "accuracy.json", {}),
         "goals": [{"what": w, "at_least": a, "measured": m} for w, a, m in rows[1:]],

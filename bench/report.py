@@ -149,9 +149,13 @@ def agreement(report: dict) -> Cell:
     done = all(check["recipes"] for check in report["checks"].values())
     verdict = "agrees" if checks else "does not agree" if done else "did not come to its end"
     words = [f"`xpnet check` {verdict}"]
-    tests = report["parts"].get("tests", {})
+    tests, parallel = (report["parts"].get(name) for name in ("tests", "parallel"))
     words.append(report["tests"][-1].strip("= ") if report["tests"] else "no tests run")
-    return "; ".join(words), checks and tests.get("ok", False)
+    if parallel:
+        several = report["parallel"][-1:] or ["no tests run"]
+        words.append(f"several processes: {several[0].strip('= ')}")
+    ran = [part["ok"] for part in (tests or {"ok": False}, parallel) if part]
+    return "; ".join(words), checks and all(ran)
 
 
 STEP = "step, 784-64-32-10, B=128, Adam, beside"

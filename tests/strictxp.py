@@ -21,6 +21,7 @@ import contextlib
 import functools
 import inspect
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,17 +43,25 @@ class Allocated(RuntimeError):
     """A new device array would be made."""
 
 
-_forbidden = {Synchronized: False, Allocated: False}
+class _Now(threading.local):
+    """What holds in a thread at present."""
+
+    def __init__(self) -> None:
+        self.forbidden: dict[type[Exception], bool] = {Synchronized: False, Allocated: False}
+        self.queue: Callable[[Callable[[], Any]], Any] | None = None
+
+
+_now = _Now()
 
 
 @contextlib.contextmanager
 def _set_forbidden(error: type[Exception], forbidden: bool) -> Iterator[None]:
-    before = _forbidden[error]
-    _forbidden[error] = forbidden
+    before = _now.forbidden[error]
+    _now.forbidden[error] = forbidden
     try:
         yield
     finally:
-        _forbidden[error] = before
+        _now.forbidden[error] = before
 
 
 def no_sync():
@@ -72,8 +81,6 @@ def allow_alloc():
 
 # --- What is queued, and may run later -------------------------------------------------------
 
-_queue: Callable[[Callable[[], Any]], Any] | None = None
-
 
 @contextlib.contextmanager
 def queue(queue: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
@@ -82,21 +89,20 @@ def queue(queue: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
     As in the capture of a CUDA graph: arguments are what they are now, the contents of arrays are
     what they will be. Nobody may wait for the device.
     """
-    global _queue
-    before, _queue = _queue, queue
+    before, _now.queue = _now.queue, queue
     try:
         with no_sync():
             yield
     finally:
-        _queue = before
+        _now.queue = before
 
 
 def _compute(function: Callable[..., Any], args: Any, kwargs: Any, outs: Any) -> Any:
     """Call NumPy, now or later; a result that is not given with out= is a new array either way."""
-    if _queue is None:
+    if _now.queue is None:
         return function(*args, **kwargs)
     if outs:
-        _queue(lambda: function(*args, **kwargs))
+        _now.queue(lambda: function(*args, **kwargs))
         return outs[0] if len(outs) == 1 else outs
     made = function(*args, **kwargs)
     if not isinstance(made, np.ndarray | np.generic):
@@ -106,25 +112,25 @@ def _compute(function: Callable[..., Any], args: Any, kwargs: Any, outs: Any) ->
     ):
         return made  # a view
     made = np.array(made)
-    _queue(lambda: np.copyto(made, function(*args, **kwargs)))
+    _now.queue(lambda: np.copyto(made, function(*args, **kwargs)))
     return made
 
 
 def _write(array: np.ndarray, key: Any, value: Any) -> None:
     """Assign, now or later."""
-    if _queue is None:
+    if _now.queue is None:
         array[key] = value
     else:
-        _queue(lambda: array.__setitem__(key, value))
+        _now.queue(lambda: array.__setitem__(key, value))
 
 
 def _sync(what: str) -> None:
-    if _forbidden[Synchronized]:
+    if _now.forbidden[Synchronized]:
         raise Synchronized(f"{what} makes the host wait for the device")
 
 
 def _alloc(what: str) -> None:
-    if _forbidden[Allocated]:
+    if _now.forbidden[Allocated]:
         raise Allocated(f"{what} makes a new device array")
 
 
@@ -292,6 +298,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     size = property(lambda self: self._host.size)
     nbytes = property(lambda self: self._host.nbytes)
     itemsize = property(lambda self: self._host.itemsize)
+    data = property(lambda self: SimpleNamespace(ptr=self._host.ctypes.data))
     strides = property(lambda self: self._host.strides)
     T = property(lambda self: self if self.ndim < 2 else _wrap(self._host.T, self))
     mT = property(lambda self: _wrap(self._host.mT, self))
@@ -443,7 +450,7 @@ class ufunc:
 
     def _check_overlaps(self, arrays: list[ndarray], outs: list[ndarray]) -> None:
         """CuPy copies an input that overlaps an output, unless they are one and the same object."""
-        for out in outs if _forbidden[Allocated] else ():
+        for out in outs if _now.forbidden[Allocated] else ():
             for array in arrays:
                 if array is not out and np.may_share_memory(array._host, out._host):
                     _alloc(f"{self.__name__} with an input that overlaps out=")

@@ -65,6 +65,7 @@ def parts(**changes) -> dict[str, str]:
         "peers.json": json.dumps(found),
         "accuracy.json": json.dumps({"xpnet": trained, "PyTorch eager": trained}),
         "tests.out": "....\n123 passed, 4 deselected in 56.78s\n",
+        "parallel.out": "....\n24 passed, 39 deselected in 30.12s\n",
         "goals.out": "| what | at least | measured |\n|---|---|---|\n| a | 1 | 2 |\n",
     }
     files |= {f"{name}.end": "0 12 60" for name in gpu_report.PARTS}
@@ -100,7 +101,8 @@ def test_the_table_of_a_device(tmp_path):
         "1",
         "500 µs",
         "30, 26 µs",
-        "`xpnet check` agrees; 123 passed, 4 deselected in 56.78s",
+        "`xpnet check` agrees; 123 passed, 4 deselected in 56.78s; several processes: 24 passed, "
+        "39 deselected in 30.12s",
     ]
     assert found["goals"] == [{"what": "a", "at_least": "1", "measured": "2"}]
     assert (tmp_path / "gpu-some-gpu.html").read_text() == "<html>"
@@ -134,6 +136,8 @@ def test_parts_that_fail_leave_their_reason(tmp_path):
             "accuracy.err": "Traceback\nValueError: no",
             "tests.out": "E   assert 1 == 2\n1 failed, 122 passed in 9.9s\n",
             "tests.end": "1 10 180",
+            "parallel.out": "",
+            "parallel.end": "124 100 100",
             "check.out": "",
             "check.end": None,
             "device.json": None,
@@ -148,7 +152,7 @@ def test_parts_that_fail_leave_their_reason(tmp_path):
     assert shown[0] == "failed: not done after 200 s"
     assert shown[5] == "failed: exit code 1"
     assert shown[-1].startswith("`xpnet check` did not come to its end; 1 failed, 122 passed")
-    assert shown[-1].endswith("**missed**")
+    assert shown[-1].endswith("several processes: no tests run **missed**")
     assert not (tmp_path / "verified.json").exists()
     assert "unknown GPU" in report.table([found])
 

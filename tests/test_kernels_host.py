@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import primitive_cases
@@ -46,9 +47,12 @@ GUARD = 16384  # bytes before and after each array that no kernel may touch
 class HostKernels:
     """The kernels as compiled by g++, on a grid that is smaller than most of the arrays."""
 
+    libraries: ClassVar = dict[str, ctypes.CDLL]()  # of all tests of a run
+
     def __init__(self, folder: Path, blocks: int = 3, size: int = 64) -> None:
         self.blocks, self.size = blocks, size
-        self.libraries = {T: ctypes.CDLL(str(_build(folder, T))) for T in on_cupy.REALS}
+        for T in on_cupy.REALS.keys() - self.libraries:
+            self.libraries[T] = ctypes.CDLL(str(_build(folder, T)))
         self.launched: list[tuple[str, str]] = []
 
     def __call__(self, name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:

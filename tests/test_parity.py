@@ -513,7 +513,7 @@ OPTIMIZERS = {"sgd", "momentum", "rmsprop", "adam"}
 
 
 def test_every_primitive_is_displaced_or_exact():
-    """`mean`, `affine` and its gradient are made of others; an optimizer comes after the gradients."""
+    """`mean` and `affine` are made of others; an optimizer comes after the gradients."""
     primitives = {
         name
         for name, f in inspect.getmembers(Backend, inspect.isfunction)

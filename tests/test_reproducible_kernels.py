@@ -15,6 +15,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 from unittest import mock
 
 import numpy as np
@@ -48,8 +49,13 @@ F = np.float32
 class HostKernels:
     """The kernels as compiled by g++, on a grid that is smaller than most of the arrays."""
 
+    loaded: ClassVar = dict[bool, ctypes.CDLL]()  # by all tests of a run
+
     def __init__(self, folder: Path, backwards: bool = False) -> None:
-        self.library = ctypes.CDLL(str(build(folder, on_cupy.source(fused.FILE), backwards)))
+        if backwards not in self.loaded:
+            path = build(folder, on_cupy.source(fused.FILE), backwards)
+            self.loaded[backwards] = ctypes.CDLL(str(path))
+        self.library = self.loaded[backwards]
         self.launched: list[str] = []
 
     def __call__(self, name, T, threads, args, block=64):

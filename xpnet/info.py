@@ -52,6 +52,7 @@ def _software(problems: list[str]) -> dict[str, str]:
         "processors": str(_processors()),
         "Numba": _numba(problems),
         "scikit-learn": _installed("scikit-learn"),
+        "MPI": _which("mpi4py", "mpich", "openmpi", "impi-rt"),
     }
 
 
@@ -60,6 +61,13 @@ def _installed(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _which(*names: str) -> str:
+    """Return which of some packages are installed, with their versions."""
+    found = {name: _installed(name) for name in names}
+    there = [f"{name} {known}" for name, known in found.items() if known != "not installed"]
+    return ", ".join(there) or "not installed"
 
 
 def _numba(problems: list[str]) -> str:
@@ -124,7 +132,7 @@ def _gpu(problems: list[str]) -> dict[str, str]:
         from xpnet.backend.on_cupy import describe
     except Exception:  # a CuPy that does not import; the reason says so
         return {"GPU": "unknown"}
-    return describe()
+    return describe() | {"NCCL": _which("nvidia-nccl-cu13", "nvidia-nccl-cu12")}
 
 
 def _backend(problems: list[str]) -> str:

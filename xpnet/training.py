@@ -67,8 +67,8 @@ class Trainer:
     seed : int
         Of the shuffles: the order of an epoch depends on this and the number of the epoch.
     comm : Communicator, optional
-        Other processes that train with this one, see `xpnet.parallel.communicator`: each computes
-        with a share of every batch. All of them call the same methods with the same data.
+        The processes that train together, see `xpnet.parallel.communicator`: each computes with a
+        share of every batch. All of them call the same methods with the same data.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class Trainer:
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self.batch, self.first_epoch, self.resumed = 0, 0, False
-        self.launch = LAUNCH
+        self.launch, self._at_once = LAUNCH, 1
         self.comm = ALONE if comm is None else comm
         if not isinstance(self.comm, Communicator):
             raise OptionError(f"comm is xpnet.parallel.communicator(); got {comm!r}")
@@ -310,10 +310,10 @@ class Trainer:
         self.net.train()
         self.batches.start(self.epoch, self.batch)
         self.net.xp.copyto(self._place_of_loss, self.batch)
-        at_once = self._steps_at_once()
+        self._at_once = self._steps_at_once()
         with np.errstate(all="ignore"):  # a loss that is not finite is reported below, by name
             while self.batch < len(self._sizes):
-                self._launch(at_once)
+                self._launch()
                 self._leave_if(interrupted)
             self._sum_squares()
         if self.epoch + 1 < self.epochs:
@@ -343,11 +343,11 @@ class Trainer:
         one_by_one = self._between_steps or not self.net.xp.captures
         return -self.comm.greatest(-1 if one_by_one else -self.launch)
 
-    def _launch(self, at_once: int) -> None:
+    def _launch(self) -> None:
         """Take the next step, or some steps at once."""
         xp, i, size = self.net.xp, self.batch, self._sizes[self.batch]
         full = len(self._sizes) - (self._sizes[-1] != self._sizes[0])  # steps with a whole batch
-        number = at_once if i + at_once <= full else 1
+        number = self._at_once if i + self._at_once <= full else 1
         self._call("on_train_batch_begin", i)
         self._capture_anew()
         self._stepping = True

@@ -264,7 +264,7 @@ class Reproducible(Backend):
         pattern, top = A.view(integer), self._scratch(f"top {integer}", shape, integer)
         if not A.shape[axis]:
             xp.copyto(top, 0)
-        for rows in self._tiles(A.shape, PASS):
+        for rows in self._tiles(A.shape, PASS) if A.shape[axis] else ():
             tile = pattern[rows]
             magnitude = self._scratch(f"magnitude {integer}", tile.shape, integer)
             m.bitwise_and(tile, unsigned, out=magnitude)

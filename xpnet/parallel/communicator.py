@@ -39,9 +39,9 @@ class Share(NamedTuple):
 
 
 class Communicator:
-    """A single process, and what the words mean: MPI's own.
+    """The processes that train together, here a single one; the words are those of MPI.
 
-    All processes must call the same method in the same order.
+    All processes must call the same methods in the same order.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Communicator:
         return f"<rank {self.rank} of {self.size}>"
 
     def share(self, total: int) -> Share:
-        """Return this process's share of a batch: the first processes may have one more."""
+        """Return this process's share of ``total`` samples: the first ones may have one more."""
         each, more = divmod(total, self.size)
         first = self.rank * each + min(self.rank, more)
         return Share(first, each + (self.rank < more), total)
@@ -73,21 +73,29 @@ class Communicator:
         return self
 
     def allreduce(self, a: Array, op: str = "sum") -> Array:
-        """a = Σ a over all processes, or the greatest; C-contiguous, in place"""
+        """a = Σ a over all processes, in place; with ``op="max"`` the greatest, entry by entry
+
+        Parameters
+        ----------
+        a : array
+            C-contiguous int32, int64, float32 or float64, of the same shape on all processes.
+        op : str
+            ``"sum"`` or ``"max"``.
+        """
         return a
 
     def bcast_array(self, a: Array) -> Array:
-        """Give all processes what rank 0 has in a C-contiguous array of the host."""
+        """Give all processes what rank 0 has in a C-contiguous NumPy array, in place."""
         return a
 
     # ---- objects ------------------------------------------------------------------------------
 
     def bcast(self, value: Any) -> Any:
-        """Return what rank 0 gave."""
+        """Return what rank 0 gave; any object that can be pickled."""
         return value
 
     def allgather(self, value: Any) -> list[Any]:
-        """Return what each process gave, in their order."""
+        """Return what each process gave, by rank."""
         return [value]
 
     def greatest(self, number: int) -> int:
@@ -98,7 +106,7 @@ class Communicator:
         """Wait for all."""
 
     def finish(self) -> None:
-        """Take leave of the others: afterwards an exit code, whatever it is, ends nobody else."""
+        """Take leave of the others, as the last thing: then no exit code ends them."""
 
     # ---- what follows from these --------------------------------------------------------------
 
@@ -121,15 +129,20 @@ ALONE = Communicator()
 
 
 def communicator(kind: str = "auto") -> Communicator:
-    """Return what `xpnet.Trainer` needs to train on several processes: ``Trainer(..., comm=...)``.
+    """Return the processes that train together, for ``Trainer(..., comm=...)``.
 
-    The processes are started by MPI: ``mpiexec -n 4 python -m mpi4py script.py``.
+    They are started by MPI: ``mpiexec -n 4 python -m mpi4py script.py``.
 
     Parameters
     ----------
     kind : str
-        ``"mpi"``; ``"single"``: this process alone; ``"auto"``: MPI if it has started this process,
-        together with others.
+        ``"mpi"``: all that MPI has started; ``"single"``: this one alone; ``"auto"``: MPI's if MPI
+        has started this process together with others, else this one alone.
+
+    Returns
+    -------
+    Communicator
+        Its ``rank`` and ``size`` say which of how many processes this is.
 
     Raises
     ------

@@ -7,12 +7,14 @@ refuses, and machines without it go through the host: an MPI is never given an a
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import warnings
 from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend, parse_name, say_once, why_no_cupy
+from xpnet.backend import Array, parse_name, say_once, why_no_cupy
 from xpnet.parallel.communicator import Communicator
 
 
@@ -39,7 +41,7 @@ class ByHost(Between):
     def allreduce(self, a: Array, op: str = "sum") -> Array:
         """a = Σ a over all processes, or the greatest"""
         buffer = self._buffer(a)
-        a.get(out=buffer)  # waits for the device
+        a.get(out=buffer)  # waits for the device, and so for what was set before
         a.set(self.host.allreduce(buffer, op))
         return a
 
@@ -54,7 +56,10 @@ class ByHost(Between):
 
 
 class NCCL(Between):
-    """One GPU for each process.
+    """One GPU for each process: CuPy's current device.
+
+    It is never destroyed, as that waits for all other processes and for every graph that holds a
+    part of it. So it lives as long as the process, and there is only one for the same GPUs.
 
     Parameters
     ----------
@@ -68,6 +73,7 @@ class NCCL(Between):
         super().__init__(host)
         identity = host.bcast(nccl.get_unique_id() if host.rank == 0 else None)
         self._nccl = nccl.NcclCommunicator(host.size, identity, host.rank)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._nccl))  # not even when Python ends
         self._op = {"sum": nccl.NCCL_SUM, "max": nccl.NCCL_MAX}
         self._type = {
             np.dtype("int32"): nccl.NCCL_INT32,
@@ -89,36 +95,64 @@ class NCCL(Between):
         return int(cupy.cuda.get_current_stream().ptr)
 
 
-def between_devices(host: Communicator, xp: Backend) -> Communicator:
-    """Return what is possible between the devices on which the processes compute."""
-    places = host.allgather(_place(xp))
-    shared = [place for place in places if places.count(place) > 1]
+_made: dict[tuple[Communicator, tuple[str, ...]], Communicator] = {}
+
+
+def between_devices(host: Communicator) -> Communicator:
+    """Return what is possible between CuPy's current devices of the processes."""
+    places = tuple(host.allgather(_place()))
+    if (host, places) not in _made:
+        _made[host, places] = _make(host, places)
+    return _made[host, places]
+
+
+def _make(host: Communicator, places: tuple[str, ...]) -> Communicator:
+    """Start NCCL, or say why it cannot be."""
     nccl = _nccl()
-    if all(host.allgather(nccl is not None)) and not shared:
+    found = host.allgather(nccl is not None)
+    shared = [place for place in places if places.count(place) > 1]
+    if all(found) and not shared:
         return NCCL(host, nccl)
-    why = f"{shared[0]} is used by two processes" if shared else "NCCL is not installed"
+    why = (
+        f"{shared[0]} is used by two processes"
+        if shared
+        else f"rank {found.index(False)} has no NCCL, which pip install {_wheel()} brings"
+    )
     if host.rank == 0:
         say_once(f"the processes exchange gradients by way of the host, which is slower: {why}")
     return ByHost(host)
 
 
-def _place(xp: Backend) -> str:
-    """Return which device the backend computes on."""
-    device = xp.module.cuda.Device()
-    return f"GPU {device.pci_bus_id} of {socket.gethostname()}"
+def _place() -> str:
+    """Return which device this process computes on, as NCCL tells them apart.
+
+    Parts of a GPU have one address, too, and NCCL takes only one of them.
+    """
+    import cupy
+
+    return f"GPU {cupy.cuda.Device().pci_bus_id} of {socket.gethostname()}"
 
 
 def _nccl() -> Any:
     """Return CuPy's module of NCCL, if the library is there."""
-    try:
-        from cupy.cuda import nccl
-    except ImportError:
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy's, that there is none
+        try:
+            from cupy.cuda import nccl
+        except ImportError:
+            return None
     return nccl if nccl.available else None
 
 
+def _wheel() -> str:
+    """Return the name of the package with the NCCL for this CuPy."""
+    import cupy
+
+    return f"nvidia-nccl-cu{cupy.cuda.runtime.runtimeGetVersion() // 1000}"
+
+
 def device_name(name: str, comm: Communicator) -> str:
-    """Return the backend of this process, for the backend that all shall have.
+    """Return the name of the backend for this process: of the GPUs of a machine each gets its own.
 
     Parameters
     ----------
@@ -130,7 +164,7 @@ def device_name(name: str, comm: Communicator) -> str:
     Returns
     -------
     str
-        Such as ``"cupy:1"``; a CPU's name as it came.
+        Such as ``"cupy:1"``, for `xpnet.set_backend`; the name of a CPU's backend as it came.
 
     Raises
     ------
@@ -146,9 +180,10 @@ def device_name(name: str, comm: Communicator) -> str:
     kind, _ = parse_name(name)
     if comm.size == 1 or ":" in name or kind not in ("cupy", "gpu", "cuda", "auto"):
         return name
-    if kind == "auto" and why_no_cupy():
+    device = comm.local_rank % _devices()
+    if kind == "auto" and why_no_cupy(device):
         return name
-    return f"cupy:{comm.local_rank % _devices()}"
+    return f"cupy:{device}"
 
 
 def _devices() -> int:

@@ -37,7 +37,6 @@ class MPICommunicator(Communicator):
         here.Free()
         self._op = {"sum": MPI.SUM, "max": MPI.MAX}
         self._number = np.zeros(1, np.int64)
-        self._between: dict[Backend, Communicator] = {}
 
     def on(self, xp: Backend) -> Communicator:
         """Return this itself for arrays of the host; between GPUs NCCL, or by way of the host."""
@@ -45,9 +44,7 @@ class MPICommunicator(Communicator):
             return self
         from xpnet.parallel.devices import between_devices
 
-        if xp.ordinary not in self._between:
-            self._between[xp.ordinary] = between_devices(self, xp)
-        return self._between[xp.ordinary]
+        return between_devices(self)
 
     def allreduce(self, a: Array, op: str = "sum") -> Array:
         """a = Σ a over all processes, or the greatest"""

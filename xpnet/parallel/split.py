@@ -17,6 +17,7 @@ from typing import Any
 
 from xpnet.backend import Array, Backend
 from xpnet.backend.reproducible import Blocks, Here, Reproducible
+from xpnet.parallel.alike import require_same
 from xpnet.parallel.communicator import Communicator, Share
 
 
@@ -71,7 +72,7 @@ class Split(Backend):
         """
         if not self.captures:
             return step
-        captured = self.whole.capture(step)
+        captured: Any = self.whole.capture(step)
         captured.agree = lambda yes: bool(self.comm.greatest(yes))
         return captured
 
@@ -220,6 +221,7 @@ def split(xp: Backend, comm: Communicator) -> Split:
         if xp.comm is comm:
             return xp
         xp = xp.whole
+    require_same(comm, {"the backend": xp.name})
     if isinstance(xp, Reproducible):
         return SplitReproducible(xp, comm)
     return Split(xp, comm)
