@@ -705,6 +705,21 @@ def test_info_names_numba(run, monkeypatch, version, reason, problem):
     assert ("problem: Numba: why" in done.out) is problem
 
 
+def test_info_names_mpi_and_nccl(run, monkeypatch):
+    """By what is installed: to ask them would start them."""
+    versions = {"mpi4py": "4.1.2", "openmpi": "5.0.11", "nvidia-nccl-cu12": "2.27.7"}
+    monkeypatch.setattr("xpnet.info._installed", lambda name: versions.get(name, "not installed"))
+    monkeypatch.setattr("xpnet.info.distributions", lambda: [SimpleNamespace(name="cupy-cuda12x")])
+    on_cupy = SimpleNamespace(describe=lambda: {"CuPy": "14.2.0"})
+    monkeypatch.setitem(sys.modules, "xpnet.backend.on_cupy", on_cupy)
+    monkeypatch.setattr("xpnet.info.why_no_cupy", lambda: "")
+    lines = run("info").out
+    assert re.search(r"^MPI +mpi4py 4\.1\.2, openmpi 5\.0\.11$", lines, re.M)
+    assert re.search(r"^NCCL +nvidia-nccl-cu12 2\.27\.7$", lines, re.M)
+    versions.clear()
+    assert re.search(r"^MPI +not installed$", run("info").out, re.M)
+
+
 @pytest.mark.parametrize(
     ("kernels", "simd", "said"),
     [

@@ -136,7 +136,6 @@ def _train(options: argparse.Namespace) -> int:
             raise
         with run.writing():
             path = write_report(run.folder, options.data_dir)
-        comm.barrier()  # the others wait with their end until the report is there
         raise DivergenceError(f"{error}; the training until then is in {path}") from None
     except SystemExit:
         print(f"xpnet: terminated; {_way_on(run.folder)}", file=sys.stderr, flush=True)
@@ -200,7 +199,7 @@ def _train_along(recipe: Problem, split: Split, trainer: Trainer) -> int:
     try:
         interrupted = _fit(trainer, recipe, split, [], Path())
     except DivergenceError:
-        trainer.comm.barrier()
+        trainer.comm.barrier()  # rank 0 has the word; its end is that of all
         raise
     except SystemExit:
         trainer.comm.finish()

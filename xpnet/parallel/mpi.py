@@ -76,7 +76,7 @@ class MPICommunicator(Communicator):
 
     def watched(self) -> AbstractContextManager[None]:
         """End all processes, inside a ``with`` block that all enter, if one of them dies."""
-        return watched(self, self.abort)
+        return watched(self, self.abort, MPI.Exception)
 
     def finish(self) -> None:
         """Take leave of the others."""

@@ -21,13 +21,20 @@ PATIENCE = 1.0  # seconds, in which a process that ends as it should lets the ot
 
 
 @contextmanager
-def watched(comm: Communicator, abort: Callable[[], None]) -> Iterator[None]:
-    """End all processes, inside a ``with`` block that all enter, if one on this machine dies."""
+def watched(
+    comm: Communicator, abort: Callable[[], None], broken: type[Exception]
+) -> Iterator[None]:
+    """End all processes, inside a ``with`` block that all enter, if one on this machine dies.
+
+    A message to the dead may raise ``broken``: the watch knows better what has happened.
+    """
     places = comm.allgather((socket.gethostname(), _numbered_by(), os.getpid()))
     watch = _Watch(comm.rank, places, abort)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, broken):
+            watch.wait()
         watch.end()
         raise
     watch.end()
@@ -81,6 +88,10 @@ class _Watch:
         )
         time.sleep(0.1)  # MPI takes no notice of what is still on its way to the terminal
         self.abort()
+
+    def wait(self) -> None:
+        """Give the watch the time to end all, if somebody has died."""
+        self._thread.join(PATIENCE + 2)
 
     def end(self) -> None:
         """End the watch."""
