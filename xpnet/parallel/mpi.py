@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from types import TracebackType
 from typing import Any
@@ -119,3 +120,7 @@ def end_together(comm: MPICommunicator) -> None:
         comm.abort()
 
     sys.excepthook = ended
+    # MPICH's mpiexec tells of a death by this signal, which would kill before one can say whose.
+    with suppress(AttributeError, ValueError):  # Windows has none; only the main thread may
+        if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -70,7 +70,6 @@ class Together:
         xp.multiply(dY, count, out=dY)
         with xp.over(part):
             net.backward(dY)
-        xp.join()
         if not part.rows:  # a sample that is computed for nothing counts for nothing
             xp.copyto(net.grads, 0.0)
         xp.multiply(loss.value, count, out=self._sum)
@@ -117,7 +116,6 @@ class TogetherReproducible(Together):
         dY = loss.backward()[first : first + rows]
         with xp.backward_over(part, net.grads):
             net.backward(dY)
-        xp.join()
 
 
 def together(
