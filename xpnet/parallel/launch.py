@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -45,7 +46,10 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return code if code in CODES else 1  # else it is a signal that has killed a process
+    if code in CODES:
+        return code
+    time.sleep(0.5)  # a signal has killed a process: the guard says which one
+    return 1
 
 
 def start(processes: int) -> list[str]:
@@ -56,8 +60,7 @@ def start(processes: int) -> list[str]:
     """
     if importlib.util.find_spec("mpi4py") is None:
         raise ParallelError(f"several processes need mpi4py; {HOW}")
-    mpiexec = find_mpiexec()
-    return [mpiexec, *_options(mpiexec), "-n", str(processes), sys.executable, "-m", "mpi4py"]
+    return [find_mpiexec(), "-n", str(processes), sys.executable, "-m", "mpi4py"]
 
 
 def find_mpiexec() -> str:
@@ -67,12 +70,6 @@ def find_mpiexec() -> str:
     if found is None:
         raise ParallelError(f"there is no mpiexec, which starts several processes; {HOW}")
     return found
-
-
-def _options(mpiexec: str) -> list[str]:
-    """Return what mpiexec is told: not to kill all, when one dies, before they can say which."""
-    about = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False)
-    return ["-disable-auto-cleanup"] if "HYDRA" in about.stdout else []
 
 
 def environment(processes: int) -> Mapping[str, str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cache
 from types import TracebackType
 from typing import Any
@@ -77,7 +76,7 @@ class MPICommunicator(Communicator):
 
     def watched(self) -> AbstractContextManager[None]:
         """End all processes, inside a ``with`` block that all enter, if one of them dies."""
-        return watched(self, self.abort, MPI.Exception)
+        return watched(self, MPI.Exception)
 
     def finish(self) -> None:
         """Take leave of the others."""
@@ -120,7 +119,3 @@ def end_together(comm: MPICommunicator) -> None:
         comm.abort()
 
     sys.excepthook = ended
-    # MPICH's mpiexec tells of a death by this signal, which would kill before one can say whose.
-    with suppress(AttributeError, ValueError):  # Windows has none; only the main thread may
-        if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)

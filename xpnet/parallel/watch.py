@@ -1,104 +1,86 @@
 """Watch: a process that dies without a word must not leave the others waiting for ever.
 
-MPI itself says nothing to those that wait for a message. So on Linux each process is told by the
-kernel when another one on its machine ends, says which one it was, and ends all.
+On each machine one of the processes starts a `guard` beside them (where there are Unix sockets;
+elsewhere MPI's own word must do).
 """
 
 from __future__ import annotations
 
 import os
-import select
+import shutil
 import socket
+import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 from xpnet.parallel.communicator import Communicator
 
-PATIENCE = 1.0  # seconds, in which a process that ends as it should lets the others know
+SCRIPT = Path(__file__).with_name("guard.py")
+_guards: list[subprocess.Popen[Any]] = []  # that a process has started; nobody waits for them
 
 
 @contextmanager
-def watched(
-    comm: Communicator, abort: Callable[[], None], broken: type[Exception]
-) -> Iterator[None]:
-    """End all processes, inside a ``with`` block that all enter, if one on this machine dies.
+def watched(comm: Communicator, broken: type[Exception]) -> Iterator[None]:
+    """Say which process dies, and end all, inside a ``with`` block that all enter.
 
-    A message to the dead may raise ``broken``: the watch knows better what has happened.
+    A message to the dead may raise ``broken``: the guard knows better what has happened.
     """
-    places = comm.allgather((socket.gethostname(), _numbered_by(), os.getpid()))
-    watch = _Watch(comm.rank, places, abort)
+    leave = _come(comm)
     try:
         yield
-    except BaseException as error:
-        if isinstance(error, broken):
-            watch.wait()
-        watch.end()
+    except broken:
+        time.sleep(3)  # longer than a guard's patience
         raise
-    watch.end()
-    comm.barrier()  # nobody leaves while another one still watches
+    finally:
+        leave()
 
 
-class _Watch:
-    """A thread that waits for the end of other processes.
+def _come(comm: Communicator) -> Callable[[], None]:
+    """Connect this process with the guard of its machine, and return what takes leave of it."""
+    place, folder = (socket.gethostname(), _numbered_by()), ""
+    places = comm.allgather((place, os.getpid()))
+    here = {rank: number for rank, (other, number) in enumerate(places) if other == place}
+    first = min(here)
+    if comm.rank == first and hasattr(socket, "AF_UNIX"):
+        folder = tempfile.mkdtemp(prefix="xpnet-")
+        _start(folder, place[0], here)
+    door = comm.allgather(folder)[first]
+    connection = socket.socket(socket.AF_UNIX) if door else None
+    if connection is not None:
+        connection.connect(f"{door}/door")
+        connection.sendall(f"{comm.rank}\n".encode())
+    comm.barrier()
+    if folder:
+        shutil.rmtree(folder)
 
-    Parameters
-    ----------
-    rank : int
-        That of this process.
-    places : list of (str, str, int)
-        The machine of each process by rank, who numbers the processes there, and its number.
-    abort : function
-        Ends all processes.
-    """
+    def leave() -> None:
+        if connection is not None:
+            with suppress(OSError), connection:
+                connection.sendall(b"!")
 
-    def __init__(
-        self, rank: int, places: list[tuple[str, str, int]], abort: Callable[[], None]
-    ) -> None:
-        self.rank, self.places, self.abort = rank, places, abort
-        self._others: dict[int, int] = {}  # ranks, by the descriptors of their processes
-        for other, (*where, number) in enumerate(places):
-            if where == [*places[rank][:2]] and other != rank:
-                with suppress(AttributeError, OSError):  # a system that has no such thing
-                    self._others[os.pidfd_open(number)] = other
-        self._end, self._bell = os.pipe()
-        self._thread = threading.Thread(target=self._wait, daemon=True)
-        self._thread.start()
+    return leave
 
-    def _wait(self) -> None:
-        poll = select.poll()
-        for descriptor in (self._end, *self._others):
-            poll.register(descriptor, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poll.poll()]
-        if self._end in ready:
-            return
-        # The first rank that is left speaks; perhaps it is no death but the end of the training.
-        place = sum(other < self.rank for other in self._others.values())
-        if select.select([self._end], [], [], PATIENCE + 0.1 * min(place, 10))[0]:
-            return
-        dead = self._others[ready[0]]
-        machine, _, number = self.places[dead]
-        print(
-            f"xpnet: rank {dead} (process {number} on {machine}) has died without a word: killed "
-            "from outside, or for want of memory; all others end",
-            file=sys.stderr,
-            flush=True,
+
+def _start(folder: str, machine: str, processes: dict[int, int]) -> None:
+    """Start a guard, in a session of its own: what ends the others does not end it."""
+    _guards[:] = [guard for guard in _guards if guard.poll() is None]
+    pairs = [f"{rank}:{number}" for rank, number in processes.items()]
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"{folder}/door")
+        door.listen(len(processes))
+        guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SCRIPT), str(door.fileno()), machine, *pairs],
+            pass_fds=[door.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        time.sleep(0.1)  # MPI takes no notice of what is still on its way to the terminal
-        self.abort()
-
-    def wait(self) -> None:
-        """Give the watch the time to end all, if somebody has died."""
-        self._thread.join(PATIENCE + 2)
-
-    def end(self) -> None:
-        """End the watch."""
-        os.write(self._bell, b"!")
-        self._thread.join()
-        for descriptor in (self._end, self._bell, *self._others):
-            os.close(descriptor)
+    _guards.append(guard)
 
 
 def _numbered_by() -> str:
