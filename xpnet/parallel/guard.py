@@ -67,8 +67,10 @@ def _first_end(door: socket.socket, n: int) -> tuple[dict[socket.socket, int], i
                 connection: socket.socket = key.fileobj  # type: ignore[assignment]
                 if connection is door:
                     new, _ = door.accept()
-                    present[new] = int(new.makefile().readline())
-                    ready.register(new, selectors.EVENT_READ)
+                    line = _line(new)
+                    if line:  # else it has gone again
+                        present[new] = int(line)
+                        ready.register(new, selectors.EVENT_READ)
                     continue
                 rank = present.pop(connection)
                 if not connection.recv(1):
@@ -76,6 +78,17 @@ def _first_end(door: socket.socket, n: int) -> tuple[dict[socket.socket, int], i
                 ready.unregister(connection)
                 left += 1
     return present, None
+
+
+def _line(connection: socket.socket) -> bytes:
+    """Return a line of text, and not what may come behind it; nothing if it has no end."""
+    text = b""
+    while not text.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            return b""
+        text += byte
+    return text
 
 
 def _is_there(connection: socket.socket) -> bool:
