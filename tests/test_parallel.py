@@ -561,6 +561,25 @@ def test_processes_that_are_not_given_the_same_say_so(what):
         assert re.search(text, str(error)), error
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (lambda X, t: {"sample_weight": np.ones(len(t))}, "sample_weight is"),
+        (lambda X, t: {"validation_data": (X[:9], t[:9])}, "validation targets is"),
+    ],
+    ids=["weights", "validation"],
+)
+def test_weights_and_validation_are_compared(options, what):
+    def fit(comm):
+        X, t = SMALL.data()
+        SMALL.trainer(comm).fit(X, t, **(options(X, t) if comm.rank == 1 else {}))
+
+    for error in outcomes(3, fit):
+        assert isinstance(error, ParallelError), error
+        assert f"the fingerprint of {what}" in str(error).replace("the validation", "validation")
+        assert "on rank 1 and None on rank 0" in str(error)
+
+
 def test_processes_in_different_modes_say_so():
     def fit(comm):
         case = replace(SMALL, dtype="float32", reproducible=comm.rank == 2)

@@ -233,7 +233,7 @@ class Trainer:
             self.stop &= self.epochs == self.first_epoch + epochs  # else there is more to do
         self.epochs = self.first_epoch + epochs
         if comm.size > 1:
-            self._begin_alike(X, t)
+            self._begin_alike(X, t, sample_weight, validation)
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
             for callback in _in_order(callbacks):
@@ -468,7 +468,7 @@ class Trainer:
         if xp is not self.net.xp:
             self.net.to(xp)
 
-    def _begin_alike(self, X: Any, t: Any) -> None:
+    def _begin_alike(self, X: Any, t: Any, weights: Any, validation: Any) -> None:
         """Check that all processes are to do the same, and give them the values of rank 0."""
         net, optimizer = self.net, self.optimizer
         settings = {
@@ -478,6 +478,12 @@ class Trainer:
             "the number of steps done": [optimizer.t, self.epoch, self.batch, self.epochs],
             "the first sample": fingerprint(on_host(X[:1], "X")),
             "the fingerprint of the targets": fingerprint(on_host(t, "t")),
+            "the fingerprint of sample_weight": (
+                None if weights is None else fingerprint(on_host(weights, "sample_weight"))
+            ),
+            "the fingerprint of the validation targets": (
+                None if validation is None else fingerprint(validation[1])
+            ),
         }
         require_same(self.comm, settings)
         states = [a for _, layer in net.walk("") for a in layer.state.values()]
