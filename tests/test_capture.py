@@ -171,7 +171,7 @@ def eager(make, name, **options):
 @pytest.mark.parametrize("name", TRAININGS)
 def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
     wanted = eager(make, name)
-    for order in ORDERS:
+    for order in ORDERS[1:]:  # the first one is that of the eager steps
         xp = make(order)
         trainer = trainer_of(name, xp)
         trainer.launch = 3

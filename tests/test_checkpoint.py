@@ -901,7 +901,7 @@ def test_a_divergence_keeps_the_last_good_checkpoint(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked, as on POSIX")
-@pytest.mark.parametrize(("case", "n"), [("kills", 40), ("signals", 20)])
+@pytest.mark.parametrize(("case", "n"), [("kills", 20), ("signals", 10)])
 def test_who_is_killed_at_random_ends_as_who_is_not(case, n):
     """In the middle of a step, and of a file; bench/reliability.py does it 200 times."""
     result = json.loads(in_a_process_of_its_own(HERE / "survive.py", case, n))

@@ -228,7 +228,9 @@ def test_the_environment_is_that_of_the_training(train, monkeypatch):
     monkeypatch.setattr("xpnet.info._gpu", lambda problems: {"GPU": "a GPU"})
     train("and", "--epochs", 1)
     found, software = contents("environment.json"), xpnet.info.environment(gpu=False)
-    assert list(found) == ["Python", "NumPy", "BLAS", "processors", "Numba", "scikit-learn"]
+    assert list(found) == [
+        *("Python", "NumPy", "BLAS", "processors", "Numba", "scikit-learn", "MPI"),
+    ]
     assert found == software
     assert found["NumPy"] == np.__version__ == contents("config.json")["numpy"]
     assert xpnet.info.environment(gpu=True) == software | {"GPU": "a GPU"}
