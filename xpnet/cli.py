@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     silent = logger.disabled
     try:
         options = _parser().parse_args(arguments)
-        options.arguments = sys.argv[1:] if arguments is None else list(arguments)
+        processes = getattr(options, "processes", None) or 1
+        if processes > 1:
+            return launch(processes, _for_each_process(arguments or sys.argv[1:]))
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except KeyboardInterrupt:
@@ -107,11 +109,10 @@ def _info(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Train a problem, tell about it on the way, and leave the results in a folder."""
-    if (options.processes or 1) > 1:
-        return launch(options.processes, _for_each_process(options.arguments))
     comm = _communicator(options)
     logging.getLogger("xpnet").disabled |= options.quiet or comm.rank > 0
-    recipe, split, trainer = _prepared(options, comm)
+    prepare = _begun if options.resume is None else _continued
+    recipe, split, trainer = prepare(options, comm)
     if comm.rank:
         return _train_along(recipe, split, trainer)
     text = sys.stderr if options.json else sys.stdout
@@ -207,12 +208,6 @@ def _train_along(recipe: Problem, split: Split, trainer: Trainer) -> int:
     _results(recipe, trainer, split, 0.0)  # rank 0 waits for this share of the evaluation
     trainer.comm.finish()
     return INTERRUPTED if interrupted else 0
-
-
-def _prepared(options: argparse.Namespace, comm: Communicator) -> tuple[Problem, Split, Trainer]:
-    """Return what is to be trained."""
-    prepare = _begun if options.resume is None else _continued
-    return prepare(options, comm)
 
 
 def _folder(
@@ -438,8 +433,6 @@ def _number(name: str, value: float) -> str:
 
 def _check(options: argparse.Namespace) -> int:
     """Check that all backends compute the same; tell as it goes, and leave a report if asked."""
-    if (options.processes or 1) > 1:
-        return launch(options.processes, _for_each_process(options.arguments))
     comm = _communicator(options)
     if comm.size > 1:
         return _check_processes(options, comm)

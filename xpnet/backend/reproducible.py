@@ -262,9 +262,10 @@ class Reproducible(Backend):
         m, xp, (integer, unsigned) = self.module, self._ordinary, MAGNITUDE[A.dtype]
         shape = (*A.shape[:axis], 1, *A.shape[axis + 1 :])
         pattern, top = A.view(integer), self._scratch(f"top {integer}", shape, integer)
-        if not A.shape[axis]:
+        tiles = self._tiles(A.shape, PASS) if A.shape[axis] else []
+        if not tiles:
             xp.copyto(top, 0)
-        for rows in self._tiles(A.shape, PASS) if A.shape[axis] else ():
+        for rows in tiles:
             tile = pattern[rows]
             magnitude = self._scratch(f"magnitude {integer}", tile.shape, integer)
             m.bitwise_and(tile, unsigned, out=magnitude)
