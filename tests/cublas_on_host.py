@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,4 +81,12 @@ class HostGemm(gemm.Gemm):
 
     pointer = staticmethod(lambda a: a.ctypes.data)
     stream = staticmethod(lambda: 0)
-    allocate = staticmethod(lambda size: SimpleNamespace(ptr=4096))
+    allocate = staticmethod(lambda size: Memory(size))
+
+
+class Memory:
+    """Memory with its address."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = np.zeros(size, np.uint8)
+        self.ptr = self.memory.ctypes.data

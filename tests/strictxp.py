@@ -43,12 +43,21 @@ class Allocated(RuntimeError):
     """A new device array would be made."""
 
 
+class OnAnotherDevice(RuntimeError):
+    """An array of one device is used while another device is current in this thread.
+
+    Stricter: CuPy goes from one GPU to the other where the machine can do that, and warns.
+    """
+
+
 class _Now(threading.local):
     """What holds in a thread at present."""
 
     def __init__(self) -> None:
         self.forbidden: dict[type[Exception], bool] = {Synchronized: False, Allocated: False}
         self.queue: Callable[[Callable[[], Any]], Any] | None = None
+        self.malloc: Callable[[int], Any] | None = None
+        self.device = 0
 
 
 _now = _Now()
@@ -104,16 +113,66 @@ def _compute(function: Callable[..., Any], args: Any, kwargs: Any, outs: Any) ->
     if outs:
         _now.queue(lambda: function(*args, **kwargs))
         return outs[0] if len(outs) == 1 else outs
-    made = function(*args, **kwargs)
+    with np.errstate(all="ignore"):  # the values that are there now are of no interest
+        made = function(*args, **kwargs)
     if not isinstance(made, np.ndarray | np.generic):
         return made
     if isinstance(made, np.ndarray) and any(
         np.may_share_memory(made, a) for a in args if isinstance(a, np.ndarray)
     ):
         return made  # a view
-    made = np.array(made)
-    _now.queue(lambda: np.copyto(made, function(*args, **kwargs)))
-    return made
+    placed = _Placed(np.asarray(made))
+    _now.queue(lambda: np.copyto(placed.host, function(*args, **kwargs)))
+    return placed
+
+
+class _Placed:
+    """The values of a new array in memory of the device, and the block that they lie in.
+
+    The block is the array's; what is queued has only its address, as on a GPU.
+    """
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.block, self.host = None, host
+        if _now.malloc is not None:
+            self.block = _now.malloc(host.nbytes)
+            self.host = np.ndarray(host.shape, host.dtype, self.block.memory, 0, _strides(host))
+            self.host[...] = host
+
+
+def _strides(a: np.ndarray) -> tuple[int, ...] | None:
+    """Return the strides of an array without gaps; None, which means C, for any other array."""
+    return a.strides if a.flags.c_contiguous or a.flags.f_contiguous else None
+
+
+@contextlib.contextmanager
+def allocator(malloc: Callable[[int], Any] | None) -> Iterator[None]:
+    """In this block the memory of new arrays comes from ``malloc(bytes)``, as ``memory`` of it."""
+    before, _now.malloc = _now.malloc, malloc
+    try:
+        yield
+    finally:
+        _now.malloc = before
+
+
+def get_allocator() -> Callable[[int], Any] | None:
+    """What the memory of new arrays comes from in this thread; None for NumPy's own."""
+    return _now.malloc
+
+
+def on_host(a: Any) -> Any:
+    """The values of a device array, which must be of the current device; all else as it is."""
+    return _here(a) if isinstance(a, ndarray) else a
+
+
+def get_device() -> int:
+    """The number of the device that is current in this thread."""
+    return _now.device
+
+
+def set_device(device: int) -> None:
+    """Make a device the current one in this thread."""
+    _now.device = device
 
 
 def _write(array: np.ndarray, key: Any, value: Any) -> None:
@@ -143,29 +202,38 @@ _DTYPES = "?bhilqBHILQefdFD"
 def _operand(x: Any) -> Any:
     """NumPy's form of an operand of a ufunc: a device array or a scalar, nothing else."""
     if isinstance(x, ndarray):
-        return x._host
+        return _here(x)
     if isinstance(x, _SCALARS):
         return x
     raise TypeError(f"Unsupported type {type(x)}")
 
 
+def _here(x: ndarray) -> np.ndarray:
+    """The values of an array of the current device."""
+    if x._device != _now.device:
+        raise OnAnotherDevice(
+            f"an array of device {x._device}, but device {_now.device} is current"
+        )
+    return x._host
+
+
 def _array(x: Any) -> np.ndarray:
     """NumPy's form of an argument that must be a device array."""
     if isinstance(x, ndarray):
-        return x._host
+        return _here(x)
     raise TypeError(f"Unsupported type {type(x)}: a device array is needed")
 
 
 def _argument(x: Any) -> Any:
     """NumPy's form of another argument: lists of device arrays, but no data from the host."""
     if isinstance(x, ndarray):
-        return x._host
+        return _here(x)
     if isinstance(x, np.ndarray):
         raise TypeError(f"Unsupported type {type(x)}")
     if isinstance(x, list | tuple):
         if {type(element) for element in x} != {ndarray}:
             raise TypeError(f"Unsupported type {type(x)} of {[type(element) for element in x]}")
-        return type(x)(element._host for element in x)
+        return type(x)(_here(element) for element in x)
     return x
 
 
@@ -183,10 +251,19 @@ def _anything(x: Any) -> Any:
 
 
 def _wrap(host: np.ndarray, of: ndarray | None = None) -> ndarray:
-    """A device array, new or a view of another one."""
+    """A view of a device array."""
     array = object.__new__(ndarray)
-    array._host = host
+    array._host, array._block = host, None
     array.base = of if of is None or of.base is None else of.base
+    array._device = _now.device if of is None else of._device
+    return array
+
+
+def _new(host: np.ndarray | _Placed) -> ndarray:
+    """A new device array."""
+    placed = host if isinstance(host, _Placed) else _Placed(host)
+    array = _wrap(placed.host)
+    array._block = placed.block
     return array
 
 
@@ -199,6 +276,9 @@ def _result(host: Any, arrays: list[ndarray], what: str) -> Any:
     if isinstance(host, list | tuple):
         make = getattr(host, "_make", type(host))
         return make([_result(part, arrays, what) for part in host])
+    if isinstance(host, _Placed):
+        _alloc(what)
+        return _new(host)
     if not isinstance(host, np.ndarray | np.generic):
         return host
     for array in arrays:
@@ -211,7 +291,7 @@ def _result(host: Any, arrays: list[ndarray], what: str) -> Any:
     if host.dtype.char not in _DTYPES:
         raise ValueError(f"Unsupported dtype {host.dtype}")
     _alloc(what)
-    return _wrap(np.asarray(host))
+    return _new(np.asarray(host))
 
 
 # --- Indexing --------------------------------------------------------------------------------
@@ -283,14 +363,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     The operators are NumPy's ufuncs, which come back to __array_ufunc__; the methods are below.
     """
 
-    __slots__ = ("__weakref__", "_host", "base")
+    __slots__ = ("__weakref__", "_block", "_device", "_host", "base")
     __array_priority__ = 100
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, shape, dtype=float, *, order="C"):
         _alloc("ndarray()")
-        self._host = np.empty(shape, dtype, order)
-        self.base = None
+        placed = _Placed(np.empty(shape, dtype, order))
+        self._host, self._block = placed.host, placed.block
+        self.base, self._device = None, _now.device
 
     shape = property(lambda self: self._host.shape)
     dtype = property(lambda self: self._host.dtype)
@@ -377,7 +458,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray):
             value = value[()]  # a 0-d array is as good as a scalar here
-        host = _operand(value)
+        host, _ = _operand(value), _here(self)
         key, scatters = _index(self, key)
         if scatters:
             _check_scatter(self, key, value)

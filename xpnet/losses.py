@@ -178,7 +178,7 @@ class Loss:
 
     def _make(self, n: int, width: int, dtype: Any) -> None:
         """Make the buffers for up to n outputs of this width."""
-        self.xp.renew()
+        self.version = self.xp.renew()  # its arrays are new
         empty, self._shape, self._dtype = self.xp.empty, (0, 0), dtype
         self._elements = empty((n, 1 if self.one_element else width), dtype)
         self._dY, self._T, self._scratch = (empty((n, width), dtype) for _ in range(3))

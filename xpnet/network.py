@@ -88,6 +88,7 @@ class Sequential(Layer):
         self.seed = count("seed", seed, least=0)
         self.xp = get_backend() if backend is None else find_backend(backend)
         self.dtype = _checked_dtype(dtype, self.xp)
+        self.version = 0  # another number whenever there are new arrays; see `Backend.renew`
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
         self._input_gradient = False
@@ -189,7 +190,7 @@ class Sequential(Layer):
     def _outputs(self, X: Array, from_device: bool) -> Array:
         """`predict` of checked samples, where no other thread uses the network."""
         xp, pieces = self.xp, []
-        with self.evaluating(), np.errstate(all="ignore"):
+        with xp.here(), self.evaluating(), np.errstate(all="ignore"):
             for start in range(0, len(X), PREDICTION_BATCH):
                 Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
@@ -235,8 +236,7 @@ class Sequential(Layer):
 
     def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
         """Make every layer's buffers for batches of up to ``batch_size`` samples."""
-        if self._steps:
-            self.xp.renew()
+        self.version = self.xp.renew()
         self.capacity, self._input_gradient = 0, input_gradient  # until all have been made
         shape: Shape | None = input_shape
         for layer in self.layers:
@@ -340,7 +340,7 @@ class Sequential(Layer):
 
     def bind(self, xp: Backend, params: Array, grads: Array) -> None:
         """Take the pieces of the flat vectors and hand them on to the layers."""
-        xp.renew()
+        self.version = xp.renew()
         self.xp, self.dtype, self.capacity, self.sample_shape = xp, params.dtype, 0, None
         self._steps = []
         start = 0

@@ -166,8 +166,8 @@ class Optimizer:
 
     def _place(self) -> None:
         """Make every array on the network's backend."""
-        self.net.xp.renew()
         self.xp, p = self.net.xp, self.net.params
+        self.version = self.xp.renew()  # its arrays are new
         self.work = self.like(p)
         self.rate, self.norm = self.xp.zeros(1, np.float64), self.xp.zeros((), p.dtype)
         self.rates = self.xp.zeros(RATES_AHEAD, np.float64)

@@ -122,7 +122,6 @@ class Trainer:
         self._data: Any = None  # the data set on the device, not in a frame of an error
         self.batches: Any = None
         self._run: Any = None  # the captured steps
-        self._captured: tuple[Any, ...] = ()  # ... and the settings for which they are valid
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
         self._judge.validate = False
 
@@ -219,7 +218,7 @@ class Trainer:
             so far is kept. A second signal ends it at once.
         """
         count("epochs", epochs)
-        comm, saved = self.comm, None
+        net, comm, saved = self.net, self.comm, None
         if resume is not None:
             saved = comm.bcast(find_training(Path(resume)) if comm.rank == 0 else None)
         if comm.size > 1:
@@ -244,7 +243,7 @@ class Trainer:
                 self.callbacks.append(callback)  # only what has begun is called, and ended
             if saved is not None:
                 saved.restore_callbacks(self)
-            with self.net.in_use, interruptible() as interrupted, comm.watched():
+            with net.in_use, net.xp.here(), interruptible() as interrupted, comm.watched():
                 while self.epoch < self.epochs and not self.stop:
                     self._run_epoch(validation, interrupted)
                     self._leave_if(interrupted)
@@ -349,7 +348,8 @@ class Trainer:
         full = len(self._sizes) - (self._sizes[-1] != self._sizes[0])  # steps with a whole batch
         number = self._at_once if i + self._at_once <= full else 1
         self._call("on_train_batch_begin", i)
-        self._capture_anew()
+        if self._run is None:
+            self._run = xp.capture(self._steps, self._settings)
         self._stepping = True
         self.optimizer.prepare(number)
         self._run(size, number)
@@ -358,18 +358,9 @@ class Trainer:
             raise self._diverged("loss", float(self.loss.value), i)
         self._call("on_train_batch_end", i + number - 1)
 
-    def _capture_anew(self) -> None:
-        """Capture the steps, again if a setting has changed: a graph keeps numbers as they were."""
-        settings = self._settings() if self.net.xp.captures else ()
-        if self._run is None:
-            self._run = self.net.xp.capture(self._steps)
-        elif settings != self._captured:
-            self.net.xp.renew()
-        self._captured = settings
-
     def _settings(self) -> tuple[Any, ...]:
-        """Return every Python number, word and switch that a step looks at."""
-        parts = [self.optimizer, self.loss, *(layer for _, layer in self.net.walk(""))]
+        """Return every Python number, word and switch that a step looks at, and of which arrays."""
+        parts = [self.net, self.optimizer, self.loss, *(layer for _, layer in self.net.walk(""))]
         return tuple(
             (name, value)
             for part in parts
@@ -597,7 +588,8 @@ class Trainer:
         on_device = not isinstance(X, np.ndarray) and self.net.xp.owns(X)
         X = X if on_device and X.dtype.kind in "fiub" else on_host(X, "X")
         t = on_host(t, f"{self.loss!r}: t")
-        check_inputs(X, self.net.dtype)
+        with self.net.xp.here():
+            check_inputs(X, self.net.dtype)
         shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
             raise ShapeError(

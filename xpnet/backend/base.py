@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from xpnet.backend.scratch import Scratch
 from xpnet.errors import MixedArraysError
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray; CuPy ships no types
@@ -46,6 +48,9 @@ class Backend:
     captures : bool
         True where a captured step becomes one CUDA graph; set it to False to run each operation on
         its own.
+    forks : bool
+        True where work `aside` becomes a branch of that graph; set it to False for a graph that is
+        a chain.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Backend:
     reproducible = False
     takes_pixels = False
     captures = False
+    forks = False
     dtypes: tuple[str, ...] = ("float32", "float64", "complex128")
 
     @property
@@ -115,7 +121,9 @@ class Backend:
 
     # ---- whole steps --------------------------------------------------------------------------
 
-    def capture(self, step: Callable[..., None]) -> Callable[..., None]:
+    def capture(
+        self, step: Callable[..., None], version: Callable[[], Any] | None = None
+    ) -> Callable[..., None]:
         """Return a function that does ``step``: on CuPy as one CUDA graph, else ``step`` itself.
 
         On CuPy the first call with some arguments runs ``step``, which compiles kernels; the second
@@ -129,6 +137,10 @@ class Backend:
         step : function
             Its arguments must be hashable, such as the size of a batch; each combination has its
             own graph.
+        version : function, optional
+            Its value names the arrays and the settings that ``step`` uses. When the value changes,
+            the step is recorded anew. By default that happens whenever a network, loss or optimizer
+            on this backend makes new arrays; see `renew`.
         """
         return step
 
@@ -142,12 +154,26 @@ class Backend:
     def join(self) -> None:
         """From here on the results of all work `aside` may be needed."""
 
-    def renew(self) -> None:
-        """Tell captured steps that arrays have been replaced by new ones."""
+    def renew(self) -> int:
+        """Note that arrays have been replaced by new ones; return the number of such changes."""
+        return 0
+
+    def here(self) -> AbstractContextManager[None]:
+        """Return a ``with`` block in which this backend's device is this thread's current one.
+
+        Primitives do not need the block. Operations of `module` itself do, where there are several
+        GPUs.
+        """
+        return _NOTHING
 
     def peak_memory(self) -> int:
         """Return the most memory in bytes that arrays on the device have had so far, 0 for none."""
         return 0
+
+    @cached_property
+    def scratch(self) -> Scratch:
+        """Memory for intermediate results."""
+        return Scratch(self)
 
     # ---- NumPy's vocabulary -------------------------------------------------------------------
 

@@ -9,6 +9,10 @@ with the same arrays, and what changes from step to step must be in arrays. Arra
 step makes come from a pool of memory that lives as long as the graph. Work that nobody waits for
 before the optimizer is put on a second stream, `Recording.aside`, which becomes a branch of the
 graph.
+
+CuPy's pool gives a freed block to the next request on the stream that made the block. That is right
+for one stream: the device does its work in order. The second stream may still read the block, so a
+recording keeps every block until the two streams have joined.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import cupy
+
+from xpnet.backend.gemm import recording_lock
 
 if TYPE_CHECKING:
     from xpnet.backend.on_cupy import CuPyBackend
@@ -32,6 +38,15 @@ Step = Callable[..., None]
 
 class Captured:
     """A step that becomes a graph; see `xpnet.backend.base.Backend.capture`.
+
+    Parameters
+    ----------
+    xp : CuPyBackend
+    step : function
+    record : function
+        Returns the graph of what a function queues.
+    version : function
+        When its value changes, the graphs are recorded anew.
 
     Attributes
     ----------
@@ -46,23 +61,34 @@ class Captured:
     """
 
     def __init__(
-        self, xp: CuPyBackend, step: Step, record: Callable[[Callable[[], None]], Graph]
+        self,
+        xp: CuPyBackend,
+        step: Step,
+        record: Callable[[Callable[[], None]], Graph],
+        version: Callable[[], Any],
     ) -> None:
         self.xp, self.step, self.record, self.seconds = xp, step, record, 0.0
         self.agree: Callable[[bool], bool] = bool
         self.graphs: dict[tuple[Hashable, ...], Graph | None] = {}
+        self.failed = False
         self._ran: set[tuple[Hashable, ...]] = set()
-        self._generation, self.failed = xp.generation, False
+        self._version = version
+        self._recorded_for: Any = None
 
     def __call__(self, *args: Hashable) -> None:
         """Do the step: as it is written the first time, then as a graph."""
-        if self.failed or not self.xp.captures:
-            self.step(*args)
-            return
-        if self.agree(self._generation != self.xp.generation):  # what it knows is out of date
+        with self.xp.here():
+            if self.failed or not self.xp.captures:
+                self.step(*args)
+            else:
+                self._run(*args)
+
+    def _run(self, *args: Hashable) -> None:
+        now = self._version(), self.xp.forks
+        if self.agree(now != self._recorded_for):  # the graphs are out of date
             self.graphs.clear()
             self._ran.clear()
-            self._generation = self.xp.generation
+            self._recorded_for = now
         if args not in self._ran:  # compiles kernels, and lets every library make its memory
             self._ran.add(args)
             with self._timed():
@@ -119,14 +145,15 @@ class Memory:
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            self._pool.free_all_blocks()  # waits for the device
+            with recording_lock:
+                self._pool.free_all_blocks()  # waits for the device
 
 
 class Graph:
-    """A recorded step, with the memory and the handles of cuBLAS that it uses."""
+    """A recorded step, with its memory and whatever else must live as long."""
 
-    def __init__(self, graph: Any, memory: Memory, handles: Any) -> None:
-        self._graph, self._memory, self._handles = graph, memory, handles
+    def __init__(self, graph: Any, memory: Memory, needed: Any) -> None:
+        self._graph, self._memory, self._needed = graph, memory, needed
 
     def launch(self) -> None:
         """Queue the whole step on the current stream."""
@@ -138,22 +165,30 @@ class Recording:
 
     Parameters
     ----------
-    handles : list
-        What must live as long as the graph.
+    needed : object
+        What must live as long as the graph, such as the handles of cuBLAS.
+    forks : bool
+        False: nothing is put on the second stream, and the graph is a chain.
+
+    Attributes
+    ----------
+    lane : int
+        1 while work goes to the second stream, else 0.
     """
 
-    def __init__(self, handles: Any) -> None:
-        self.handles = handles
+    def __init__(self, needed: Any, forks: bool = True) -> None:
+        self.needed, self.forks = needed, forks
         self.main = cupy.cuda.Stream(non_blocking=True)
         self.side = cupy.cuda.Stream(non_blocking=True)
         self.memory = Memory()
-        self.lane = 0  # 1 while work goes to the side
+        self.lane = 0
         self._unjoined = False
         self._events: list[Any] = []  # they must live until the end
+        self._blocks: list[Any] = []  # ... and these until the streams join
 
     def run(self, step: Callable[[], None]) -> Graph:
         """Record a step."""
-        with without_collector(), cupy.cuda.using_allocator(self.memory.malloc), self.main:
+        with recording_lock, without_collector(), self._allocating(), self.main:
             self.main.begin_capture()
             try:
                 step()
@@ -161,7 +196,17 @@ class Recording:
             except BaseException:
                 self._give_up()
                 raise
-            return Graph(self.main.end_capture(), self.memory, self.handles)
+            return Graph(self.main.end_capture(), self.memory, self.needed)
+
+    def _allocating(self) -> AbstractContextManager[None]:
+        """Take all memory from the pool of the graph, and keep it until the streams join."""
+
+        def malloc(size: int) -> Any:
+            self._blocks.append(self.memory.malloc(size))
+            return self._blocks[-1]
+
+        using: AbstractContextManager[None] = cupy.cuda.using_allocator(malloc)
+        return using
 
     def _give_up(self) -> None:
         """Leave the recording, whatever state it is in."""
@@ -171,7 +216,7 @@ class Recording:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Put work on the side, after all that has been recorded so far."""
-        if self.lane:
+        if self.lane or not self.forks:
             yield
             return
         self._wait(self.side, self.main)
@@ -183,10 +228,11 @@ class Recording:
             self.lane = 0
 
     def join(self) -> None:
-        """Let the rest wait for the side."""
+        """Make all later work wait for the side; blocks that were freed can be used again."""
         if self._unjoined:
             self._wait(self.main, self.side)
             self._unjoined = False
+        self._blocks.clear()
 
     def _wait(self, waiting: Any, other: Any) -> None:
         event = cupy.cuda.Event(disable_timing=True)

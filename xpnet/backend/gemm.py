@@ -24,6 +24,10 @@ TYPES = {  # of the elements: CUDA's number of the type, how cuBLAS computes, th
     "f": (0, FLOAT32, ctypes.c_float),
     "d": (1, 70, ctypes.c_double),
 }
+# CUDA refuses to wait for a device while one of its streams is being recorded. So one thread
+# records at a time, and whatever waits for the device takes this lock first.
+recording_lock = threading.RLock()
+
 _INT, _SIZE, _POINTER = ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p
 SIGNATURES: dict[str, list[Any]] = {
     "cublasCreate_v2": [_POINTER],
@@ -99,18 +103,35 @@ class Gemm:
         number, compute, scalar = TYPES[code]
         if self.tf32 and compute == FLOAT32:
             compute = FAST_TF32
-        handle = self._handle(lane)
         one, zero = scalar(1), scalar(0)
-        handle.call(
-            "cublasGemmEx", handle.value, of_B[0], of_A[0], n, m, k,
+        self._handle(lane).multiply(
+            of_B[0], of_A[0], n, m, k,
             ctypes.byref(one), self.pointer(B), number, of_B[1], self.pointer(A), number, of_A[1],
             ctypes.byref(zero), self.pointer(out), number, of_out[1], compute, HEURISTIC,
         )  # fmt: skip
         return True
 
     def prepare(self) -> list[Any]:
-        """Make and return the handles of both lanes: that is not possible during a capture."""
-        return [self._handle(lane) for lane in (0, 1)]
+        """Return the handles of both lanes, on the current stream, after a first product of each.
+
+        A handle is made, and loads what it needs at its first product: neither belongs in a
+        capture. Afterwards the streams of a capture, which end with it, are left.
+        """
+        handles = [self._handle(lane) for lane in (0, 1)]
+        for handle in handles:
+            if not handle.used:
+                self._multiply_once(handle)
+        return handles
+
+    def _multiply_once(self, handle: _Handle) -> None:
+        """Multiply two matrices of one number, of whatever is in the memory."""
+        number, compute, scalar = TYPES["f"]
+        one, zero, memory = scalar(1), scalar(0), self.allocate(3 * 4)
+        a, b, c = (memory.ptr + 4 * i for i in range(3))
+        handle.multiply(
+            False, False, 1, 1, 1, ctypes.byref(one), a, number, 1, b, number, 1,
+            ctypes.byref(zero), c, number, 1, compute, HEURISTIC,
+        )  # fmt: skip
 
     # ---- handles ------------------------------------------------------------------------------
 
@@ -162,6 +183,7 @@ class _Handle:
     def __init__(self, library: Any, allocate: Callable[[int], Any]) -> None:
         self._library = library
         self._stream: int | None = None
+        self.used = False
         self.value = ctypes.c_void_p()
         self.call("cublasCreate_v2", ctypes.byref(self.value))
         self._workspace = allocate(WORKSPACE)
@@ -172,6 +194,11 @@ class _Handle:
         if status:
             raise BackendError(f"cuBLAS cannot go on: {name} gave the status {status}")
 
+    def multiply(self, *arguments: Any) -> None:
+        """Queue a product."""
+        self.call("cublasGemmEx", self.value, *arguments)
+        self.used = True
+
     def use(self, stream: int) -> None:
         """Go to a stream; that resets the workspace, so it is set after."""
         if stream != self._stream:
@@ -181,4 +208,5 @@ class _Handle:
 
     def __del__(self) -> None:
         if self.value and not sys.is_finalizing():
-            self.call("cublasDestroy_v2", self.value)
+            with recording_lock:
+                self.call("cublasDestroy_v2", self.value)

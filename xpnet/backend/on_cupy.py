@@ -36,6 +36,8 @@ WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048  # threads; kernels go on where the grid
 COLUMN_BLOCK = 1024  # threads of a block that adds up columns
 PARTIALS = 1024  # a longer sum is first split into up to so many
 PART_OF_ROWS, BLOCKS_OF_COLUMNS = 1024, 512  # columns are split where that fills the GPU
+# What needs no device, or goes there by itself.
+ANYWHERE = {"owns", "require", "capture", "aside", "join", "renew", "here", "scratch"}
 
 # The types of the arrays of each kernel, in the order of its parameters: T is float or double,
 # d double, q int64, Q uint64, B uint8.
@@ -150,30 +152,35 @@ class CuPyBackend(Backend):
     Parameters
     ----------
     device : int
-        The number of the GPU, which becomes CuPy's current device in this thread.
+        The number of the GPU, which becomes CuPy's current device in this thread. In any other
+        thread each primitive goes to it, and back to the device that was current.
     tf32 : bool
         True: float32 operands of products are rounded to 11 bits, which is faster and less exact.
 
     Attributes
     ----------
+    devices : int
+        How many GPUs there are.
     generation : int
-        Grows whenever captured steps have to be recorded anew.
+        Grows whenever a network, a loss or an optimizer makes new arrays.
     """
 
     name = "cupy"
     module = cupy
     captures = True
+    forks = True
 
     def __init__(self, device: int = 0, tf32: bool = False) -> None:
         cupy.cuda.Device(device).use()
         self.device, self.tf32 = device, tf32
-        self._use(Kernels("kernels.cu", compile_options), Gemm(tf32))
+        devices = cupy.cuda.runtime.getDeviceCount()
+        self._use(Kernels("kernels.cu", compile_options), Gemm(tf32), devices)
 
-    def _use(self, kernels: Callable[..., None], gemm: Gemm) -> None:
+    def _use(self, kernels: Callable[..., None], gemm: Gemm, devices: int = 1) -> None:
         """Compute with these from now on."""
-        self._kernels, self._gemm = kernels, gemm
-        self._partials: dict[Any, Array] = {}
+        self._kernels, self._gemm, self.devices = kernels, gemm, devices
         self._now = _Now()
+        self.take_along(self)
         self.generation, self.first_capture = 0, True
 
     def __repr__(self) -> str:
@@ -189,18 +196,22 @@ class CuPyBackend(Backend):
 
     # ---- whole steps --------------------------------------------------------------------------
 
-    def capture(self, step: Callable[..., None]) -> Callable[..., None]:
+    def capture(
+        self, step: Callable[..., None], version: Callable[[], Any] | None = None
+    ) -> Callable[..., None]:
         """Return a function that does ``step`` as one CUDA graph"""
-        return Captured(self, step, self._record_graph)
+        return Captured(self, step, self._record_graph, version or (lambda: self.generation))
 
     def _record_graph(self, step: Callable[[], None]) -> Graph:
         """Return a graph of what ``step`` queues, which does not run now."""
-        self._now.recording = Recording(self._gemm.prepare())
-        try:
-            return self._now.recording.run(step)
-        finally:
-            self._gemm.prepare()  # leaves the streams, which end here
-            self._now.recording = None
+        handles = self._gemm.prepare()
+        with self.scratch.apart() as scratch:
+            self._now.recording = Recording((handles, scratch), self.forks)
+            try:
+                return self._now.recording.run(step)
+            finally:
+                self._gemm.prepare()  # leaves the streams, which end here
+                self._now.recording = None
 
     def aside(self) -> AbstractContextManager[None]:
         """Put the work on a branch of the graph that is being recorded, if one is."""
@@ -212,9 +223,32 @@ class CuPyBackend(Backend):
         if self._now.recording is not None:
             self._now.recording.join()
 
-    def renew(self) -> None:
-        """Let captured steps be recorded anew."""
+    def renew(self) -> int:
+        """Note that arrays have been replaced by new ones."""
         self.generation += 1
+        return self.generation
+
+    def here(self) -> AbstractContextManager[None]:
+        """Return a block in which the GPU is CuPy's current device in this thread."""
+        if self.devices == 1 or cupy.cuda.runtime.getDevice() == self.device:
+            return nullcontext()
+        there: AbstractContextManager[None] = cupy.cuda.Device(self.device)
+        return there
+
+    def take_along(self, xp: Backend) -> None:
+        """Make every primitive of a backend compute here, whichever GPU is the current one."""
+        for name in vars(Backend) if self.devices > 1 else ():
+            primitive = getattr(xp, name)
+            if name[0] != "_" and callable(primitive) and name not in ANYWHERE:
+                setattr(xp, name, self._taken_along(primitive))
+
+    def _taken_along(self, primitive: Method) -> Method:
+        @wraps(primitive)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.here():
+                return primitive(*args, **kwargs)
+
+        return cast(Method, call)
 
     def peak_memory(self) -> int:
         """Return what CuPy's pool holds: it keeps what has been in use at the same time."""
@@ -314,19 +348,15 @@ class CuPyBackend(Backend):
         groups = -(-columns // WARP)
         parts = max(1, min(rows // PART_OF_ROWS, BLOCKS_OF_COLUMNS // groups))
         share = max(1, -(-rows // parts))
-        sums = out if parts == 1 else self._scratch(out.dtype, parts * columns)
+        sums = out if parts == 1 else self._room(out.dtype, parts * columns)
         sizes, threads = (rows, columns, share), groups * parts * COLUMN_BLOCK
         self._launch(name, threads, read, (*written, sums), sizes, block=COLUMN_BLOCK)
         if parts > 1:
             self._columns("sum_columns", (sums.reshape(parts, columns),), (), out)
 
-    def _scratch(self, dtype: Any, size: int) -> Array:
-        """Return an array for sums of parts; what runs at the same time has another one."""
-        key = (dtype, self._lane)
-        if key not in self._partials or self._partials[key].size < size:
-            self._partials[key] = self.empty(max(size, PARTIALS), dtype)
-            self.renew()
-        return self._partials[key][:size]
+    def _room(self, dtype: Any, size: int) -> Array:
+        """Return scratch for the sums of parts; what runs at the same time has another one."""
+        return self.scratch(("sums of parts", self._lane), (max(size, PARTIALS),), dtype)[:size]
 
     # ---- NumPy's vocabulary, where CuPy's own cannot be captured, or allocates -------------------
 
@@ -383,7 +413,7 @@ class CuPyBackend(Backend):
         """Return the sums of up to PARTIALS equal parts of A, in scratch that is kept."""
         columns = max(PARTIALS, -(-A.size // PARTIALS))
         rows = -(-A.size // columns)
-        out = self._scratch(A.dtype, rows)
+        out = self._room(A.dtype, rows)
         self._launch("sum_rows", WARP * rows, (A,), (out,), (rows, columns, A.size))
         return out
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from math import ldexp, prod
 from typing import Any
@@ -55,7 +54,7 @@ TILE = 2**18  # ... of the left operand of a product
 DEVICE_TILE = 2**24  # a GPU takes more at once
 AS_THEY_ARE = (
     "empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "record", "dropout_mask",
-    "capture", "renew", "peak_memory",
+    "capture", "renew", "here", "peak_memory",
 )  # fmt: skip
 MAGNITUDE = {  # the bits of a type, and all of them but the sign
     np.dtype("float32"): ("int32", 2**31 - 1),
@@ -90,22 +89,6 @@ class Here:
 HERE = Here()
 
 
-class Scratch(threading.local):
-    """Arrays that are made once and used again, by name; each thread has its own."""
-
-    def __init__(self, xp: Backend) -> None:
-        self.xp = xp
-        self._flat: dict[str, Array] = {}  # of the whole backend: work aside would share it
-
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: Any = np.float64) -> Array:
-        """Return an array of that shape; what it holds is arbitrary."""
-        size, flat = prod(shape), self._flat.get(name)
-        if flat is None or flat.size < size:
-            flat = self._flat[name] = self.xp.empty(size, dtype)
-            self.xp.renew()
-        return flat[:size].reshape(shape)
-
-
 class Reproducible(Backend):
     """The primitives with the same bits on every machine.
 
@@ -128,7 +111,7 @@ class Reproducible(Backend):
         _check_arithmetic()
         self._ordinary = ordinary
         self.name, self.module, self.on_host = ordinary.name, ordinary.module, ordinary.on_host
-        self._scratch = Scratch(ordinary)
+        self._scratch = ordinary.scratch
         for name in AS_THEY_ARE:
             setattr(self, name, getattr(ordinary, name))
 
@@ -144,6 +127,11 @@ class Reproducible(Backend):
     def captures(self) -> bool:  # type: ignore[override]
         """What the backend beneath does."""
         return self._ordinary.captures
+
+    @property
+    def forks(self) -> bool:  # type: ignore[override]
+        """False: what is done at the same time would share scratch."""
+        return False
 
     def __reduce__(self) -> tuple[Any, ...]:
         from xpnet.backend import find_backend

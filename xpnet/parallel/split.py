@@ -63,7 +63,12 @@ class Split(Backend):
         """Whether the other one does, and can hold what goes between the processes."""
         return self.whole.captures and self.between.captures
 
-    def capture(self, step: Any) -> Any:
+    @property
+    def forks(self) -> bool:  # type: ignore[override]
+        """What the other one says."""
+        return self.whole.forks
+
+    def capture(self, step: Any, version: Any = None) -> Any:
         """Return a function that does ``step``, as a graph if it can be one.
 
         Where an all-reduce goes by way of the host there is none: the host takes part in the middle
@@ -72,7 +77,7 @@ class Split(Backend):
         """
         if not self.captures:
             return step
-        captured: Any = self.whole.capture(step)
+        captured: Any = self.whole.capture(step, version)
         captured.agree = lambda yes: bool(self.comm.greatest(yes))
         return captured
 
