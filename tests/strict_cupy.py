@@ -112,7 +112,7 @@ class Cuda:
         self.MemoryPool = lambda: MemoryPool(self)
         self.Stream = lambda null=False, non_blocking=False: Stream(self, null)
         self.Event = Event
-        self.using_allocator = strictxp.allocator
+        self.using_allocator = strictxp.using_allocator
 
     @property
     def stack(self) -> list[Stream]:
@@ -283,16 +283,23 @@ class StrictCuPy(on_cupy.CuPyBackend):
     module = strictxp
 
     def __init__(
-        self, kernels: Any, order: str = "written", seed: int = 0, device: int = 0, cuda: Any = None
+        self, kernels: Any, order: str = "written", seed: int = 0, devices: int = 1
     ) -> None:
-        self.device, self.tf32 = device, False
-        self.played = Cuda(order, seed) if cuda is None else cuda
+        self._make(kernels, 0, Cuda(order, seed, devices))
+
+    def _make(self, kernels: Any, device: int, cuda: Cuda) -> None:
+        self.device, self.tf32, self.played = device, False, cuda
         self.reads = 0
         gemm = StrictGemm(library=HostCublas([]))
         gemm._library.run = self.played.queue
         gemm.stream = lambda: self.played.get_current_stream().ptr
-        devices = self.played.runtime.getDeviceCount()
-        self._use(self.launcher(kernels), gemm, devices)
+        self._use(self.launcher(kernels), gemm, cuda.runtime.getDeviceCount())
+
+    def other(self, kernels: Any, device: int) -> StrictCuPy:
+        """Return the backend of another device of the same machine."""
+        backend = object.__new__(StrictCuPy)
+        backend._make(kernels, device, self.played)
+        return backend
 
     def launcher(self, kernels: Any) -> Callable[..., None]:
         return launcher(self.played, kernels)
@@ -311,8 +318,12 @@ def played(monkeypatch: Any, xp: StrictCuPy) -> Iterator[StrictCuPy]:
     """In this block CuPy's devices, streams and memory are those of ``xp``."""
     from xpnet.backend import capture
 
-    cupy = SimpleNamespace(cuda=xp.played)
-    with monkeypatch.context() as patch, strictxp.allocator(xp.played.pool.malloc):
-        patch.setattr(capture, "cupy", cupy)
-        patch.setattr(on_cupy, "cupy", cupy)
-        yield xp
+    cupy, before = SimpleNamespace(cuda=xp.played), strictxp.get_allocator()
+    strictxp.set_allocator(xp.played.pool.malloc)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(capture, "cupy", cupy)
+            patch.setattr(on_cupy, "cupy", cupy)
+            yield xp
+    finally:
+        strictxp.set_allocator(before)

@@ -122,7 +122,8 @@ def _compute(function: Callable[..., Any], args: Any, kwargs: Any, outs: Any) ->
     ):
         return made  # a view
     placed = _Placed(np.asarray(made))
-    _now.queue(lambda: np.copyto(placed.host, function(*args, **kwargs)))
+    host = placed.host  # what is queued does not own the block
+    _now.queue(lambda: np.copyto(host, function(*args, **kwargs)))
     return placed
 
 
@@ -133,9 +134,9 @@ class _Placed:
     """
 
     def __init__(self, host: np.ndarray) -> None:
-        self.block, self.host = None, host
-        if _now.malloc is not None:
-            self.block = _now.malloc(host.nbytes)
+        self.block, self.host, malloc = None, host, get_allocator()
+        if malloc is not None:
+            self.block = malloc(host.nbytes)
             self.host = np.ndarray(host.shape, host.dtype, self.block.memory, 0, _strides(host))
             self.host[...] = host
 
@@ -145,9 +146,17 @@ def _strides(a: np.ndarray) -> tuple[int, ...] | None:
     return a.strides if a.flags.c_contiguous or a.flags.f_contiguous else None
 
 
+_for_all_threads: list[Callable[[int], Any] | None] = [None]
+
+
+def set_allocator(malloc: Callable[[int], Any] | None) -> None:
+    """From now on the memory of new arrays comes from ``malloc(bytes)``, as ``memory`` of it."""
+    _for_all_threads[0] = malloc
+
+
 @contextlib.contextmanager
-def allocator(malloc: Callable[[int], Any] | None) -> Iterator[None]:
-    """In this block the memory of new arrays comes from ``malloc(bytes)``, as ``memory`` of it."""
+def using_allocator(malloc: Callable[[int], Any]) -> Iterator[None]:
+    """In this block, in this thread, the memory of new arrays comes from there."""
     before, _now.malloc = _now.malloc, malloc
     try:
         yield
@@ -157,7 +166,7 @@ def allocator(malloc: Callable[[int], Any] | None) -> Iterator[None]:
 
 def get_allocator() -> Callable[[int], Any] | None:
     """What the memory of new arrays comes from in this thread; None for NumPy's own."""
-    return _now.malloc
+    return _now.malloc or _for_all_threads[0]
 
 
 def on_host(a: Any) -> Any:
@@ -438,7 +447,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return self.copy()
 
     def __deepcopy__(self, memo):
-        return self.copy()
+        before, _now.device = _now.device, self._device
+        try:
+            return self.copy()
+        finally:
+            _now.device = before
 
     def astype(self, dtype, order="K", *, copy=True):  # CuPy refuses casting= and subok=
         host = _compute(self._host.astype, (dtype, order), {"copy": copy}, None)
@@ -573,6 +586,8 @@ _SYNCS = _names("""
     flatnonzero histogram histogram2d histogramdd intersect1d isin item mask_indices nanmax nanmin
     nonzero place save savetxt savez savez_compressed setdiff1d setxor1d tobytes tofile trim_zeros
     tolist union1d unique unique_all unique_counts unique_inverse unique_values unravel_index""")
+# Functions that only look at an array in another way, on whatever device it is.
+_VIEWS = _names("ravel reshape squeeze swapaxes transpose view")
 # Functions that take a scalar as `a`.
 _TAKE_SCALARS = _names("allclose around average cross diff isclose ndim percentile round shape")
 # Functions that give a Python number in NumPy and a 0-d array in CuPy.
@@ -630,7 +645,7 @@ def _plan(name, numpy, signature, args, kwargs):
     names = [*[*fixed, *starred * len(args)][: len(args)], *kwargs]
     forms = [_setting if parameter in _SETTINGS else _argument for parameter in names]
     if names[:1] in (["a"], ["condition"]) and name not in _TAKE_SCALARS:
-        forms[0] = _array
+        forms[0] = _anything if name in _VIEWS else _array
     return forms, names.index("out") if "out" in names else None
 
 

@@ -51,8 +51,8 @@ def make(kernels, monkeypatch):
     """Return a function that makes a backend whose streams are in use until the end of the test."""
     contexts = []
 
-    def made(order="written", seed=0):
-        xp = StrictCuPy(kernels, order, seed)
+    def made(order="written", seed=0, devices=1):
+        xp = StrictCuPy(kernels, order, seed, devices=devices)
         contexts.append(played(monkeypatch, xp))
         contexts[-1].__enter__()
         return xp
@@ -120,6 +120,13 @@ TRAININGS = {
     ),
     "full batch": (linear(xpnet.ReLU), SOFTMAX, sgd(), {"batch_size": None}),
     "user's layer": (linear(Doubled), SOFTMAX, sgd(), {}),
+    "two layers that make arrays": (
+        lambda: [
+            *(xpnet.Linear(WIDTH, 6), Doubled(), xpnet.Linear(6, 6), Doubled()),
+            xpnet.Linear(6, CLASSES),
+        ],
+        *(SOFTMAX, sgd(), {}),
+    ),
 }
 
 
@@ -214,27 +221,25 @@ def test_the_steps_of_an_estimator_are_captured(make, solver, weighted):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", [n for n in TRAININGS if n != "user's layer"])
+@pytest.mark.parametrize("name", TRAININGS)
 @pytest.mark.parametrize("reproducible", [False, True])
-def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproducible):
+def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproducible, monkeypatch):
     if reproducible and TRAININGS[name][3].get("dtype"):
         pytest.skip("reproducible mode takes float32")
     xp = find_backend("cupy", reproducible)
     found = []
-    for captures in (True, False):
-        xp.ordinary.captures = captures
-        try:
-            trainer = trainer_of(name, xp)
-            trainer.launch = 3
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # a capture that fails warns
-                fit(trainer, name)
-            graphs = getattr(trainer._run, "graphs", {})
-            assert bool(graphs) == captures
-            found.append(bits(trainer))
-        finally:
-            xp.ordinary.captures = True
-    assert found[0] == found[1]
+    for captures, forks in ((True, True), (True, False), (False, True)):
+        monkeypatch.setattr(xp.ordinary, "captures", captures)
+        monkeypatch.setattr(xp.ordinary, "forks", forks)
+        trainer = trainer_of(name, xp)
+        trainer.launch = 3
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a capture that fails warns
+            fit(trainer, name)
+        graphs = getattr(trainer._run, "graphs", {})
+        assert bool(graphs) == captures
+        found.append(bits(trainer))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("name", ["pixels", "adamw", "normalised", "weighted mse"])

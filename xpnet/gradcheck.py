@@ -153,7 +153,7 @@ def gradcheck(
     given = (net, find_loss(loss), X, t, sample_weight)
     point = _Point(*given, net.xp.ordinary, "float64")
     displaced = _Point(*given, ComplexStep(), "complex128") if method == "complex" else point
-    with np.errstate(all="ignore"):  # what is not finite is reported by name
+    with net.xp.here(), np.errstate(all="ignore"):  # what is not finite is reported by name
         value = point.value().real
         if not np.isfinite(value):
             raise DataError(f"the loss is {value} at the point of the check: it has no slope there")

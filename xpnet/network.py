@@ -194,7 +194,7 @@ class Sequential(Layer):
             for start in range(0, len(X), PREDICTION_BATCH):
                 Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
-        return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
+            return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
 
     def twin(self) -> Sequential:
         """Return a network with the same parameters and states, and buffers of its own."""
