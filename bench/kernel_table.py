@@ -11,6 +11,7 @@ import argparse
 import io
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ def needs(log: str) -> dict[str, Need]:
     return found
 
 
+@cache
 def assembler_log(file: str, T: str, *more: str) -> str:
     """Compile a file of kernels for a type as CuPy 14.2 does, and return what is said about it."""
     from cupy._core import core
