@@ -35,7 +35,7 @@ namespace host {
 // switched to and from with _setjmp and _longjmp, which, unlike swapcontext, call no system.
 struct Thread {
     ucontext_t context;
-    std::jmp_buf here;
+    std::jmp_buf here, end;
     std::unique_ptr<char[]> stack{new char[1 << 16]};
     bool ended;
     int waits;       // how often it has waited for others so far
@@ -54,7 +54,7 @@ static void wait()
 static void live()
 {
     for (;;) {
-        kernel();
+        if (!_setjmp(threads[threadIdx.x].end)) kernel();
         threads[threadIdx.x].ended = true;
         wait();
     }
@@ -77,6 +77,16 @@ static void go_on(Thread& thread, bool first)
     _longjmp(thread.here, 1);
 }
 
+// Which thread is the i-th to take its turn
+static unsigned turn(unsigned i)
+{
+#ifdef BACKWARDS
+    return blockDim.x - 1 - i;
+#else
+    return i;
+#endif
+}
+
 static void run_block()
 {
     unsigned there = threads.size();
@@ -88,7 +98,8 @@ static void run_block()
     bool first = true;
     for (bool busy = true; busy; first = false) {
         busy = false;
-        for (threadIdx.x = 0; threadIdx.x < blockDim.x; threadIdx.x++) {
+        for (unsigned i = 0; i < blockDim.x; i++) {
+            threadIdx.x = turn(i);
             Thread& thread = threads[threadIdx.x];
             if (thread.ended) continue;
             go_on(thread, first && threadIdx.x >= there);
@@ -123,6 +134,14 @@ int count(void (*)(Parameters...))
 }
 
 }  // namespace host
+
+// What g++ calls with -fsanitize=alignment before it reads or writes a number or a pack at an address
+// where none may begin. A GPU stops there. Here the thread ends: the host might stop, too.
+extern "C" void __ubsan_handle_type_mismatch_v1(void*, void*)
+{
+    host::failure = "an access that is not aligned";
+    _longjmp(host::threads[threadIdx.x].end, 1);
+}
 
 template <class Value>
 Value __shfl_xor_sync(unsigned mask, Value value, int distance)

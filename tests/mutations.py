@@ -829,7 +829,30 @@ PROCESSES = [
 ]
 
 MUTATIONS = [*LAYERS, *LOSSES, *OPTIMIZERS, *BASE, *NUMPY, *REST, *PROCESSES]
-
+# In the kernels; `test_kernels_host.py` compiles each, runs it on the host and must find it.
+KERNELS = [
+    *_in(
+        "backend/common.cuh",
+        ("no rest after packs", "<1>(step, n - first,", "<1>(step, packs ? 0 : n,"),
+        ("the rest of g from the start", "g + first, (state", "g, (state"),
+        ("the rest of the state from the start", "(state + first)...", "state..."),
+        ("a pack beyond the end", "n / size : 0", "(n + size - 1) / size : 0"),
+        ("g may begin anywhere", "((u64)g | ... |", "(0ULL | ... |"),
+        ("the state may begin anywhere", "((u64)g | ... | (u64)state) % 16", "(u64)g % 16"),
+        ("two that are not aligned", "((u64)g | ... | (u64)state)", "((u64)g ^ ... ^ (u64)state)"),
+        ("packs at multiples of 8", "% 16 == 0", "% 8 == 0"),
+        ("one element of a pack", "k < size; k++", "k < 1; k++"),
+        ("g the same in a pack", "step(g.of[k], now", "step(g.of[0], now"),
+        ("nothing is written", "((state = now), ...);", ""),
+    ),
+    *_in(
+        "backend/kernels.cu",
+        ("sgd: the wrong way", "p = p - eta * g;", "p = p + eta * g;"),
+        ("momentum: another v", "g + mu * v : v", "g + v : v"),
+        ("rmsprop: g not squared", "one_minus_rho * g * g", "one_minus_rho * g"),
+        ("adam: v for m", "eta * (m / c1)", "eta * (v / c1)"),
+    ),
+]
 
 # ---- the worker ----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -70,6 +70,7 @@ class Case:
     scale: Any
     elementary: bool
     kernel: bool  # on a GPU: False where the text of base.py itself runs
+    before: dict[str, int] = field(default_factory=dict)  # elements in front of a vector
 
     def __str__(self) -> str:
         return f"{self.primitive}-{self.title}"
@@ -126,8 +127,15 @@ def check(
 
 def copies(case: Case, place: Callable[..., Any] = np.asarray) -> dict[str, Any]:
     """Return fresh arrays by name, as ``place`` makes them."""
-    by_id = {id(a): place(a.copy()) for a in case.arrays.values()}
+    by_id = {id(a): _placed(a, case.before.get(name, 0), place) for name, a in case.arrays.items()}
     return {name: by_id[id(a)] for name, a in case.arrays.items()}
+
+
+def _placed(a: np.ndarray, before: int, place: Callable[..., Any]) -> Any:
+    """Return a copy of a; one of a vector may begin some elements after the start of its memory."""
+    if not before:
+        return place(a.copy())
+    return place(np.concatenate([_junk(before, a.dtype), a]))[before:]
 
 
 def run(xp: Backend, case: Case, arrays: dict[str, Any]) -> Any:
@@ -521,16 +529,27 @@ def _mask(
 def _optimizers() -> Iterator[Case]:
     for dtype in FLOATS:
         letter = np.dtype(dtype).char
-        for n in (0, 1, 7, 1000):
+        for n in (0, 1, 7, 1003):
             p, g, m = (_random(n, dtype, seed) for seed in range(3))
-            yield from _updates(f"{letter}-{n}", p, g, m, np.abs(_random(n, dtype, 3)))
-            yield from _updates(f"{letter}-{n}-first", p, g, np.zeros_like(p), np.zeros_like(p))
+            yield from updates(f"{letter}-{n}", p, g, m, np.abs(_random(n, dtype, 3)))
+            yield from updates(f"{letter}-{n}-first", p, g, np.zeros_like(p), np.zeros_like(p))
+        yield from _large_updates(dtype)
         strange = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 1e4], dtype)
         p, m = _random(7, dtype, 1), _random(7, dtype, 2)
-        yield from _updates(f"{letter}-special", p, strange, m, np.abs(m))
+        yield from updates(f"{letter}-special", p, strange, m, np.abs(m))
 
 
-def _updates(
+def _large_updates(dtype: Any) -> Iterator[Case]:
+    """Of more elements than a GPU starts threads; where a vector begins decides how it is read."""
+    n = on_cupy.MAX_BLOCKS * on_cupy.BLOCK + 3
+    p, g, m = (_random(n, dtype, seed) for seed in range(3))
+    for title, before in (("even", {}), ("odd", dict.fromkeys("pgmvs", 1)), ("g-odd", {"g": 2})):
+        before = {name: k * 4 // p.itemsize for name, k in before.items()}
+        for case in updates(f"{p.dtype.char}-{n}-{title}", p, g, m, np.abs(m)):
+            yield replace(case, before=before)
+
+
+def updates(
     title: str, p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray
 ) -> Iterator[Case]:
     """Each optimizer on the same arrays; no two of its numbers are equal, and ε is not small."""

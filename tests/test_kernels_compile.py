@@ -15,30 +15,31 @@ import cupy
 from cupy._core import core
 from cupy.cuda import compiler
 
-from xpnet.backend import on_cupy
+from xpnet.backend import on_cupy, reproducible_cupy
 
 # These use only + - · / √ and comparisons; the others call exp, tanh or log, which are made of fma.
 ELEMENTARY = set(on_cupy.KERNELS) - {
     *("sigmoid", "bias_sigmoid", "bias_tanh", "gelu", "softplus", "softmax"),
     *("softmax_cross_entropy", "softmax_cross_entropy_labels"),
 }
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 # A product or sum without .rn may still be merged when PTX becomes machine code.
 MERGED = r"fma|mad\.\w+\.f|(?:add|sub|mul)\.(?:ftz\.)?f|div\.(?:approx|full)|sqrt\.approx"
 
 
 @cache
-def compile_kernels(method: str, options: tuple[str, ...]) -> bytes:
+def compile_kernels(method: str, options: tuple[str, ...], file: str = "kernels.cu") -> bytes:
     """Compile as a RawModule does, with the options that CuPy 14.2 puts before and after ours."""
     arch = {"ptx": "-arch=compute_90"}.get(method, f"-arch={method}")
     method = "ptx" if method == "ptx" else "cubin"
     options = core.assemble_cupy_compiler_options(options)
     options += ("-ftz=true", "--device-as-default-execution-space", arch)
-    return compiler._NVRTCProgram(on_cupy.source(), "kernels.cu", method=method).compile(options)[0]
+    return compiler._NVRTCProgram(on_cupy.source(file), file, method=method).compile(options)[0]
 
 
-def ptx(T: str, options: tuple[str, ...] | None = None) -> dict[str, str]:
+def ptx(T: str, options: tuple[str, ...] | None = None, file: str = "kernels.cu") -> dict[str, str]:
     """The PTX of each kernel, by name."""
-    code = compile_kernels("ptx", on_cupy.compile_options(T) if options is None else options)
+    code = compile_kernels("ptx", on_cupy.compile_options(T) if options is None else options, file)
     text = code if isinstance(code, str) else code.decode()
     parts = re.split(r"^\.visible \.entry (\w+)", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -86,15 +87,41 @@ def test_the_check_for_merged_roundings_sees_them():
 def test_float_kernels_compute_in_float(name):
     """A literal like 0.5 would make doubles; only the rate and the powers of Adam are doubles."""
     doubles = instructions(ptx("f")[name], r"[a-z]+\.(?:\w+\.)*f64")
-    on_the_device = {"sgd", "momentum", "rmsprop", "adam"}
-    allowed = {"ld.global.f64", "mov.f64", "sub.rn.f64", "cvt.rn.ftz.f32.f64"}
-    assert doubles <= (allowed if name in on_the_device else set())
+    allowed = {"ld.global.nc.f64", "mov.f64", "sub.rn.f64", "cvt.rn.ftz.f32.f64"}
+    assert doubles <= (allowed if name in OPTIMIZERS else set())
 
 
 @pytest.mark.parametrize("T", on_cupy.REALS)
 def test_there_is_nothing_whose_order_changes_from_run_to_run(T):
     for name, text in ptx(T).items():
         assert not instructions(text, r"atom|red\."), name
+
+
+# ---- optimizers: 16 bytes at once, and each number once -----------------------------------------
+
+
+def accesses(text: str, kind: str) -> int:
+    """Count the instructions that read or write an array, which may be that of several numbers."""
+    return len(re.findall(rf"^\s*(?:@!?%p\d+ )?{re.escape(kind)}\s", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("file", "T"), [("kernels.cu", "f"), ("kernels.cu", "d"), (reproducible_cupy.FILE, "f")]
+)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_read_and_write_16_bytes_at_once_and_nothing_twice(file, T, name):
+    """Only g is read through .nc, since nobody writes it; a loop may stand there several times."""
+    options = reproducible_cupy.options() if file == reproducible_cupy.FILE else None
+    text = ptx(T, options, file)[name]
+    one, pack = {"f": ("f32", "v4.f32"), "d": ("f64", "v2.f64")}[T]
+    numbers, state = 3 if name == "adam" else 1, on_cupy.KERNELS[name].count("T") - 1
+    for size, besides in ((pack, 0), (one, numbers if T == "d" else 0)):
+        g = accesses(text, f"ld.global.nc.{size}") - besides
+        assert g > 0
+        assert accesses(text, f"ld.global.{size}") == accesses(text, f"st.global.{size}")
+        assert accesses(text, f"st.global.{size}") == state * g
+    assert not re.search(r"\b(?:ld|st)\.local\b", text)
+    assert re.search(r"and\.b64\s+%rd\d+, %rd\d+, 15;", text), "is it a multiple of 16?"
 
 
 # ---- reproducible mode: each step is one operation of CuPy, rounded once -------------------------

@@ -14,10 +14,13 @@ import inspect
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
+import mutations
 import numpy as np
 import primitive_cases
 import pytest
@@ -41,22 +44,24 @@ from xpnet.data.mnist import find_mnist
 from xpnet.errors import MixedArraysError, ShapeError
 
 CASES = primitive_cases.cases()
+HEADER = Path(__file__).with_name("cuda_on_host.h")
 GUARD = 16384  # bytes before and after each array that no kernel may touch
 
 
 class HostKernels:
     """The kernels as compiled by g++, on a grid that is smaller than most of the arrays."""
 
-    libraries: ClassVar = dict[str, ctypes.CDLL]()  # of all tests of a run
+    loaded: ClassVar = dict[tuple[str, str], ctypes.CDLL]()  # by all tests of a run
 
-    def __init__(self, folder: Path, blocks: int = 3, size: int = 64) -> None:
-        self.blocks, self.size = blocks, size
-        for T in on_cupy.REALS.keys() - self.libraries:
-            self.libraries[T] = ctypes.CDLL(str(_build(folder, T)))
+    def __init__(
+        self, folder: Path, blocks: int = 3, size: int = 64, text: str | None = None
+    ) -> None:
+        self.folder, self.blocks, self.size = folder, blocks, size
+        self.text = on_cupy.source() if text is None else text
         self.launched: list[tuple[str, str]] = []
 
     def __call__(self, name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:
-        library, blocks = self.libraries[T], min(-(-threads // self.size), self.blocks)
+        library, blocks = self.library(T), min(-(-threads // self.size), self.blocks)
         assert len(args) == library[f"count_{name}"](), f"{name} is started with {len(args)} values"
         values = [_value(a) for a in args]
         pointers = (ctypes.c_void_p * len(args))(*[value.ctypes.data for value in values])
@@ -66,23 +71,38 @@ class HostKernels:
         assert failure is None, f"{name}: {failure.decode()}"
         self.launched.append((name, T))
 
+    def library(self, T: str) -> ctypes.CDLL:
+        """Compile the kernels for a type, once."""
+        if (self.text, T) not in self.loaded:
+            (self.folder / T).mkdir()
+            options = on_cupy.compile_options(T)
+            path = compile_on_host(self.folder / T, self.text, on_cupy.KERNELS, options)
+            self.loaded[self.text, T] = ctypes.CDLL(str(path))
+        return self.loaded[self.text, T]
 
-def _build(folder: Path, T: str) -> Path:
-    """Compile kernels.cu with one C function for each kernel that starts it."""
-    lines = ['#include "kernels.cu"']
-    for name in on_cupy.KERNELS:
+
+def compile_on_host(
+    folder: Path, text: str, kernels: Iterable[str], options: Iterable[str], more: str = ""
+) -> Path:
+    """Compile a text of kernels with one C function for each that starts it.
+
+    ``options`` are those of the compiler for GPUs, and ``more`` is added at the end. What is not
+    aligned is found by g++'s sanitizer, which calls a function of the stand-in.
+    """
+    lines = ['#include "kernels.cu"', more]
+    for name in kernels:
         lines += [
             f'extern "C" int count_{name}() {{ return host::count({name}); }}',
             f'extern "C" const char* run_{name}(unsigned blocks, unsigned size, void** args)',
             f"{{ return host::launch({name}, blocks, size, args); }}",
         ]
-    (folder / "kernels.cu").write_text(on_cupy.source(), encoding="utf-8")
+    (folder / "kernels.cu").write_text(text, encoding="utf-8")
     (folder / "all.cpp").write_text("\n".join(lines), encoding="utf-8")
-    library, header = folder / f"kernels_{T}.so", Path(__file__).with_name("cuda_on_host.h")
-    real = [option for option in on_cupy.compile_options(T) if option.startswith(("-D", "-std"))]
-    command = ["g++", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *real]
-    command += ["-ffp-contract=off", "-include", str(header), "-o", str(library)]
-    subprocess.run([*command, str(folder / "all.cpp")], check=True)
+    command = ["g++", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    command += [option for option in options if option.startswith(("-D", "-std"))]
+    command += ["-ffp-contract=off", "-fsanitize=alignment", "-include", str(HEADER)]
+    library = folder / "kernels.so"
+    subprocess.run([*command, "-o", str(library), str(folder / "all.cpp")], check=True)
     return library
 
 
@@ -108,29 +128,41 @@ class HostCuPy(on_cupy.CuPyBackend):
 
 
 @pytest.fixture(scope="module")
-def xp(tmp_path_factory) -> HostCuPy:
+def folder(tmp_path_factory) -> Path:
     if sys.platform != "linux" or not shutil.which("g++"):
         pytest.skip("no g++ on Linux here: the CUDA kernels are not run on the host")
-    return HostCuPy(HostKernels(tmp_path_factory.mktemp("kernels")))
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def xp(folder) -> HostCuPy:
+    return HostCuPy(HostKernels(folder))
 
 
 class Guarded:
-    """Places arrays between guards, which are NaN for a kernel that reads outside of them."""
+    """Places arrays between guards: what a kernel reads there is NaN, what it writes is seen.
+
+    They are signaling NaN, since a quiet one stays what it is whatever is computed with it.
+    """
+
+    signaling: ClassVar = {"f": np.uint32(0xFFBFFFFF), "d": np.uint64(0xFFF7FFFFFFFFFFFF)}
 
     def __init__(self) -> None:
-        self.memory: list[np.ndarray] = []
+        self.memory: list[tuple[np.ndarray, bytes]] = []
 
     def place(self, a: np.ndarray) -> np.ndarray:
-        memory = np.full(2 * GUARD + a.nbytes, 0xFF, np.uint8)
-        self.memory.append(memory)
+        number = self.signaling.get(a.dtype.char, np.uint8(0xFF))
+        guard = np.full(GUARD // number.itemsize, number).view(np.uint8)
+        memory = np.concatenate([guard, np.zeros(a.nbytes, np.uint8), guard])
+        self.memory.append((memory, guard.tobytes()))
         inside = memory[GUARD : GUARD + a.nbytes].view(a.dtype).reshape(a.shape)
         inside[...] = a
         return inside
 
     def check(self) -> None:
-        for memory in self.memory:
-            assert (memory[:GUARD] == 0xFF).all()
-            assert (memory[-GUARD:] == 0xFF).all()
+        for memory, guard in self.memory:
+            assert memory[:GUARD].tobytes() == guard
+            assert memory[-GUARD:].tobytes() == guard
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -143,6 +175,41 @@ def test_the_cupy_backend_does_what_base_says(xp, case):
     fused = case.primitive in with_kernels
     empty = not any(case.arrays[name].size for name in case.results)
     assert bool(xp._kernels.launched) == (fused and case.kernel and not empty)
+
+
+def check_updates(xp: Backend, sizes: Iterable[int] = (*range(10), 31, 32, 33)) -> None:
+    """Hold the optimizers against the meaning, wherever one of their vectors or all may begin."""
+    begins = [dict.fromkeys("pgmvs", k) for k in range(4)]
+    begins += [{name: k} for name in "pgmvs" for k in (1, 2, 3)]
+    for n, dtype, before in product(sizes, primitive_cases.FLOATS, begins):
+        p, g, m = np.random.default_rng(n).normal(size=(3, n)).astype(dtype)
+        for case in primitive_cases.updates(f"{dtype.__name__}-{n}-{before}", p, g, m, m * m):
+            if before.keys() <= {"p", "g", *case.results} or len(before) > 1:
+                guarded = Guarded()
+                moved = replace(case, before=before)
+                check(xp, moved, same_order=True, place=guarded.place)
+                guarded.check()
+
+
+def test_updates_do_not_depend_on_where_vectors_begin(folder):
+    """With one thread, so that every pack, and what is left after the last, is its own."""
+    check_updates(HostCuPy(HostKernels(folder, blocks=1, size=1)))
+
+
+def test_an_access_that_is_not_aligned_is_reported(folder):
+    xp = HostCuPy(HostKernels(folder, blocks=1, size=1))
+    bytes_, rate = np.zeros(33, np.uint8), np.ones(1)
+    p = bytes_[1:].view(np.float64)
+    with pytest.raises(AssertionError, match="sgd: an access that is not aligned"):
+        xp.sgd(p, p.copy(), rate, work=None)
+    xp.sgd(p.copy(), p.copy(), rate, work=None)
+
+
+@pytest.mark.parametrize("mutation", mutations.KERNELS, ids=str)
+def test_a_mistake_in_an_update_is_found(folder, tmp_path, mutation):
+    text = mutation.apply(on_cupy.source())
+    with pytest.raises(AssertionError):
+        check_updates(HostCuPy(HostKernels(tmp_path, blocks=1, size=1, text=text)), (9, 32, 3))
 
 
 def test_the_cases_start_every_kernel_in_both_types(xp):

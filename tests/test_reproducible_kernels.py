@@ -11,7 +11,6 @@ import ctypes
 import importlib
 import re
 import shutil
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import primitive_cases
 import pytest
 from primitive_cases import copies, on_cupy, public, run
-from test_kernels_host import Guarded, _value
+from test_kernels_host import Guarded, _value, compile_on_host
 
 import xpnet
 from xpnet import golden
@@ -101,35 +100,10 @@ extern "C" void probe_corrections(const double* x, double* out)
 """
 
 
-TURNS = "for (threadIdx.x = 0; threadIdx.x < blockDim.x; threadIdx.x++) {"
-TURNS_BACKWARDS = "for (threadIdx.x = blockDim.x; threadIdx.x-- > 0;) {"
-
-
 def build(folder: Path, source: str, backwards: bool) -> Path:
-    """Compile the kernels with one C function for each that starts it.
-
-    The threads of a block take turns, the last one first if ``backwards``.
-    """
-    header = Path(__file__).with_name("cuda_on_host.h").read_text(encoding="utf-8")
-    assert header.count(TURNS) == 1
-    header = header.replace(TURNS, TURNS_BACKWARDS) if backwards else header
-    (folder / "cuda_on_host.h").write_text(header, encoding="utf-8")
-    lines = ['#include "reproducible.cu"', PROBES]
-    for name in KERNELS:
-        lines += [
-            f'extern "C" int count_{name}() {{ return host::count({name}); }}',
-            f'extern "C" const char* run_{name}(unsigned blocks, unsigned size, void** args)',
-            f"{{ return host::launch({name}, blocks, size, args); }}",
-        ]
-    (folder / "reproducible.cu").write_text(source, encoding="utf-8")
-    (folder / "all.cpp").write_text("\n".join(lines), encoding="utf-8")
-    options = [option for option in fused.options() if option.startswith(("-D", "-std"))]
-    command = ["g++", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *options]
-    command += ["-ffp-contract=off", "-include", str(folder / "cuda_on_host.h")]
-    subprocess.run(
-        [*command, "-o", str(folder / "reproducible.so"), str(folder / "all.cpp")], check=True
-    )
-    return folder / "reproducible.so"
+    """Compile the kernels; the last thread of a block takes its turn first if ``backwards``."""
+    options = [*fused.options(), *["-DBACKWARDS"] * backwards]
+    return compile_on_host(folder, source, KERNELS, options, PROBES)
 
 
 class Counted:
@@ -836,7 +810,8 @@ def test_a_warm_step_makes_no_array(xp):
 NUMBER = r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*\bf(?:16|32|64)\b[\w.]*)\s"  # an instruction on such
 OTHERS = r"^\s*(?:@!?%p\d+ )?((?:fma|mad|atom|red|ex2|lg2|tanh|rsqrt)\b[\w.]*)\s"
 MOVES = {f"{how}.{T}" for T in ("f32", "f64") for how in (
-    "ld.global", "st.global", "ld.shared", "st.shared", "ld.param", "mov", "selp",
+    "ld.global", "ld.global.nc", "ld.global.v4", "ld.global.nc.v4", "st.global", "st.global.v4",
+    "ld.shared", "st.shared", "ld.param", "mov", "selp",
 )}  # fmt: skip
 COMPARISONS = {
     f"setp.{how}.{T}"
@@ -935,7 +910,7 @@ def test_only_the_rate_of_an_optimizer_is_float64(nvrtc, name):
     double = {
         instruction for instruction in found(NUMBER, ptx(nvrtc)[name]) if "f64" in instruction
     }
-    assert double == {"ld.global.f64", "cvt.rn.ftz.f32.f64"}
+    assert double == {"ld.global.nc.f64", "cvt.rn.ftz.f32.f64"}
 
 
 def test_the_look_at_the_instructions_sees_what_is_wrong(nvrtc):

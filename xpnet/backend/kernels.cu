@@ -8,29 +8,11 @@
 // every sum has a fixed order, so the same call gives the same bits. Where a thread reads and writes
 // several elements, __restrict__ lets it read the next before it has written the last.
 
+#include "common.cuh"
+
 typedef REAL T;
-typedef long long i64;
-typedef unsigned long long u64;
-typedef unsigned char u8;
 
-#define KERNEL extern "C" __global__ void
 #define KERNEL_OF_COLUMNS extern "C" __global__ void __launch_bounds__(1024)
-
-// Element by element: thread k of all takes the elements k, k + threads, ... whatever the grid is.
-#define EACH(i, n)                                              \
-    i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < n; \
-    i += gridDim.x * (i64)blockDim.x
-
-// Row by row: warp k of all takes the rows k, k + warps, ..., its 32 lanes share the columns.
-#define WARP 32
-#define EACH_ROW(i, rows)                                                   \
-    i64 i = (blockIdx.x * (i64)blockDim.x + threadIdx.x) / WARP; i < rows; \
-    i += gridDim.x * (i64)blockDim.x / WARP
-#define EACH_COLUMN(j, columns) i64 j = threadIdx.x % WARP; j < columns; j += WARP
-
-// Block by block: block k of all takes the items k, k + blocks, ..., its threads share the rest.
-#define EACH_BLOCK(i, n) i64 i = blockIdx.x; i < n; i += gridDim.x
-#define EACH_OF_BLOCK(j, n) i64 j = threadIdx.x; j < n; j += blockDim.x
 
 // ---- what the lanes of a warp do together: all get the same number ------------------------------
 
@@ -383,41 +365,47 @@ KERNEL dropout_mask(
 // ---- optimizers ---------------------------------------------------------------------------------
 
 // p = p - η g
-KERNEL sgd(const double* rate, const T* g, T* p, i64 n)
+KERNEL sgd(const double* rate, const T* __restrict__ g, T* __restrict__ p, i64 n)
 {
     T eta = *rate;
-    for (EACH(i, n)) p[i] = p[i] - eta * g[i];
+    update([=](T g, T& p) { p = p - eta * g; }, n, g, p);
 }
 
 // v = μ v + g,  p = p - η v      (Nesterov: p = p - η (g + μ v))
-KERNEL momentum(const double* rate, const T* g, T* p, T* v, i64 n, bool nesterov, T mu)
+KERNEL momentum(const double* rate, const T* __restrict__ g, T* __restrict__ p, T* __restrict__ v,
+                i64 n, bool nesterov, T mu)
 {
     T eta = *rate;
-    for (EACH(i, n)) {
-        v[i] = mu * v[i] + g[i];
-        p[i] = p[i] - eta * (nesterov ? g[i] + mu * v[i] : v[i]);
-    }
+    auto step = [=](T g, T& p, T& v) {
+        v = mu * v + g;
+        p = p - eta * (nesterov ? g + mu * v : v);
+    };
+    update(step, n, g, p, v);
 }
 
 // s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)
-KERNEL rmsprop(const double* rate, const T* g, T* p, T* s, i64 n, T rho, T one_minus_rho, T eps)
+KERNEL rmsprop(const double* rate, const T* __restrict__ g, T* __restrict__ p, T* __restrict__ s,
+               i64 n, T rho, T one_minus_rho, T eps)
 {
     T eta = *rate;
-    for (EACH(i, n)) {
-        s[i] = rho * s[i] + one_minus_rho * g[i] * g[i];
-        p[i] = p[i] - eta * g[i] / (sqrt(s[i]) + eps);
-    }
+    auto step = [=](T g, T& p, T& s) {
+        s = rho * s + one_minus_rho * g * g;
+        p = p - eta * g / (sqrt(s) + eps);
+    };
+    update(step, n, g, p, s);
 }
 
 // m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = (1 - η λ) p - η m̂ / (√v̂ + ε)
 // with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ); powers are β₁ᵗ and β₂ᵗ, decay is λ
-KERNEL adam(const double* rate, const double* powers, const T* g, T* p, T* m, T* v, i64 n, T beta1,
-            T one_minus_beta1, T beta2, T one_minus_beta2, T eps, T decay)
+KERNEL adam(const double* rate, const double* powers, const T* __restrict__ g, T* __restrict__ p,
+            T* __restrict__ m, T* __restrict__ v, i64 n, T beta1, T one_minus_beta1, T beta2,
+            T one_minus_beta2, T eps, T decay)
 {
     T eta = *rate, c1 = 1 - powers[0], c2 = 1 - powers[1];
-    for (EACH(i, n)) {
-        m[i] = beta1 * m[i] + one_minus_beta1 * g[i];
-        v[i] = beta2 * v[i] + one_minus_beta2 * g[i] * g[i];
-        p[i] = p[i] - (eta * decay * p[i] + eta * (m[i] / c1) / (sqrt(v[i] / c2) + eps));
-    }
+    auto step = [=](T g, T& p, T& m, T& v) {
+        m = beta1 * m + one_minus_beta1 * g;
+        v = beta2 * v + one_minus_beta2 * g * g;
+        p = p - (eta * decay * p + eta * (m / c1) / (sqrt(v / c2) + eps));
+    };
+    update(step, n, g, p, m, v);
 }

@@ -108,8 +108,10 @@ class Kernels:
 
 
 def source(file: str = "kernels.cu") -> str:
-    """Return the text of a file of kernels."""
-    return Path(__file__).with_name(file).read_text(encoding="utf-8")
+    """Return the text of a file of kernels, with the text of what it includes."""
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    before, include, after = text.partition('#include "common.cuh"\n')
+    return f"{before}{source('common.cuh')}{after}" if include else text
 
 
 def compile_options(T: str) -> tuple[str, ...]:

@@ -10,27 +10,9 @@
 // written, then sizes, then numbers. An array that may be missing is then null. There are no atomic
 // operations.
 
-typedef long long i64;
-typedef unsigned long long u64;
-typedef unsigned char u8;
+#include "common.cuh"
 
-#define KERNEL extern "C" __global__ void
 #define KERNEL_OF_LINES extern "C" __global__ void __launch_bounds__(LINE_BLOCK)
-
-// Element by element: thread k of all takes the elements k, k + threads, ... whatever the grid is.
-#define EACH(i, n)                                             \
-    i64 i = blockIdx.x * (i64)blockDim.x + threadIdx.x; i < n; \
-    i += gridDim.x * (i64)blockDim.x
-
-// Row by row: warp k of all takes the rows k, k + warps, ..., its 32 lanes share the columns.
-#define WARP 32
-#define EACH_ROW(i, rows)                                                  \
-    i64 i = (blockIdx.x * (i64)blockDim.x + threadIdx.x) / WARP; i < rows; \
-    i += gridDim.x * (i64)blockDim.x / WARP
-#define EACH_COLUMN(j, columns) i64 j = threadIdx.x % WARP; j < columns; j += WARP
-
-// Block by block: block k of all takes the items k, k + blocks, ..., its threads share the rest.
-#define EACH_BLOCK(k, n) i64 k = blockIdx.x; k < n; k += gridDim.x
 
 // The bits of a number as another type.
 template <class To, class From>
@@ -586,32 +568,34 @@ __device__ float descend(float p, float direction, float eta)
 }
 
 // p = p - η g
-KERNEL sgd(const double* rate, const float* g, float* p, i64 n)
+KERNEL sgd(const double* rate, const float* __restrict__ g, float* __restrict__ p, i64 n)
 {
     float eta = exact::store(*rate);
-    for (EACH(i, n)) p[i] = descend(p[i], g[i], eta);
+    update([=](float g, float& p) { p = descend(p, g, eta); }, n, g, p);
 }
 
 // v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))
-KERNEL momentum(const double* rate, const float* g, float* p, float* v, i64 n, bool nesterov,
-                float mu)
+KERNEL momentum(const double* rate, const float* __restrict__ g, float* __restrict__ p,
+                float* __restrict__ v, i64 n, bool nesterov, float mu)
 {
     float eta = exact::store(*rate);
-    for (EACH(i, n)) {
-        v[i] = exact::flush(v[i] * mu + g[i]);
-        p[i] = descend(p[i], nesterov ? v[i] * mu + g[i] : v[i], eta);
-    }
+    auto step = [=](float g, float& p, float& v) {
+        v = exact::flush(v * mu + g);
+        p = descend(p, nesterov ? v * mu + g : v, eta);
+    };
+    update(step, n, g, p, v);
 }
 
 // s = ρ s + (1 - ρ) g²,  p = p - η (g / (√s + ε))
-KERNEL rmsprop(const double* rate, const float* g, float* p, float* s, i64 n, float rho,
-               float one_minus_rho, float eps)
+KERNEL rmsprop(const double* rate, const float* __restrict__ g, float* __restrict__ p,
+               float* __restrict__ s, i64 n, float rho, float one_minus_rho, float eps)
 {
     float eta = exact::store(*rate);
-    for (EACH(i, n)) {
-        s[i] = average(s[i], g[i] * g[i], rho, one_minus_rho);
-        p[i] = descend(p[i], g[i] / (sqrt(s[i]) + eps), eta);
-    }
+    auto step = [=](float g, float& p, float& s) {
+        s = average(s, g * g, rho, one_minus_rho);
+        p = descend(p, g / (sqrt(s) + eps), eta);
+    };
+    update(step, n, g, p, s);
 }
 
 // η r / (1 - β₁ᵗ), ε r and 1 - η λ with r = √(1 - β₂ᵗ)
@@ -628,16 +612,17 @@ __device__ Corrections corrections(const double* rate, const double* powers, dou
 
 // m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = (1 - η λ) p - ηᵗ m / (√v + εᵗ)
 // with the corrected ηᵗ and εᵗ; powers are β₁ᵗ and β₂ᵗ, decay is λ
-KERNEL adam(const double* rate, const double* powers, const float* g, float* p, float* m, float* v,
-            i64 n, float beta1, float one_minus_beta1, float beta2, float one_minus_beta2,
-            double eps, double decay)
+KERNEL adam(const double* rate, const double* powers, const float* __restrict__ g,
+            float* __restrict__ p, float* __restrict__ m, float* __restrict__ v, i64 n, float beta1,
+            float one_minus_beta1, float beta2, float one_minus_beta2, double eps, double decay)
 {
     Corrections c = corrections(rate, powers, eps, decay);
     float eta = exact::store(c.eta), epsilon = exact::store(c.epsilon), kept = exact::store(c.kept);
-    for (EACH(i, n)) {
-        m[i] = average(m[i], g[i], beta1, one_minus_beta1);
-        v[i] = average(v[i], g[i] * g[i], beta2, one_minus_beta2);
-        float q = decay == 0 ? p[i] : exact::flush(p[i] * kept);
-        p[i] = descend(q, m[i] / (sqrt(v[i]) + epsilon), eta);
-    }
+    bool decays = decay != 0;
+    auto step = [=](float g, float& p, float& m, float& v) {
+        m = average(m, g, beta1, one_minus_beta1);
+        v = average(v, g * g, beta2, one_minus_beta2);
+        p = descend(decays ? exact::flush(p * kept) : p, m / (sqrt(v) + epsilon), eta);
+    };
+    update(step, n, g, p, m, v);
 }
