@@ -83,6 +83,11 @@ def no_alloc():
     return _set_forbidden(Allocated, True)
 
 
+def allow_sync():
+    """Inside no_sync(): host and device may wait for each other."""
+    return _set_forbidden(Synchronized, False)
+
+
 def allow_alloc():
     """Inside no_alloc(): for the plain text of a primitive that is one kernel on a GPU."""
     return _set_forbidden(Allocated, False)

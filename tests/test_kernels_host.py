@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import inspect
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -25,6 +24,7 @@ import numpy as np
 import primitive_cases
 import pytest
 from cublas_on_host import HostCublas, HostGemm
+from kernels_on_host import compile_on_host, start
 from primitive_cases import (
     ARRAY_METHODS,
     check,
@@ -44,7 +44,6 @@ from xpnet.data.mnist import find_mnist
 from xpnet.errors import MixedArraysError, ShapeError
 
 CASES = primitive_cases.cases()
-HEADER = Path(__file__).with_name("cuda_on_host.h")
 GUARD = 16384  # bytes before and after each array that no kernel may touch
 
 
@@ -61,14 +60,8 @@ class HostKernels:
         self.launched: list[tuple[str, str]] = []
 
     def __call__(self, name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:
-        library, blocks = self.library(T), min(-(-threads // self.size), self.blocks)
-        assert len(args) == library[f"count_{name}"](), f"{name} is started with {len(args)} values"
-        values = [_value(a) for a in args]
-        pointers = (ctypes.c_void_p * len(args))(*[value.ctypes.data for value in values])
-        run = library[f"run_{name}"]
-        run.restype = ctypes.c_char_p
-        failure = run(blocks, self.size, pointers)
-        assert failure is None, f"{name}: {failure.decode()}"
+        blocks = min(-(-threads // self.size), self.blocks)
+        start(self.library(T), name, blocks, self.size, args)
         self.launched.append((name, T))
 
     def library(self, T: str) -> ctypes.CDLL:
@@ -79,40 +72,6 @@ class HostKernels:
             path = compile_on_host(self.folder / T, self.text, on_cupy.KERNELS, options)
             self.loaded[self.text, T] = ctypes.CDLL(str(path))
         return self.loaded[self.text, T]
-
-
-def compile_on_host(
-    folder: Path, text: str, kernels: Iterable[str], options: Iterable[str], more: str = ""
-) -> Path:
-    """Compile a text of kernels with one C function for each that starts it.
-
-    ``options`` are those of the compiler for GPUs, and ``more`` is added at the end. What is not
-    aligned is found by g++'s sanitizer, which calls a function of the stand-in.
-    """
-    lines = ['#include "kernels.cu"', more]
-    for name in kernels:
-        lines += [
-            f'extern "C" int count_{name}() {{ return host::count({name}); }}',
-            f'extern "C" const char* run_{name}(unsigned blocks, unsigned size, void** args)',
-            f"{{ return host::launch({name}, blocks, size, args); }}",
-        ]
-    (folder / "kernels.cu").write_text(text, encoding="utf-8")
-    (folder / "all.cpp").write_text("\n".join(lines), encoding="utf-8")
-    command = ["g++", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    command += [option for option in options if option.startswith(("-D", "-std"))]
-    command += ["-ffp-contract=off", "-fsanitize=alignment", "-include", str(HEADER)]
-    library = folder / "kernels.so"
-    subprocess.run([*command, "-o", str(library), str(folder / "all.cpp")], check=True)
-    return library
-
-
-def _value(a: object) -> np.ndarray:
-    """The value of an argument in the memory that CuPy would give to the driver."""
-    if isinstance(a, np.ndarray):
-        return np.array(a.ctypes.data, np.uintp)
-    if isinstance(a, np.generic | bool):
-        return np.array(a)
-    return np.array(a, {int: np.int64, float: np.float64}[type(a)])
 
 
 class HostCuPy(on_cupy.CuPyBackend):

@@ -20,8 +20,9 @@ from unittest import mock
 import numpy as np
 import primitive_cases
 import pytest
+from kernels_on_host import compile_on_host, start
 from primitive_cases import copies, on_cupy, public, run
-from test_kernels_host import Guarded, _value, compile_on_host
+from test_kernels_host import Guarded
 
 import xpnet
 from xpnet import golden
@@ -59,14 +60,7 @@ class HostKernels:
 
     def __call__(self, name, T, threads, args, block=64):
         assert T == "f"
-        count = self.library[f"count_{name}"]()
-        assert len(args) == count, f"{name} has {count} parameters and is started with {len(args)}"
-        values = [_value(a) for a in args]
-        pointers = (ctypes.c_void_p * len(args))(*[value.ctypes.data for value in values])
-        start = self.library[f"run_{name}"]
-        start.restype = ctypes.c_char_p
-        failure = start(min(-(-threads // block), 3), block, pointers)
-        assert failure is None, f"{name}: {failure.decode()}"
+        start(self.library, name, min(-(-threads // block), 3), block, args)
         self.launched.append(name)
 
 
