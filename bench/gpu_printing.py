@@ -28,7 +28,8 @@ def estimates(stages: Sequence[Stage], header: dict) -> str:
         for call, group in groupby(stages, lambda stage: stage.call)
     ]
     device = [f"{name:<16}{value}" for name, value in header["device"].items()]
-    kind = ["REHEARSAL: no figure below is that of a GPU"] * header["rehearsal"]
+    said = "REHEARSAL: small sizes and a sample of the tests; no figure below is that of a GPU"
+    kind = [said] * header["rehearsal"]
     return "\n".join(
         [*kind, *device, f"{'commit':<16}{header['commit']}", *table([head, *rows]), *sums]
     )

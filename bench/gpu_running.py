@@ -53,12 +53,15 @@ def environment(stage_name: str, rehearsal: bool, more: Sequence[tuple[str, str]
     data = os.environ.get("XPNET_DATA")  # as it is from the folder of the user
     found = os.environ | ({"XPNET_DATA": os.path.abspath(data)} if data else {})
     found |= {
+        "CUPY_CACHE_DIR": found.get("CUPY_CACHE_DIR", str(ROOT / "bench/gpu_cache")),
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",
         "XPNET_REQUIRE_GPU": "1",
         "XPNET_STAGE": stage_name,
     }
-    return found | ({"XPNET_REHEARSAL": "1"} if rehearsal else {}) | dict(more)
+    if rehearsal:  # the peers of xpnet are small there, and many threads take them longer
+        found |= {"XPNET_REHEARSAL": "1", "OMP_NUM_THREADS": "1"}
+    return found | dict(more)
 
 
 class BrokenOffError(Exception):

@@ -96,7 +96,8 @@ def commit() -> str:
         if done.returncode == 0:
             return done.stdout.strip()
     with suppress(OSError):
-        return (ROOT / "bench/gpu_pack/commit.txt").read_text("utf-8").strip()
+        packed = (ROOT / "bench/gpu_pack/commit.txt").read_text("utf-8").strip()
+        return f"{packed}, when it was packed"
     return "unknown"
 
 

@@ -535,6 +535,27 @@ def test_a_sample_has_the_first_test_and_the_last():
     assert gpu_sample.spaced([]) == []
 
 
+# ---- compute-sanitizer ---------------------------------------------------------------------------
+
+
+def test_what_compute_sanitizer_says(tmp_path, monkeypatch, capsys):
+    steps = import_module("gpu_small_steps")
+    monkeypatch.setattr(steps, "PLACES", ())
+    monkeypatch.setattr(sys, "argv", ["gpu_small_steps.py"])
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert shutil.which("compute-sanitizer") or steps.main() == steps.SKIPPED
+    tool = tmp_path / "compute-sanitizer"
+    lines = 'echo "===== Error: Race reported"; echo "===== RACECHECK SUMMARY: 1 hazard"; exit 9'
+    first = '[[ $2 == memcheck ]] && echo "ERROR SUMMARY: 0" && exit'
+    tool.write_text(f"#!/bin/bash\n{first}\n{lines}\n")
+    tool.chmod(0o755)
+    assert steps.main() == 1
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["memcheck"] == {"ok": True, "said": ["ERROR SUMMARY: 0"]}
+    assert found["racecheck"]["ok"] is False
+    assert len(found["racecheck"]["said"]) == 2
+
+
 # ---- the tests for a GPU -------------------------------------------------------------------------
 
 
