@@ -23,17 +23,22 @@ GPU_SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/gpu-sh.XXXXXX" 2> /dev/null) || {
     exit 2
 }
 
-unpack() { # what the machine lacks
-    "$python" -m pip install --quiet --no-index --no-deps --disable-pip-version-check \
-        --target "$GPU_SCRATCH/site" "$pack"/*.whl &&
-        "$python" -m zipfile -e "$pack/mpich.zip" "$GPU_SCRATCH/mpich" &&
-        chmod +x "$GPU_SCRATCH"/mpich/bin/* || echo "gpu.sh: going on without all of $pack" >&2
+unpack() { # what the machine lacks; a wheel of pure Python needs no pip, which may be missing, too
+    local wheel
+    for wheel in "$pack"/*.whl; do
+        "$python" -m zipfile -e "$wheel" "$GPU_SCRATCH/site" || return
+    done
+    "$python" -m zipfile -e "$pack/mpich.zip" "$GPU_SCRATCH/mpich" || return
+    chmod +x "$GPU_SCRATCH"/mpich/bin/* || return
+}
+if [[ -d $pack ]]; then
+    unpack 2> "$GPU_SCRATCH/unpack" ||
+        echo "gpu.sh: going on without all of $pack ($(tail -n 1 "$GPU_SCRATCH/unpack"))" >&2
     export PATH="$GPU_SCRATCH/mpich/bin:$PATH"
     export LD_LIBRARY_PATH="$GPU_SCRATCH/mpich/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     export PYTHONPATH="$GPU_SCRATCH/site${PYTHONPATH:+:$PYTHONPATH}"
     export XPNET_DATA="${XPNET_DATA:-$pack/mnist}"
-}
-[[ -d $pack ]] && unpack
+fi
 
 export GPU_SH_BEGAN GPU_SCRATCH PYTHON="$python"
 exec "$python" "$root/bench/gpu_stages.py" "$@"

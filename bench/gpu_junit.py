@@ -39,7 +39,8 @@ def summary(xml: bytes) -> dict:
         kind[outcome] += 1
         kind["seconds"] = round(kind["seconds"] + float(case.get("time") or 0), 3)
         if outcome == "failed" and len(failures) < FAILURES:
-            failures.append({"test": case.get("name", ""), "message": message[:MESSAGE]})
+            said = " ".join(message.split())[:MESSAGE]
+            failures.append({"test": case.get("name", ""), "message": said})
     return {"kinds": dict(sorted(kinds.items())), "failures": failures}
 
 

@@ -27,12 +27,10 @@ def estimates(stages: Sequence[Stage], header: dict) -> str:
         f"call {call}: about {sum(s.estimate for s in group)} s of {BUDGETS[call]} s"
         for call, group in groupby(stages, lambda stage: stage.call)
     ]
-    device = [f"{name:<16}{value}" for name, value in header["device"].items()]
+    device = table([*header["device"].items(), ("commit", header["commit"])])
     said = "REHEARSAL: small sizes and a sample of the tests; no figure below is that of a GPU"
     kind = [said] * header["rehearsal"]
-    return "\n".join(
-        [*kind, *device, f"{'commit':<16}{header['commit']}", *table([head, *rows]), *sums]
-    )
+    return "\n".join([*kind, *device, "", *table([head, *rows]), *sums])
 
 
 def ended(stage: Stage, record: dict, seconds: float) -> str:

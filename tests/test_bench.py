@@ -308,6 +308,22 @@ def test_the_scripts_are_shell_scripts(name):
     subprocess.run(["bash", "-n", BENCH / name], check=True)
 
 
+def test_a_contestant_spins_after_its_cold_epoch(monkeypatch):
+    done = []
+    found = common.race(lambda: len(done.append("epoch") or done), lambda: None, 4, True,
+                        lambda: done.append("spin"))  # fmt: skip
+    assert done == ["epoch", "spin", *["epoch"] * 3]
+    assert found["loss"] == 5
+    assert found["warm_s"]["rounds"] == common.QUICK_ROUNDS
+    monkeypatch.setattr(common, "SPIN", 0.01)
+    common.spin(lambda: done.append("product"), lambda: done.append("wait"))
+    assert done.count("product") == 8 * done.count("wait") > 0
+    monkeypatch.setattr(common, "REHEARSAL", True)
+    done.clear()
+    common.spin(lambda: done.append("product"), lambda: None)
+    assert done == []
+
+
 # ---- the contestants ----------------------------------------------------------------------------
 
 SIZES, ROWS = (784, 16, 8, 10), 3 * 32

@@ -19,6 +19,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,7 +38,7 @@ KILLS = 20
 
 FAKE = """#!/usr/bin/env bash
 case $1 in */gpu_stages.py) exec {python} {before} "$@" ;; esac
-[[ $2 == pip || $2 == zipfile ]] && exec {python} "$@"
+[[ $2 == zipfile ]] && exec {python} "$@"
 echo "$XPNET_STAGE" >> {folder}/begun
 echo "$XPNET_REHEARSAL $PYTHONPATH $*" >> {folder}/commands
 env > {folder}/environment
@@ -225,12 +226,9 @@ def test_a_stage_that_fails_stops_nothing(fake):
 
 
 def test_the_pack_brings_what_the_machine_lacks(fake, monkeypatch):
-    pack, name = make(fake.folder / "pack"), "thing-1.0.dist-info"
+    pack = make(fake.folder / "pack")
     with zipfile.ZipFile(pack / "thing-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("thing.py", "")
-        wheel.writestr(f"{name}/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
-        wheel.writestr(f"{name}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: a-b-c")
-        wheel.writestr(f"{name}/RECORD", "")
     with zipfile.ZipFile(pack / "mpich.zip", "w") as mpich:
         mpich.writestr("bin/mpiexec", "")
         mpich.writestr("lib/libmpi.so.12", "")
@@ -529,10 +527,16 @@ def test_a_rehearsal_may_skip_what_needs_a_gpu(fake):
     assert fake.results["stages"]["sanitizer"]["only_a_gpu"] is True
 
 
-def test_a_sample_has_the_first_test_and_the_last():
-    assert gpu_sample.spaced([1, 2, 3]) == [1, 2, 3]
-    assert gpu_sample.spaced(list(range(100))) == [0, 33, 66, 99]
-    assert gpu_sample.spaced([]) == []
+def test_a_sample_has_a_case_of_a_few_functions():
+    def sample(cases: int, functions: int) -> list[str]:
+        items = [SimpleNamespace(originalname=f"{i // cases}", case=i % cases)
+                 for i in range(cases * functions)]  # fmt: skip
+        return [f"{item.originalname}[{item.case}]" for item in gpu_sample.sample(items)]
+
+    assert sample(3, 2) == ["0[1]", "1[1]"]
+    assert sample(1, 11) == ["0[0]", "2[0]", "5[0]", "7[0]", "10[0]"]
+    assert sample(1, 1) == ["0[0]"]
+    assert sample(1, 0) == []
 
 
 # ---- compute-sanitizer ---------------------------------------------------------------------------
