@@ -18,15 +18,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 import xpnet
 from xpnet import data
+from xpnet.files import write_atomically
 
 SIZES, BATCH, LR = (784, 64, 32, 10), 128, 1e-3
 WARM_UP, ROUNDS = 2, 7  # epochs after the first, cold one
 QUICK_WARM_UP, QUICK_ROUNDS = 1, 2
+LARGE, LARGE_BATCH, LARGE_STEPS = (784, 4096, 4096, 10), 4096, 16
+SPIN, SPIN_SIZE = 1.0, 2048  # seconds of products, of matrices of this size
+REHEARSAL = os.environ.get("XPNET_REHEARSAL") == "1"  # something stands in for CuPy
 REASON_LINES = 6
 BEGIN = "XPNET_BENCH_BEGIN"  # when this process was started, by the clock that all share
 
@@ -77,9 +82,55 @@ def timed(run: Callable[[], float], wait: Callable[[], None]) -> tuple[float, fl
     return time.perf_counter() - start, value
 
 
-def race(epoch: Callable[[], float], wait: Callable[[], None], steps: int, quick: bool) -> dict:
-    """Run the epochs of a contestant; each returns its mean loss."""
-    runs = [timed(epoch, wait) for _ in range(epochs(quick))]
+def spin(product: Callable[[], object], wait: Callable[[], None]) -> None:
+    """Keep a GPU busy for a second: an idle one has a low clock, and takes a while to raise it."""
+    if REHEARSAL:
+        return
+    end = time.perf_counter() + SPIN
+    while time.perf_counter() < end:
+        for _ in range(8):
+            product()
+        wait()
+
+
+def spin_xp(xp) -> None:
+    """Keep the device of a backend busy for a second, if it is a GPU."""
+    if not xp.on_host:
+        A, out = (xp.zeros((SPIN_SIZE, SPIN_SIZE), np.float32) for _ in range(2))
+        spin(lambda: xp.matmul(A, A, out=out), waiter(xp))
+
+
+def waiter(xp) -> Callable[[], None]:
+    """Return the function that waits until the device has done everything."""
+    return (lambda: None) if xp.on_host else xp.module.cuda.Device().synchronize
+
+
+def bytes_needed() -> int:
+    """Return the memory of a GPU that the largest contestant needs, with a reserve.
+
+    The rows of MNIST, and those of the large net; its parameters and gradients and what Adam keeps;
+    for each layer Y and dY, and once more what the products alone are timed with. CUDA itself, its
+    libraries and the gaps between arrays take the reserve.
+    """
+    layers, rows = list(pairwise(LARGE)), LARGE_BATCH
+    parameters = sum((n_in + 1) * n_out for n_in, n_out in layers)
+    of_layers = sum(2 * rows * n_out for _, n_out in layers)
+    alone = sum(2 * (rows * (n_in + n_out) + n_in * n_out) for n_in, n_out in layers)
+    images = (70_000 + LARGE_STEPS * rows) * LARGE[0]
+    return 4 * (4 * parameters + of_layers + alone) + images + 2 * 2**30
+
+
+def race(
+    epoch: Callable[[], float],
+    wait: Callable[[], None],
+    steps: int,
+    quick: bool,
+    spin: Callable[[], None] = lambda: None,
+) -> dict:
+    """Run the epochs of a contestant, each of which returns its mean loss; spin after the first."""
+    runs = [timed(epoch, wait)]
+    spin()
+    runs += [timed(epoch, wait) for _ in range(epochs(quick) - 1)]
     return figures([seconds for seconds, _ in runs], steps) | {"loss": runs[-1][1]}
 
 
@@ -113,6 +164,11 @@ def summary(values: Sequence[float]) -> dict:
 def accuracy(Y: np.ndarray, t: np.ndarray) -> float:
     """Return the share of rows whose largest output is that of the label."""
     return float(np.mean(Y.argmax(axis=1) == t))
+
+
+def keep(path: Path, results: dict) -> None:
+    """Write results as JSON, whole or not at all: there may be no time for those that follow."""
+    write_atomically(path, (json.dumps(results, indent=1) + "\n").encode())
 
 
 def say(result: dict) -> None:

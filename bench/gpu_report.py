@@ -1,160 +1,119 @@
-"""Put what the parts of ``bench/gpu.sh`` found into one JSON file, with device and versions.
+"""Bring what ``bench/gpu.sh`` left on a machine with a GPU into the repository.
 
-``--device FILE`` comes first and notes the device; ``PARTS OUT`` gathers what the parts left in a
-folder. A part that failed is there with its reason. If both checks agreed on everything, the device
-joins ``xpnet/verified.json``, whose last entry ``xpnet check`` shows.
+``python bench/gpu_report.py FOLDER [FOLDER ...]``, with the folders of one call or of both, writes
+``bench/results/gpu-<device>.json`` and ``.html``; adds the device to ``xpnet/verified.json`` if the
+golden hashes and the whole check agreed there; and brings the README's sentence and table about the
+GPU up to date. Nothing else writes these.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import platform
 import re
-import shutil
-import subprocess
 import sys
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gpu_common import reason
+import report
 
 import xpnet
+from xpnet.files import write_atomically
 from xpnet.golden import PROBLEMS, STEPS
 
+RESULTS = report.ROOT / "bench/results"
 VERIFIED = Path(xpnet.__file__).with_name("verified.json")
-TESTS = r"^.*\d+ (?:passed|failed|error).* in .*$"  # the last line of pytest
-VERSIONS = ("numpy", "torch", "jax", "jaxlib", "mpi4py", "nvidia-nccl-cu13", "nvidia-nccl-cu12")
-TESTED = ("tests", "parallel")
-PARTS = ("check", "check-plain", "peers", "accuracy", "tests", "parallel", "goals")
+NOTED = ("CuPy", "CUDA runtime", "driver", "GPU")
 
 
-def describe() -> dict:
-    """Return the device, the driver and the versions."""
+def load(folder: Path) -> dict:
+    """Return the results in a folder."""
+    path = folder / "results.json"
     try:
-        xpnet.set_backend("cupy")
-    except xpnet.BackendError as error:
-        raise SystemExit(f"gpu.sh: {error}") from None
-    from xpnet.backend import on_cupy
+        found = json.loads(path.read_text("utf-8"))
+        device, _ = found["device"]["GPU"], found["stages"].items()
+    except OSError as error:
+        raise SystemExit(
+            f"cannot read {path} ({error.strerror}); name a folder that bench/gpu.sh wrote"
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise SystemExit(
+            f"{path} is not a file of bench/gpu.sh; name a folder that it wrote"
+        ) from None
+    if found.get("rehearsal"):
+        raise SystemExit(f"{folder} has the results of a rehearsal, not those of the {device}")
+    return found
 
-    return {
-        **{k: v for k, v in on_cupy.describe().items() if k != "GPU memory"},
-        "xpnet": xpnet.__version__,
-        "python": platform.python_version(),
-        **{name: installed(name) for name in VERSIONS},
-        "processors": os.cpu_count(),
-        "nvidia-smi": clocks(),
-        "date": date.today().isoformat(),
+
+def merged(results: list[dict]) -> dict:
+    """Return the results of several calls as one; what is in two of them counts as in the later."""
+    devices = sorted({one["device"]["GPU"] for one in results})
+    if len(devices) > 1:
+        raise SystemExit(f"the folders are of several devices ({', '.join(devices)}); name one's")
+    stages = {
+        name: record | {"commit": one.get("commit", "unknown")}
+        for one in results
+        for name, record in one["stages"].items()
     }
+    kept = {key: value for key, value in results[-1].items() if key != "running"}
+    return kept | {"stages": stages}
 
 
-def clocks() -> str:
-    """Return what else may explain a time, if it can be asked."""
-    fields = "clocks.sm,clocks.max.sm,clocks.mem,power.limit,mig.mode.current,utilization.gpu"
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-
-
-def installed(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def gather(folder: Path, out: Path, verified: Path = VERIFIED) -> Path:
-    """Write the JSON file of a device and the page of its check; note it where all agreed."""
-    device = load(folder / "device.json", {})
-    checks = {name: load(folder / f"{name}.out", NO_CHECK) for name in ("check", "check-plain")}
-    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", read(folder / "goals.out"), re.M)
-    report = {
-        **device,
-        "parts": {name: end(folder, name) for name in PARTS},
-        "checks": {name: outcome(check) for name, check in checks.items()},
-        **{name: re.findall(TESTS, read(folder / f"{name}.out"), re.M) for name in TESTED},
-        "peers": load(folder / "peers.json", {}),
-        "accuracy": load(folder / "accuracy.json", {}),
-        "goals": [{"what": w, "at_least": a, "measured": m} for w, a, m in rows[1:]],
-    }
-    slug = re.sub(r"[^a-z0-9]+", "-", device.get("GPU", "unknown").lower()).strip("-")
-    path = out / f"gpu-{slug}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    if (folder / "check.html").exists():
-        shutil.copyfile(folder / "check.html", path.with_suffix(".html"))
-    if all(whole(check) for check in checks.values()):
-        keys = ("CuPy", "CUDA runtime", "driver", "GPU", "date")
-        entries = [*load(verified, []), {key: device[key] for key in keys if key in device}]
-        verified.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-    return path
-
-
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-
-def load(path: Path, otherwise):
-    """Return what a part wrote as JSON; something else if it did not come to that."""
-    try:
-        return json.loads(read(path))
-    except ValueError:
-        return otherwise
-
-
-def end(folder: Path, name: str) -> dict:
-    """Return how a part ended: its seconds, and the reason if it failed."""
-    numbers = read(folder / f"{name}.end").split()
-    if not numbers:
-        return {"ok": False, "reason": "not run"}
-    code, seconds, limit = map(int, numbers)
-    found = {"ok": code == 0, "seconds": seconds}
-    if code == 0:
-        return found
-    why = f"not done after {limit} s" if code in (124, 137) else f"exit code {code}"
-    # pytest says what failed on the standard output
-    last = reason(read(folder / f"{name}.err")) or reason(read(folder / f"{name}.out"))
-    return found | {"reason": why, "last_lines": last[-2000:]}
-
-
-NO_CHECK = {"ok": False, "recipes": [], "not_run": {}, "steps": 0}
-
-
-def whole(check: dict) -> bool:
-    """Everything ran, to the last step, and agreed."""
-    on_cupy = [recipe for recipe in check["recipes"] if "cupy" in recipe["trainings"]]
-    problems = {recipe["name"].partition(":")[0] for recipe in on_cupy}
+def whole(check: dict | None) -> bool:
+    """Return True if everything ran on CuPy, to the last step, and agreed."""
+    if not check:
+        return False
+    on_cupy = [name for name, one in check["recipes"].items() if "cupy" in one["trainings"]]
+    problems = {name.partition(":")[0] for name in on_cupy}
     return check["ok"] and problems == set(PROBLEMS) and check["steps"] == STEPS
 
 
-def outcome(check: dict) -> dict:
-    """The verdicts, hashes and times of a check, without its tables."""
-    keys = ("golden", "first", "gradients", "weights", "milliseconds")
-    recipes = {
-        recipe["name"]: {
-            "gradients_agree": recipe["gradients"]["ok"],
-            "differences": recipe["differences"],
-            **{
-                backend: {key: training[key] for key in keys}
-                for backend, training in recipe["trainings"].items()
-            },
-        }
-        for recipe in check["recipes"]
-    }
-    return {"ok": check["ok"], "not_run": check["not_run"], "recipes": recipes}
+def verified(results: dict) -> bool:
+    """Return True if the golden hashes and the whole check agreed, and no check disagreed."""
+    checks = {name: stage.get("check") for name, stage in results["stages"].items()}
+    plain = checks.get("check-plain")
+    needed = whole(checks.get("golden")) and whole(checks.get("check"))
+    return needed and (plain is None or plain["ok"])
 
 
-def main() -> None:
-    first, second = sys.argv[1:3]
-    if first == "--device":
-        found = describe()
-        Path(second).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print("\n".join(f"{name:<14}{value}" for name, value in found.items()))
-    else:
-        print(gather(Path(first), Path(second)))
+def note(results: dict, path: Path) -> None:
+    """Add the device to the verified ones, once."""
+    entry = {key: results["device"][key] for key in NOTED if key in results["device"]}
+    entry["date"] = results.get("date", "")
+    entries = json.loads(path.read_text("utf-8"))
+    if entry not in entries:
+        write_json(path, [*entries, entry], indent=1)
+
+
+def write_json(path: Path, value: object, indent: int = 2) -> None:
+    write_atomically(path, (json.dumps(value, indent=indent) + "\n").encode())
+
+
+def gather(folders: list[Path], out: Path, noted: Path) -> Path:
+    """Write the file of a device and the page of its check, and note it where all agreed."""
+    results = merged([load(folder) for folder in folders])
+    slug = re.sub(r"[^a-z0-9]+", "-", results["device"]["GPU"].lower()).strip("-")
+    path = out / f"gpu-{slug}.json"
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, results)
+    for page in (folder / "check.html" for folder in folders):
+        if page.exists():
+            write_atomically(path.with_suffix(".html"), page.read_bytes())
+    if verified(results):
+        note(results, noted)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--verified", type=Path, default=VERIFIED)
+    parser.add_argument("--readme", type=Path, default=report.ROOT / "README.md")
+    options = parser.parse_args(arguments)
+    print(gather(options.folders, options.results, options.verified))
+    where = ["--results", str(options.results), "--readme", str(options.readme)]
+    return report.main([*where, "--verified", str(options.verified)])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

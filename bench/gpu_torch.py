@@ -153,6 +153,14 @@ def waiter(device: str):
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
+def spin(device: str) -> None:
+    """Keep a GPU busy for a second."""
+    if device == "cuda":
+        A = torch.zeros(common.SPIN_SIZE, common.SPIN_SIZE, device=device)
+        out = torch.empty_like(A)
+        common.spin(lambda: torch.mm(A, A, out=out), waiter(device))
+
+
 def check(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit(f"PyTorch {torch.__version__} finds no usable GPU")
@@ -165,7 +173,8 @@ def main() -> None:
     start = common.weights(common.SIZES)
     peer = Contestant(options.mode, options.device, X, t, start, batch=common.BATCH, lr=common.LR)
     steps = len(X) // common.BATCH
-    found = common.race(peer.epoch, waiter(options.device), steps, options.quick)
+    device = options.device
+    found = common.race(peer.epoch, waiter(device), steps, options.quick, lambda: spin(device))
     found["cold_s"] += peer.capture_s
     found["accuracy"] = peer.accuracy(X_test, t_test)
     common.say(found | {"version": torch.__version__, "CUDA": torch.version.cuda})

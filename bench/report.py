@@ -1,7 +1,8 @@
-"""Bring the README's table of GPU figures up to date: ``python bench/report.py [--check]``.
+"""Bring the README's words about GPUs up to date: ``python bench/report.py [--check]``.
 
-The figures are those of the JSON files that ``bench/gpu.sh`` left in ``bench/results``, a column
-for each device. ``--check`` changes nothing; the exit code is 1 if the README is out of date.
+These are a sentence and a table. The figures are those of the JSON files that
+``bench/gpu_report.py`` wrote to ``bench/results``, a column for each device. ``--check`` changes
+nothing; the exit code is 1 if the README is out of date.
 """
 
 from __future__ import annotations
@@ -9,11 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gpu_table import CONTESTANTS
+
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- gpu table -->", "<!-- end of gpu table -->"
+TABLE = "<!-- gpu table -->", "<!-- end of gpu table -->"
+SENTENCE = "<!-- gpu sentence -->", "<!-- end of gpu sentence -->"
+NO_GPU = (
+    "**No GPU has run xpnet yet**: the CuPy backend is tested on stand-ins for CuPy, which "
+    "compute on the CPU, and every figure about a GPU is still missing."
+)
 NOT_YET = "not yet run"
 CLOSE = 0.01  # of the test set: who learns less than another has no time to show
 
@@ -21,17 +30,20 @@ EAGER = ("PyTorch eager", "PyTorch eager, foreach")
 COMPILE = ("PyTorch compile", "PyTorch compile, Adam eager")
 BY_HAND = ("PyTorch graph by hand",)
 JAX = ("JAX scan", "JAX scan, unrolled")
+CHECKS = ("golden", "check", "check-plain")
+TESTS, PARALLEL = ("captured", "tests", "reductions"), ("parallel",)
 
 
 class Missing(Exception):
     """A figure that is not there, and why."""
 
 
-def get(results: dict, name: str, part: dict) -> dict:
-    """Return what was found for a name, or say why there is nothing."""
-    found = results.get(name)
+def find(report: dict, kind: str, name: str) -> dict:
+    """Return what was found for a contestant, or say why there is nothing."""
+    kept = (stage.get(kind, {}) for stage in report["stages"].values())
+    found = next((one[name] for one in kept if name in one), None)
     if found is None:
-        raise Missing(f"failed: {part['reason']}" if "reason" in part else NOT_YET)
+        raise Missing(absent(report, stage_of(kind, name)))
     if "not_installed" in found:
         raise Missing(f"{found['not_installed']} not installed")
     if "failed" in found:
@@ -39,12 +51,23 @@ def get(results: dict, name: str, part: dict) -> dict:
     return found
 
 
+def stage_of(kind: str, name: str) -> str:
+    """Return the stage that a contestant belongs to."""
+    return CONTESTANTS[name].stage if kind == "contestants" else kind
+
+
+def absent(report: dict, stage: str) -> str:
+    """Return why there is nothing of a stage."""
+    reason = report["stages"].get(stage, {}).get("reason")
+    return f"failed: {reason}" if reason else NOT_YET
+
+
 def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2].strip().replace("|", "/")
 
 
 def peer(report: dict, name: str) -> dict:
-    return get(report.get("peers", {}), name, report["parts"].get("peers", {}))
+    return find(report, "contestants", name)
 
 
 def best(report: dict, names: tuple[str, ...], least: float) -> dict:
@@ -92,11 +115,10 @@ def epoch(report: dict) -> Cell:
 
 
 def target(report: dict) -> Cell:
-    part = report["parts"].get("accuracy", {})
-    found = get(report.get("accuracy", {}), "xpnet", part)
+    found = find(report, "accuracy", "xpnet")
     seconds, n = found["warm_s"]["median"], len(found["accuracies"])
     others = []
-    for name, result in report["accuracy"].items():
+    for name, result in report["stages"]["accuracy"]["accuracy"].items():
         if "warm_s" in result and name != "xpnet":
             others.append(f"{name} {result['warm_s']['median']:.3f} s")
     told = f"; {', '.join(others)}" if others else ""
@@ -143,19 +165,36 @@ def launches(report: dict) -> Cell:
     return ", ".join(f"{one['step_us']:.0f}" for one in found.values()) + " µs", None
 
 
+def straight(report: dict) -> Cell:
+    return f"{peer(report, 'xpnet straight')['step_us']:.0f} µs", None
+
+
 def agreement(report: dict) -> Cell:
     """The checks and the GPU tests: what the figures are worth."""
-    checks = all(check["ok"] for check in report["checks"].values())
-    done = all(check["recipes"] for check in report["checks"].values())
-    verdict = "agrees" if checks else "does not agree" if done else "did not come to its end"
-    words = [f"`xpnet check` {verdict}"]
-    tests, parallel = (report["parts"].get(name) for name in ("tests", "parallel"))
-    words.append(report["tests"][-1].strip("= ") if report["tests"] else "no tests run")
-    if parallel:
-        several = report["parallel"][-1:] or ["no tests run"]
-        words.append(f"several processes: {several[0].strip('= ')}")
-    ran = [part["ok"] for part in (tests or {"ok": False}, parallel) if part]
-    return "; ".join(words), checks and all(ran)
+    checks = {name: report["stages"].get(name, {}) for name in CHECKS}
+    words = [f"{name}: {verdict(stage)}" for name, stage in checks.items()]
+    words.append(f"tests: {counted(report, TESTS)}")
+    words.append(f"several processes: {counted(report, PARALLEL)}")
+    stages = [*checks.values(), *(report["stages"].get(name, {}) for name in TESTS)]
+    return "; ".join(words), all(stage.get("status") == "passed" for stage in stages)
+
+
+def verdict(stage: dict) -> str:
+    """Return what a check says."""
+    if "check" not in stage:
+        return "did not come to its end" if stage else NOT_YET
+    return "agrees" if stage["check"]["ok"] else "does not agree"
+
+
+def counted(report: dict, names: Sequence[str]) -> str:
+    """Return how many tests of these stages passed, failed and were skipped."""
+    totals = [report["stages"].get(name, {}).get("tests", {}).get("totals") for name in names]
+    known = [one for one in totals if one]
+    if not known:
+        return NOT_YET
+    keys = ("passed", "failed", "skipped")
+    words = ", ".join(f"{sum(one[key] for one in known)} {key}" for key in keys)
+    return words if len(known) == len(names) else f"{words}, not all were run"
 
 
 STEP = "step, 784-64-32-10, B=128, Adam, beside"
@@ -171,6 +210,7 @@ ROWS: list[tuple[str, str, Callable[[dict], Cell]]] = [
     ("reproducible mode, step at B=128", "under 3x ordinary", reproducible),
     ("host reads in an epoch", "1", reads),
     ("step without capture", "", uncaptured),
+    ("step as a graph without a second branch", "", straight),
     ("step with 1, 4, 16, 64 steps to a launch", "", launches),
     ("the same gradients, and the tests on the GPU", "all", agreement),
 ]
@@ -180,18 +220,23 @@ ROWS: list[tuple[str, str, Callable[[dict], Cell]]] = [
 
 
 def cell(measure: Callable[[dict], Cell], report: dict) -> str:
-    try:
-        text, reached = measure(report)
-    except Missing as missing:
-        return str(missing)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        return f"not in the report ({type(error).__name__}: {error})"
+    text, reached = measured(measure, report)
     return text + (" **missed**" if reached is False else "")
+
+
+def measured(measure: Callable[[dict], Cell], report: dict) -> Cell:
+    """Return what was measured, or why nothing was."""
+    try:
+        return measure(report)
+    except Missing as missing:
+        return str(missing), None
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        return f"not in the report ({type(error).__name__}: {error})", None
 
 
 def table(reports: list[dict]) -> str:
     """Return the table, and what each column was measured with."""
-    names = [report.get("GPU", "unknown GPU") for report in reports] or ["measured"]
+    names = [gpu(report) for report in reports] or ["measured"]
     lines = [f"| what | at least | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     for what, least, measure in ROWS:
         cells = [cell(measure, report) for report in reports] or [NOT_YET]
@@ -204,32 +249,63 @@ def table(reports: list[dict]) -> str:
 
 def tools(report: dict) -> str:
     words = {"CuPy": "CuPy", "CUDA": "CUDA runtime", "PyTorch": "torch", "JAX": "jax"}
-    known = [f"{name} {report[key]}" for name, key in words.items() if key in report]
-    known.append(f"driver {report.get('driver', 'unknown')}")
-    return f"{report.get('GPU', 'unknown GPU')}: {', '.join(known)}, {report.get('date', '')}."
+    device = report["device"]
+    known = [f"{name} {device[key]}" for name, key in words.items() if key in device]
+    known.append(f"driver {device.get('driver', 'unknown')}")
+    return f"{gpu(report)}: {', '.join(known)}, {report.get('date', '')}."
+
+
+def gpu(report: dict) -> str:
+    return report["device"].get("GPU", "unknown GPU")
+
+
+def sentence(reports: list[dict], verified: list[dict]) -> str:
+    """Return the state of the GPU, honestly, in one sentence."""
+    if not reports:
+        return NO_GPU
+    latest = max(reports, key=lambda report: report.get("date", ""))
+    here = {"GPU": gpu(latest), "date": latest.get("date", "")}
+    known = any(here.items() <= entry.items() for entry in verified)
+    check = (
+        "`xpnet check` agrees to the bit" if known else "`xpnet check` has not agreed as a whole"
+    )
+    cells = [measured(measure, latest)[1] for _, least, measure in ROWS if least]
+    aims = f"{cells.count(True)} of the {len(cells)} aims for a GPU are reached"
+    where = f"**Run on {here['GPU']}** ({here['date']})"
+    return f"{where}: {check}; tests: {counted(latest, TESTS)}; {aims}."
 
 
 def load(folder: Path) -> list[dict]:
     return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("gpu-*.json"))]
 
 
-def brought_up_to_date(text: str, reports: list[dict]) -> str:
-    """Return the README with the present table between its markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"the README needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table(reports)}\n{END}{after}"
+def brought_up_to_date(text: str, reports: list[dict], verified: list[dict]) -> str:
+    """Return the README with the present sentence and table between their markers."""
+    lines = textwrap.fill(sentence(reports, verified), 100, break_long_words=False)
+    text = between(text, SENTENCE, f"\n{lines}\n")
+    return between(text, TABLE, f"\n{table(reports)}\n")
+
+
+def between(text: str, markers: tuple[str, str], new: str) -> str:
+    """Return the text with something new between two markers."""
+    begin, end = markers
+    before, found, rest = text.partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not (found and found_too):
+        raise SystemExit(f"the README needs the lines {begin} and {end}")
+    return f"{before}{begin}{new}{end}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
+    parser.add_argument("--verified", type=Path, default=ROOT / "xpnet/verified.json")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     options = parser.parse_args(arguments)
     text = options.readme.read_text("utf-8")
-    now = brought_up_to_date(text, load(options.results))
+    verified = json.loads(options.verified.read_text("utf-8"))
+    now = brought_up_to_date(text, load(options.results), verified)
     if options.check:
         if now != text:
             print("README.md is out of date: run python bench/report.py", file=sys.stderr)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +43,12 @@ def rates(steps: int) -> list[float]:
     return [schedule(i) for i in range(steps)]
 
 
-def trials(train: Callable[[int], tuple[float, float]], seeds: int) -> dict:
+def trials(
+    train: Callable[[int], tuple[float, float]], seeds: int, spin: Callable[[], None]
+) -> dict:
     """Train with each seed after one training that is not counted; (seconds, accuracy) of each."""
     cold, _ = train(seeds)
+    spin()
     runs = [train(seed) for seed in range(seeds)]
     seconds, accuracies = zip(*runs, strict=True)
     return {
@@ -58,14 +60,14 @@ def trials(train: Callable[[int], tuple[float, float]], seeds: int) -> dict:
 
 
 def xpnet_trials(backend: str, options: argparse.Namespace) -> dict:
-    from gpu_xpnet import make, waiter
+    from gpu_xpnet import make
 
     from xpnet.backend import find_backend
     from xpnet.schedules import OneCycle
 
     xp = find_backend(backend)
     X, t, X_test, t_test = common.mnist(options.quick, BATCH)
-    X_here, t_here, wait = xp.asarray(X), xp.asarray(t), waiter(xp)
+    X_here, t_here, wait = xp.asarray(X), xp.asarray(t), common.waiter(xp)
     steps = len(X) // BATCH * EPOCHS
 
     def train(seed: int) -> tuple[float, float]:
@@ -75,11 +77,11 @@ def xpnet_trials(backend: str, options: argparse.Namespace) -> dict:
         )
         return seconds, common.accuracy(trainer.net.predict(X_test), t_test)
 
-    return trials(train, options.seeds)
+    return trials(train, options.seeds, lambda: common.spin_xp(xp))
 
 
 def torch_trials(mode: str, device: str, options: argparse.Namespace) -> dict:
-    from gpu_torch import Contestant, check, waiter
+    from gpu_torch import Contestant, check, spin, waiter
 
     check(device)
     X, t, X_test, t_test = common.mnist(options.quick, BATCH)
@@ -95,7 +97,7 @@ def torch_trials(mode: str, device: str, options: argparse.Namespace) -> dict:
         seconds, _ = common.timed(lambda: [peer.epoch(row) for row in table][-1], waiter(device))
         return seconds, peer.accuracy(X_test, t_test)
 
-    found = trials(train, options.seeds)
+    found = trials(train, options.seeds, lambda: spin(device))
     found["cold_s"] += peer.capture_s
     return found
 
@@ -104,7 +106,7 @@ def one(name: str, options: argparse.Namespace) -> dict:
     """Train as one of the contestants."""
     if name == "xpnet":
         return xpnet_trials(options.backend, options)
-    device = "cpu" if options.backend == "numpy" else "cuda"
+    device = "cpu" if options.backend == "numpy" or common.REHEARSAL else "cuda"
     return torch_trials(name.removeprefix("PyTorch "), device, options)
 
 
@@ -136,18 +138,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="few rows: does it run?")
     parser.add_argument("--one", choices=CONTESTANTS, help="this contestant, in this process")
-    parser.add_argument("--only", default="", help="part of a contestant's name")
+    parser.add_argument("--names", default=",".join(CONTESTANTS), help="of the contestants")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.one:
         common.say(one(options.one, options))
         return 0
     results = {}
-    for name in [name for name in CONTESTANTS if options.only in name]:
+    for name in options.names.split(","):
         results[name] = contest(name, options)
         print(line(name, results[name]), flush=True)
         if options.out:
-            options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            common.keep(options.out, results)
     return 1 if any("failed" in found for found in results.values()) else 0
 
 

@@ -87,10 +87,33 @@ def run(capsys):
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU")
     config.addinivalue_line("markers", "numba: needs Numba")
+    config.addinivalue_line("markers", "cupy_reductions: CuPy compiles its own, for seconds each")
 
 
+def _has_cupy_reductions(item):
+    """Return True if a test is for a GPU and computes sums and maxima by CuPy's own functions."""
+    if not item.get_closest_marker("gpu"):
+        return False
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    text_of_base = getattr(case, "primitive", "") == "max" or (
+        getattr(case, "primitive", "") == "sum" and not case.kernel
+    )
+    own = item.path.name == "test_on_cupy.py" and text_of_base
+    return own or item.path.name == "test_strictxp.py"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of what is not here, and count them; see the last lines."""
+    """Leave out the tests of what is not here, and count them; see the last lines.
+
+    bench/gpu.sh has a stage for the tests with the marker cupy_reductions.
+    """
+    for item in filter(_has_cupy_reductions, items):
+        item.add_marker("cupy_reductions")
+    config.xpnet_markers = {
+        marker: {item.path for item in items if item.get_closest_marker(marker)}
+        for marker in ("gpu", "cupy_reductions")
+    }
     config.xpnet_left_out = {}
     for name in (name for name, reason in NOT_HERE.items() if reason):
         missing = [item for item in items if item.get_closest_marker(name.lower())]

@@ -36,49 +36,79 @@ def contestant(step_us: float, accuracy: float = 0.97) -> dict:
     return {"step_us": step_us, "warm_s": warm, "cold_s": 3.0, "loss": 0.1, "accuracy": accuracy}
 
 
-def parts(**changes) -> dict[str, str]:
-    """Return the files that the parts of gpu.sh leave behind where everything works."""
-    check = json.dumps({"ok": True, "recipes": [], "not_run": {}, "steps": 200})
-    found = {
-        "xpnet": contestant(25),
-        "xpnet eager": contestant(500),
-        "xpnet reproducible": contestant(60),
-        "xpnet whole": contestant(26),
-        "PyTorch eager": contestant(300),
-        "PyTorch eager, foreach": contestant(250),
-        "PyTorch compile": {"failed": "a\nRuntimeError: no|luck"},
-        "PyTorch compile, Adam eager": contestant(100),
-        "PyTorch graph by hand": contestant(50),
-        "JAX scan": {"not_installed": "jax"},
-        "JAX scan, unrolled": {"not_installed": "jax"},
-        "xpnet products": {"share": {"median": 0.9}, "step_s": {"median": 0.01}},
-        "xpnet launches": {"launches": {"1": contestant(30), "4": contestant(26)}},
-        "xpnet reads": {"reads": 1, "others": "none"},
+CHECK = {"ok": True, "recipes": {}, "not_run": {}, "steps": 200}
+TRAINED = {"warm_s": {"median": 0.05}, "accuracies": [0.981] * 10, "reached": 10}
+SPEED = {
+    "xpnet": contestant(25),
+    "xpnet whole": contestant(26),
+    "xpnet straight": contestant(28),
+    "xpnet products": {"share": {"median": 0.9}, "step_s": {"median": 0.01}},
+    "xpnet launches": {"launches": {"1": contestant(30), "4": contestant(26)}},
+}
+PEERS = {
+    "PyTorch eager": contestant(300),
+    "PyTorch compile": {"failed": "a\nRuntimeError: no|luck"},
+    "PyTorch graph by hand": contestant(50),
+    "JAX scan": {"not_installed": "jax"},
+}
+MODES = {
+    "xpnet eager": contestant(500),
+    "xpnet reproducible": contestant(60),
+    "xpnet reads": {"reads": 1, "others": "none"},
+}
+REST = {
+    "PyTorch eager, foreach": contestant(250),
+    "PyTorch compile, Adam eager": contestant(100),
+    "JAX scan, unrolled": {"not_installed": "jax"},
+}
+
+
+def stage(call: int, **data) -> dict:
+    return {"call": call, "status": "passed", "seconds": 1.0, "limit": 9, **data}
+
+
+def passed(n: int, skipped: int = 0) -> dict:
+    totals = {"passed": n, "failed": 0, "skipped": skipped, "seconds": 1.0}
+    return {"kinds": {}, "failures": [], "totals": totals}
+
+
+def results(call: int, **changes) -> dict:
+    """Return what bench/gpu.sh leaves of a call where everything works."""
+    stages = {
+        "golden": stage(1, check=CHECK),
+        "captured": stage(1, tests=passed(33)),
+        "speed": stage(1, contestants=SPEED),
+        "tests": stage(1, tests=passed(123)),
+        "peers": stage(1, contestants=PEERS),
+        "accuracy": stage(1, accuracy={"xpnet": TRAINED, "PyTorch graph": TRAINED}),
+        "reductions": stage(1, tests=passed(4, skipped=1)),
+        "modes": stage(2, contestants=MODES),
+        "parallel": stage(2, tests=passed(24)),
+        "check": stage(2, check=CHECK),
+        "check-plain": stage(2, check=CHECK),
+        "peers-rest": stage(2, contestants=REST),
+    } | changes
+    return {
+        "device": {"GPU": "Some GPU", "CuPy": "14.2.0", "driver": "580", "CuPy pool": "1 MiB"},
+        "commit": "abc",
+        "date": "2026-01-01",
+        "rehearsal": False,
+        "stages": {name: one for name, one in stages.items() if one and one["call"] == call},
     }
-    trained = {"warm_s": {"median": 0.05}, "accuracies": [0.981] * 10, "reached": 10}
-    device = {"GPU": "Some GPU", "CuPy": "14.2.0", "driver": "580", "date": "2026-01-01"}
-    files = {
-        "device.json": json.dumps(device),
-        "check.out": check,
-        "check-plain.out": check,
-        "check.html": "<html>",
-        "peers.json": json.dumps(found),
-        "accuracy.json": json.dumps({"xpnet": trained, "PyTorch eager": trained}),
-        "tests.out": "....\n123 passed, 4 deselected in 56.78s\n",
-        "parallel.out": "....\n24 passed, 39 deselected in 30.12s\n",
-        "goals.out": "| what | at least | measured |\n|---|---|---|\n| a | 1 | 2 |\n",
-    }
-    files |= {f"{name}.end": "0 12 60" for name in gpu_report.PARTS}
-    return {name: text for name, text in (files | changes).items() if text is not None}
 
 
 def gathered(folder: Path, **changes) -> dict:
-    """Return the JSON that gpu_report makes of them."""
-    (folder / "parts").mkdir()
-    for name, text in parts(**changes).items():
-        (folder / "parts" / name).write_text(text, encoding="utf-8")
-    path = gpu_report.gather(folder / "parts", folder, folder / "verified.json")
-    assert path.name.startswith("gpu-")
+    """Return the JSON that gpu_report makes of both calls."""
+    folders = [folder / "one", folder / "two"]
+    for call, one in enumerate(folders, 1):
+        one.mkdir(exist_ok=True)
+        (one / "results.json").write_text(json.dumps(results(call, **changes)), "utf-8")
+    (folders[1] / "check.html").write_text("<html>")
+    noted = folder / "verified.json"
+    if not noted.exists():
+        noted.write_text("[]")
+    path = gpu_report.gather(folders, folder, noted)
+    assert path.name == "gpu-some-gpu.json"
     return json.loads(path.read_text("utf-8"))
 
 
@@ -94,95 +124,131 @@ def test_the_table_of_a_device(tmp_path):
         "2.00x (25 µs, 97.0%; 50 µs, 97.0%)",
         "jax not installed",
         "12.2 ms (10.0 to 20.0)",
-        "0.050 s, 10 of 10 reach it; PyTorch eager 0.050 s",
+        "0.050 s, 10 of 10 reach it; PyTorch graph 0.050 s",
         "0.900 (10.00 ms a step) **missed**",
         "2.99 s",
         "2.40x (60 µs)",
         "1",
         "500 µs",
+        "28 µs",
         "30, 26 µs",
-        "`xpnet check` agrees; 123 passed, 4 deselected in 56.78s; several processes: 24 passed, "
-        "39 deselected in 30.12s",
+        "golden: agrees; check: agrees; check-plain: agrees; tests: 160 passed, 0 failed, 1 "
+        "skipped; several processes: 24 passed, 0 failed, 0 skipped",
     ]
-    assert found["goals"] == [{"what": "a", "at_least": "1", "measured": "2"}]
     assert (tmp_path / "gpu-some-gpu.html").read_text() == "<html>"
     assert "| Some GPU |" in report.table([found])
+    assert "Some GPU: CuPy 14.2.0, driver 580, 2026-01-01." in report.table([found])
+    assert found["stages"]["check"]["commit"] == "abc"
 
 
 def test_a_fast_wrong_answer_does_not_count(tmp_path):
-    results = json.loads(parts()["peers.json"]) | {"xpnet": contestant(25, accuracy=0.9)}
-    found = gathered(tmp_path, **{"peers.json": json.dumps(results)})
+    speed = SPEED | {"xpnet": contestant(25, accuracy=0.9)}
+    found = gathered(tmp_path, speed=stage(1, contestants=speed))
     assert cells(found)[0].endswith("**missed**")
 
 
 def test_a_peer_that_learns_nothing_is_not_the_fastest(tmp_path):
-    results = json.loads(parts()["peers.json"])
-    results["PyTorch eager, foreach"] = contestant(1, accuracy=0.1)
-    results["PyTorch graph by hand"] = contestant(1, accuracy=0.1)
-    found = gathered(tmp_path, **{"peers.json": json.dumps(results)})
+    rest = REST | {"PyTorch eager, foreach": contestant(1, accuracy=0.1)}
+    graph = PEERS | {"PyTorch graph by hand": contestant(1, accuracy=0.1)}
+    found = gathered(
+        tmp_path, peers=stage(1, contestants=graph), **{"peers-rest": stage(2, contestants=rest)}
+    )
     assert cells(found)[0].startswith("12.00x")
     assert cells(found)[2] == "only 10.0% right"
 
 
-def test_parts_that_fail_leave_their_reason(tmp_path):
+def failed(call: int, reason: str, **data) -> dict:
+    return stage(call, reason=reason, last_lines="one\ntwo", **data) | {"status": "failed"}
+
+
+def test_stages_that_fail_leave_their_reason(tmp_path):
+    bad = passed(122)
+    bad["totals"]["failed"] = 1
     found = gathered(
         tmp_path,
-        **{
-            "peers.json": None,
-            "peers.end": "124 200 200",
-            "peers.err": "one\ntwo\n",
-            "accuracy.json": "{",
-            "accuracy.end": "1 3 75",
-            "accuracy.err": "Traceback\nValueError: no",
-            "tests.out": "E   assert 1 == 2\n1 failed, 122 passed in 9.9s\n",
-            "tests.end": "1 10 180",
-            "parallel.out": "",
-            "parallel.end": "124 100 100",
-            "check.out": "",
-            "check.end": None,
-            "device.json": None,
-        },
+        speed=failed(1, "not done after 120 s"),
+        accuracy=failed(1, "exit code 1"),
+        tests=failed(1, "exit code 1", tests=bad),
+        parallel=None,
+        check=failed(2, "not done after 100 s"),
+        golden=failed(1, "exit code 1", check=CHECK | {"ok": False}),
     )
-    late = {"ok": False, "seconds": 200, "reason": "not done after 200 s", "last_lines": "one\ntwo"}
-    assert found["parts"]["peers"] == late
-    assert found["parts"]["accuracy"]["last_lines"] == "Traceback\nValueError: no"
-    assert "1 failed" in found["parts"]["tests"]["last_lines"]
-    assert found["parts"]["check"] == {"ok": False, "reason": "not run"}
     shown = cells(found)
-    assert shown[0] == "failed: not done after 200 s"
+    assert shown[0] == "failed: not done after 120 s"
     assert shown[5] == "failed: exit code 1"
-    assert shown[-1].startswith("`xpnet check` did not come to its end; 1 failed, 122 passed")
-    assert shown[-1].endswith("several processes: no tests run **missed**")
-    assert not (tmp_path / "verified.json").exists()
-    assert "unknown GPU" in report.table([found])
+    assert shown[-1] == (
+        "golden: does not agree; check: did not come to its end; check-plain: agrees; tests: 159 "
+        "passed, 1 failed, 1 skipped; several processes: not yet run **missed**"
+    )
+    assert (tmp_path / "verified.json").read_text() == "[]"
+    found["stages"].pop("tests")
+    assert "37 passed, 0 failed, 1 skipped, not all were run" in cells(found)[-1]
 
 
 def test_a_contestant_that_fails_leaves_its_reason(tmp_path):
-    results = json.loads(parts()["peers.json"])
-    results["xpnet"]["warnings"] = ["the step could not be captured"]
-    results["xpnet whole"] = {"failed": "Traceback\nValueError: a|b"}
-    del results["xpnet reads"]
-    found = gathered(tmp_path, **{"peers.json": json.dumps(results)})
+    speed = SPEED | {
+        "xpnet": contestant(25) | {"warnings": ["the step could not be captured"]},
+        "xpnet whole": {"failed": "Traceback\nValueError: a|b"},
+    }
+    modes = {name: found for name, found in MODES.items() if name != "xpnet reads"}
+    found = gathered(tmp_path, speed=stage(1, contestants=speed), modes=stage(2, contestants=modes))
     assert cells(found)[4] == "failed: ValueError: a/b"
     assert cells(found)[7] == "failed: the step could not be captured"
     assert cells(found)[9] == "not yet run"
 
 
-def test_a_device_joins_the_verified_ones_if_all_agreed(tmp_path, monkeypatch):
+# ---- what is verified, and what is refused -------------------------------------------------------
+
+WHOLE = CHECK | {"recipes": {"xor: a net": {"trainings": {"cupy": {"golden": True}}}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "noted"),
+    [
+        ({}, True),
+        ({"check-plain": None}, True),
+        ({"check-plain": stage(2, check=WHOLE | {"ok": False})}, False),
+        ({"golden": None}, False),
+        ({"golden": stage(1, check=WHOLE | {"ok": False})}, False),
+        ({"check": None}, False),
+        ({"check": stage(2, check=WHOLE | {"steps": 199})}, False),
+        ({"check": stage(2, check=CHECK)}, False),
+        ({"check": failed(2, "not done after 100 s")}, False),
+    ],
+)
+def test_a_device_joins_the_verified_ones_if_all_agreed(tmp_path, monkeypatch, change, noted):
     monkeypatch.setattr(gpu_report, "PROBLEMS", ["xor"])
-    training = dict.fromkeys(("golden", "first", "gradients", "weights", "milliseconds"))
-    recipe = {
-        "name": "xor: a net",
-        "gradients": {"ok": True},
-        "differences": [],
-        "trainings": {"cupy": training},
-    }
-    check = {"ok": True, "recipes": [recipe], "not_run": {}, "steps": gpu_report.STEPS}
-    (tmp_path / "verified.json").write_text("[]")
-    text = json.dumps(check)
-    gathered(tmp_path, **{"check.out": text, "check-plain.out": text})
-    (entry,) = json.loads((tmp_path / "verified.json").read_text())
-    assert entry["GPU"] == "Some GPU"
+    every = {name: stage(call, check=WHOLE) for name, call in (("golden", 1), ("check", 2))}
+    for _ in range(2):  # once is enough
+        found = gathered(tmp_path, **every | change)
+    entries = json.loads((tmp_path / "verified.json").read_text())
+    wanted = {"CuPy": "14.2.0", "driver": "580", "GPU": "Some GPU", "date": "2026-01-01"}
+    assert entries == [wanted] * noted
+    said = report.sentence([found], entries)
+    assert ("agrees to the bit" in said) == noted
+    assert said.startswith("**Run on Some GPU** (2026-01-01): ")
+    assert "agrees to the bit" not in report.sentence([found], [])
+    if not change:
+        assert said.endswith("; 8 of the 10 aims for a GPU are reached.")
+
+
+def test_results_that_do_not_belong_here_are_refused(tmp_path):
+    def refused(sentence: str, *folders: Path) -> None:
+        with pytest.raises(SystemExit, match=sentence):
+            gpu_report.gather(list(folders), tmp_path, tmp_path / "verified.json")
+
+    gathered(tmp_path)
+    one, two, missing = tmp_path / "one", tmp_path / "two", tmp_path / "missing"
+    refused("cannot read .*missing.* name a folder that bench/gpu.sh wrote", one, missing)
+    (two / "results.json").write_text(json.dumps(results(2) | {"rehearsal": True}))
+    refused("two has the results of a rehearsal, not those of the Some GPU", one, two)
+    (two / "results.json").write_text(json.dumps(results(2) | {"device": {"GPU": "Other"}}))
+    refused(r"of several devices \(Other, Some GPU\)", one, two)
+    (two / "results.json").write_text("[]")
+    refused("is not a file of bench/gpu.sh", two)
+
+
+# ---- the README ----------------------------------------------------------------------------------
 
 
 def test_the_readme_has_the_present_table(capsys):
@@ -190,9 +256,11 @@ def test_the_readme_has_the_present_table(capsys):
 
 
 def test_a_readme_that_is_out_of_date(tmp_path, capsys):
-    readme, where = tmp_path / "README.md", ["--results", str(tmp_path)]
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    where += ["--readme", str(readme)]
+    readme, noted = tmp_path / "README.md", tmp_path / "verified.json"
+    markers = "\nold\n".join([*report.SENTENCE, *report.TABLE])
+    readme.write_text(f"before\n{markers}\nafter\n")
+    noted.write_text("[]")
+    where = ["--results", str(tmp_path), "--readme", str(readme), "--verified", str(noted)]
     assert report.main(["--check", *where]) == 1
     assert "out of date" in capsys.readouterr().err
     assert report.main(where) == 0
@@ -201,10 +269,14 @@ def test_a_readme_that_is_out_of_date(tmp_path, capsys):
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert text.count(report.NOT_YET) == len(report.ROWS)
+    assert "**No GPU has run xpnet yet**" in text
     gathered(tmp_path)
     assert report.main(["--check", *where]) == 1
+    assert gpu_report.main([str(tmp_path / "one"), *where]) == 0
+    assert report.main(["--check", *where]) == 0
+    assert "**Run on Some GPU**" in readme.read_text("utf-8")
     readme.write_text("no markers")
-    with pytest.raises(SystemExit, match="gpu table"):
+    with pytest.raises(SystemExit, match="gpu sentence"):
         report.main(where)
 
 
@@ -231,24 +303,25 @@ def test_a_contestant_apart(code, expected):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
-def test_gpu_sh_is_a_shell_script():
-    subprocess.run(["bash", "-n", BENCH / "gpu.sh"], check=True)
+@pytest.mark.parametrize("name", ["gpu.sh", "gpu_pack.sh"])
+def test_the_scripts_are_shell_scripts(name):
+    subprocess.run(["bash", "-n", BENCH / name], check=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
-def test_gpu_sh_says_what_is_missing(tmp_path):
-    def run(python: str) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHON": python, "CUDA_VISIBLE_DEVICES": ""}
-        command = ["bash", str(BENCH / "gpu.sh"), str(tmp_path)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-    nothing = run("false")
-    assert nothing.returncode == 2
-    assert "cannot import xpnet" in nothing.stderr
-    no_gpu = run(sys.executable)
-    assert no_gpu.returncode == 2
-    assert "gpu.sh: the backend 'cupy' cannot be used" in no_gpu.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_a_contestant_spins_after_its_cold_epoch(monkeypatch):
+    done = []
+    found = common.race(lambda: len(done.append("epoch") or done), lambda: None, 4, True,
+                        lambda: done.append("spin"))  # fmt: skip
+    assert done == ["epoch", "spin", *["epoch"] * 3]
+    assert found["loss"] == 5
+    assert found["warm_s"]["rounds"] == common.QUICK_ROUNDS
+    monkeypatch.setattr(common, "SPIN", 0.01)
+    common.spin(lambda: done.append("product"), lambda: done.append("wait"))
+    assert done.count("product") == 8 * done.count("wait") > 0
+    monkeypatch.setattr(common, "REHEARSAL", True)
+    done.clear()
+    common.spin(lambda: done.append("product"), lambda: None)
+    assert done == []
 
 
 # ---- the contestants ----------------------------------------------------------------------------
@@ -330,6 +403,7 @@ def test_the_comparison_and_the_time_to_accuracy(monkeypatch, capsys, tmp_path):
     assert found["xpnet eager"]["steps"] == 4
     assert found["PyTorch eager"] == {"not_installed": "torch"}
     arguments = ["time_to_accuracy.py", "--backend", "numpy", "--seeds", "1", *rest]
+    arguments += ["--names", "xpnet,PyTorch graph"]
     monkeypatch.setattr(sys, "argv", arguments)
     assert time_to_accuracy.main() == 0
     assert len(json.loads(out.read_text())["xpnet"]["accuracies"]) == 1
