@@ -238,6 +238,11 @@ def _array(x: Any) -> np.ndarray:
     raise TypeError(f"Unsupported type {type(x)}: a device array is needed")
 
 
+def _anywhere(x: Any) -> np.ndarray:
+    """NumPy's form of a device array, on whatever device it is."""
+    return x._host if isinstance(x, ndarray) else _array(x)
+
+
 def _argument(x: Any) -> Any:
     """NumPy's form of another argument: lists of device arrays, but no data from the host."""
     if isinstance(x, ndarray):
@@ -650,7 +655,7 @@ def _plan(name, numpy, signature, args, kwargs):
     names = [*[*fixed, *starred * len(args)][: len(args)], *kwargs]
     forms = [_setting if parameter in _SETTINGS else _argument for parameter in names]
     if names[:1] in (["a"], ["condition"]) and name not in _TAKE_SCALARS:
-        forms[0] = _anything if name in _VIEWS else _array
+        forms[0] = _anywhere if name in _VIEWS else _array
     return forms, names.index("out") if "out" in names else None
 
 

@@ -263,7 +263,7 @@ def test_what_is_taken_over_from_the_ordinary_backend_has_no_arithmetic():
     """Copies, comparisons and whole numbers; what computes is replaced or made of single steps."""
     assert set(reproducible.AS_THEY_ARE) == {
         *("empty", "zeros", "asnumpy", "owns", "take", "one_hot", "gather", "record"),
-        *("dropout_mask", "capture", "renew", "peak_memory"),
+        *("dropout_mask", "capture", "renew", "here", "peak_memory"),
     }
     left = public(Backend) - public(Reproducible) - set(reproducible.AS_THEY_ARE)
     assert left == {"require", "sqrt", "mean", "affine_grad", "aside", "join"}
