@@ -457,3 +457,50 @@ def test_the_stand_in_refuses_arrays_of_another_device(two):
         there + there
     with xp.here():
         assert (there + there)._device == 1
+
+
+# ---- on a GPU -----------------------------------------------------------------------------------
+
+
+def on_a_gpu(name, xp, **options):
+    """Return the bits of a training on a GPU, and its trainer."""
+    trainer = trainer_of(name, xp)
+    fit(trainer, name, epochs=6, **options)
+    return bits(trainer), trainer
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["wide", "two layers that make arrays"])
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_two_threads_train_two_networks_on_a_gpu(name, reproducible, often):
+    xp = find_backend("cupy", reproducible)
+    wanted, _ = on_a_gpu(name, xp)
+    found = at_once(*[lambda: on_a_gpu(name, xp)] * 2)
+    assert [one for one, _ in found] == [wanted] * 2
+    assert all(trainer._run.graphs for _, trainer in found)
+
+
+@pytest.mark.gpu
+def test_another_network_throws_no_graph_away_on_a_gpu():
+    xp, others = find_backend("cupy"), Others()
+    wanted, _ = on_a_gpu("adam", xp)
+    found, _ = on_a_gpu("adam", xp, callbacks=[others])
+    assert found == wanted
+    assert others.graphs[2]
+    assert all(graphs == others.graphs[2] for graphs in others.graphs[2:])
+
+
+@pytest.mark.gpu
+def test_the_second_gpu_computes_from_any_thread():
+    import cupy
+
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one GPU here")
+    wanted, _ = on_a_gpu("wide", find_backend("cupy"))
+    other = find_backend("cuda:1")
+    cupy.cuda.Device(0).use()
+    found, trainer = on_a_gpu("wide", other)
+    (in_a_thread, _) = at_once(lambda: on_a_gpu("wide", other))[0]
+    assert found == in_a_thread == wanted
+    assert trainer.net.params.device.id == 1
+    assert cupy.cuda.Device().id == 0
