@@ -136,7 +136,7 @@ def test_memory_of_the_main_stream_waits_for_the_side_stream(make):  # noqa: F81
             captured()
         assert xp.played.graphs
         found.append(xp.asnumpy(out).tolist())
-    assert found == [[102.0, 105.0, 108.0, 111.0]] * len(ORDERS)
+    assert found == [[102.0, 106.0, 110.0, 114.0]] * len(ORDERS)
 
 
 # ---- scratch ------------------------------------------------------------------------------------
