@@ -440,6 +440,19 @@ def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels):  # noqa: F
     assert bits(trainer) == wanted
 
 
+def test_a_step_of_ones_own_goes_to_the_device_too(two):
+    first, second = two()
+    found = []
+    for xp in (first, second):
+        run, net = captured_by_hand(xp)
+        for _ in range(3):
+            run()
+        at_once(run)
+        found.append(xp.asnumpy(net.params).tobytes())
+    assert [graph.device_id for graph in first.played.graphs] == [0, 1]
+    assert found[0] == found[1]
+
+
 def test_gradcheck_goes_to_the_device_too(two):
     _, xp = two()
     net = xpnet.Sequential(
