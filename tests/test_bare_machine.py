@@ -14,6 +14,7 @@ import pytest
 
 import xpnet
 from xpnet.data.idx import write_idx
+from xpnet.parallel.launch import THREADS, start
 
 MISSING = ("pooch", "tqdm", "threadpoolctl", "polars", "numba", "mpi4py")
 ROOT = Path(xpnet.__file__).parent.parent
@@ -27,18 +28,26 @@ def bare(tmp_path):
     first = tmp_path / "first on the path"
     first.mkdir()
 
-    def bare(*command, missing=MISSING, cupy=None, **environment):
+    def bare(*command, missing=MISSING, cupy=None, python=(sys.executable,), **environment):
         """Run Python; ``cupy`` is the source of a package of that name."""
         block = f"import sys\nsys.modules |= dict.fromkeys({list(missing)!r})\n"
         (first / "sitecustomize.py").write_text(block)
         if cupy is not None:
             (first / "cupy").mkdir(exist_ok=True)
             (first / "cupy" / "__init__.py").write_text(cupy)
-        known = {name: value for name, value in os.environ.items() if name not in HOMES.split()}
+        known = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in (*HOMES.split(), *THREADS)
+        }
         paths = [str(first), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        known |= {"HOME": f"{os.devnull}/home", "PYTHONPATH": os.pathsep.join(paths)}
+        known |= {
+            "HOME": f"{os.devnull}/home",
+            "PYTHONWARNINGS": "error",
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
         return subprocess.run(
-            [sys.executable, "-W", "error", *map(str, command)],
+            [*python, *map(str, command)],
             env=known | environment,
             cwd=tmp_path,
             capture_output=True,
@@ -145,6 +154,16 @@ def test_what_cannot_be_done_without(bare, tmp_path, problem, missing, sentence)
         passed(
             bare("-m", "xpnet", "train", "xor", "--epochs", 1, "--plots", "none", missing=[missing])
         )
+
+
+@pytest.mark.usefixtures("mpi")
+def test_processes_without_threadpoolctl(bare):
+    """What cannot be done for the user is said once, with the way out."""
+    code = "import xpnet; print(xpnet.parallel.communicator().size)"
+    done = bare("-c", code, missing=["threadpoolctl"], python=start(2))
+    assert (done.returncode, done.stdout.split()) == (0, ["2", "2"]), done.stderr
+    assert done.stderr.count("threadpoolctl is not installed, and the BLAS of each process") == 1
+    assert re.search(r"pip install threadpoolctl, or set OPENBLAS_NUM_THREADS=\d+ b", done.stderr)
 
 
 # ---- a CuPy that is broken ----------------------------------------------------------------------
