@@ -118,7 +118,9 @@ def test_the_check_without_them(bare, images):
 def test_mnist_that_is_not_here(bare):
     done = bare("-m", "xpnet", "train", "mnist")
     assert (done.returncode, done.stdout) == (1, "")
-    sentence = r"^xpnet: error: MNIST is not here, and pooch, .* is not installed: run pip install"
+    sentence = (
+        r"^xpnet: error: MNIST is not here .*, and pooch, .* is not installed: run pip install"
+    )
     assert re.search(rf"{sentence} pooch, or put .* XPNET_DATA$", done.stderr, re.M)
 
 

@@ -511,13 +511,17 @@ def test_a_cache_that_cannot_be_written(server, cache, monkeypatch):
     assert server.asked == []
 
 
-def test_a_download_without_pooch(cache, monkeypatch):
+def test_a_download_without_pooch(cache, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path))
     assert find_mnist() is None
     with pytest.raises(DataError) as caught:
         load_mnist()
-    start = "MNIST is not here, and pooch, which downloads MNIST, is not installed: run pip install"
-    assert str(caught.value).startswith(f"{start} pooch, or put {NAMES[0]}, ")
+    looked_in = (
+        f"MNIST is not here (looked in {tmp_path}, {tmp_path / 'mnist'}, {cache}), and pooch"
+    )
+    start = f"{looked_in}, which downloads MNIST, is not installed: run pip install pooch, or put "
+    assert str(caught.value).startswith(f"{start}{NAMES[0]}, ")
     assert not cache.exists()
 
 

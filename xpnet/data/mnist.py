@@ -218,8 +218,8 @@ def _check_pooch() -> None:
         import pooch  # noqa: F401
     except ImportError:
         raise DataError(
-            "MNIST is not here, and pooch, which downloads MNIST, is not installed: run"
-            f" pip install pooch, or {_ADVICE}"
+            f"MNIST is not here (looked in {', '.join(map(str, _folders(None)))}), and pooch,"
+            f" which downloads MNIST, is not installed: run pip install pooch, or {_ADVICE}"
         ) from None
 
 
