@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from command import exit_code
+from mpi_here import why_no_mpi
 from strict_backend import StrictBackend
 
 import xpnet
@@ -70,6 +71,13 @@ def _ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def mpi():
+    """The test starts processes of MPI, and is skipped where that cannot be done."""
+    if why_no_mpi():
+        pytest.skip(f"no processes of MPI: {why_no_mpi()}")
 
 
 @pytest.fixture

@@ -333,7 +333,7 @@ SITUATIONS = pytest.mark.parametrize(
     ("situation", "reason", "way_out"),
     [
         (not_installed, "CuPy is not installed", r"pip install 'cupy-cuda13x\[ctk\]'"),
-        (broken, "does not import .*libcudart.so.13", "reinstall it"),
+        (broken, "does not import .*libcudart.so.13", "reinstall CuPy"),
         (no_gpu, "no usable NVIDIA GPU: there is no NVIDIA driver", "nvidia-smi"),
         (no_kernel, "RuntimeError: no kernel image", "nvidia-smi"),
         (no_library, "libnvrtc.so.13 not found", r"pip install 'cupy-cuda13x\[ctk\]'"),

@@ -774,6 +774,38 @@ def test_info_bears_any_state_of_cupy(run, monkeypatch, installed):
     assert ("cupy-cuda12x and cupy-cuda13x share" in done.out) is (len(installed) == 2)
 
 
+@pytest.mark.parametrize(
+    ("part", "row"),
+    [
+        ("_blas", "BLAS"),
+        ("_processors", "processors"),
+        ("_numba", "Numba"),
+        ("_installed", "scikit-learn"),
+        ("_which", "MPI"),
+        ("_backend", "backend"),
+        ("_mnist", "MNIST"),
+        ("platform.platform", "Python"),
+        ("distributions", None),
+    ],
+)
+def test_no_row_of_info_ends_the_report(run, monkeypatch, part, row):
+    def fail(*args):
+        raise RuntimeError("it is\nbroken")
+
+    monkeypatch.setattr(f"xpnet.info.{part}", fail)
+    done = run("info")
+    assert (done.code, done.err) == (0, "")
+    found = dict(
+        re.split("  +", line, maxsplit=1) for line in done.out.splitlines() if "  " in line
+    )
+    assert {"Python", "BLAS", "GPU", "backend", "MNIST"} <= found.keys()
+    if row:
+        assert found[row] == "unknown (RuntimeError: it is broken)"
+    else:
+        sentence = "problem: the installed packages cannot be listed (RuntimeError: it is broken)"
+        assert sentence in done.out
+
+
 def test_version(run):
     done = run("--version")
     assert (done.code, done.out) == (0, f"xpnet {xpnet.__version__}\n")

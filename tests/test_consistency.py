@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from html.parser import HTMLParser
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -232,7 +233,9 @@ def test_the_tables_are_there_for_every_recipe():
         for dtype, table in (("float64", float64), ("float32", float32)):
             head, *rows = table.splitlines()
             assert head.startswith(f"{dtype}, error / limit")
-            assert [row.split()[0] for row in rows] == [*parameters, "loss"]
+            # In float64 the loss is compared with PyTorch's alone.
+            loss = ["loss"] if dtype == "float32" or find_spec("torch") else []
+            assert [row.split()[0] for row in rows] == [*parameters, *loss]
             assert all(re.search(r"\de[+-]\d\d / \d\.\de[+-]\d\d", row) for row in rows)
     reasons = {check.reason for recipe in report.recipes for check in recipe.gradients.checks}
     assert set(report.legend.values()) == reasons

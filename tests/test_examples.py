@@ -335,8 +335,8 @@ def test_another_hash_is_an_error(monkeypatch):
         execute(source("cpu_or_gpu"), 2)
 
 
+@pytest.mark.usefixtures("mpi")
 def test_two_processes_print_once_the_same_hash_twice(tmp_path):
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed, which connects processes")
     mnist = find_mnist()
     if mnist is None:
         pytest.skip("needs MNIST in the folder that XPNET_DATA names")

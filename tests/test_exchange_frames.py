@@ -9,7 +9,23 @@ import xpnet
 from xpnet.checks import on_host
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed, whose frames are read")
-polars = pytest.importorskip("polars", reason="polars is not installed, whose frames are read")
+try:
+    import polars
+except ImportError:
+    polars = None
+
+needs_polars = pytest.mark.skipif(
+    polars is None, reason="polars is not installed: pip install polars"
+)
+
+
+def of_polars(make, *more):
+    """Return the parameters of a test, or of one that is skipped without polars.
+
+    ``make`` makes a frame or a series of polars.
+    """
+    return pytest.param(polars and make(), *more, marks=needs_polars)
+
 
 RANDOM = np.random.default_rng(0)
 COLUMNS = {"a": RANDOM.normal(size=24), "b": np.arange(24) % 5, "c": np.arange(24) % 3 == 0}
@@ -32,11 +48,13 @@ FRAMES = {
         lambda columns: pandas.DataFrame(columns, index=range(24, 0, -1)),
         lambda a: pandas.Series(a, index=range(24, 0, -1)),
     ),
-    "polars": (polars.DataFrame, polars.Series),
+    "polars": polars and (polars.DataFrame, polars.Series),
 }
 
 
-@pytest.fixture(params=FRAMES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=needs_polars) if name == "polars" else name for name in FRAMES]
+)
 def kind(request):
     return FRAMES[request.param]
 
@@ -79,13 +97,14 @@ def test_they_are_trained_from_as_arrays_are(kind, loss, t, outputs, backend):
         (pandas.DataFrame({"a": [], "b": []}, dtype="float32"), np.zeros((0, 2), np.float32)),
         (pandas.Series([2**53 + 1], dtype="Int64"), np.array([2**53 + 1])),
         (pandas.Index([1, 2]), np.array([1, 2])),
-        (polars.DataFrame({"a": [1, 2], "b": [3, 4]}), np.array([[1, 3], [2, 4]])),
-        (polars.DataFrame(np.ones((2, 3), np.uint8)), np.ones((2, 3), np.uint8)),
-        (polars.DataFrame({"a": [1.0, np.nan]}), np.array([[1.0], [np.nan]])),
-        (polars.DataFrame({"a": [True], "b": [2]}), np.array([[1, 2]])),
-        (polars.Series([[1, 2], [3, 4]], dtype=polars.Array(polars.Int8, 2)),
+        of_polars(lambda: polars.DataFrame({"a": [1, 2], "b": [3, 4]}), np.array([[1, 3], [2, 4]])),
+        of_polars(lambda: polars.DataFrame(np.ones((2, 3), np.uint8)), np.ones((2, 3), np.uint8)),
+        of_polars(lambda: polars.DataFrame({"a": [1.0, np.nan]}), np.array([[1.0], [np.nan]])),
+        of_polars(lambda: polars.DataFrame({"a": [True], "b": [2]}), np.array([[1, 2]])),
+        of_polars(lambda: polars.Series([[1, 2], [3, 4]], dtype=polars.Array(polars.Int8, 2)),
          np.array([[1, 2], [3, 4]], np.int8)),
-        (polars.DataFrame(schema={"a": polars.Float32}), np.zeros((0, 1), np.float32)),
+        of_polars(lambda: polars.DataFrame(schema={"a": polars.Float32}),
+         np.zeros((0, 1), np.float32)),
     ],
 )  # fmt: skip
 def test_they_become_the_array_that_they_hold(frame, expected):
@@ -134,21 +153,23 @@ NOT_NUMBERS = {
         pandas.DataFrame({"a": pandas.array([True, None], "boolean")}),
         "'a' has no value in row 1",
     ),
-    "polars, words": (
-        polars.DataFrame({"a": [1.0], "b": ["x"]}),
+    "polars, words": of_polars(
+        lambda: polars.DataFrame({"a": [1.0], "b": ["x"]}),
         "'b' must hold numbers; got the dtype object, first value 'x'",
     ),
-    "polars, categories": (
-        polars.DataFrame({"a": polars.Series(["x"], dtype=polars.Categorical)}),
+    "polars, categories": of_polars(
+        lambda: polars.DataFrame({"a": polars.Series(["x"], dtype=polars.Categorical)}),
         "'a' must hold numbers",
     ),
-    "polars, lists": (polars.DataFrame({"a": [[1.0], [2.0, 3.0]]}), "'a' must hold numbers"),
-    "polars, missing": (
-        polars.DataFrame({"b": [1.0, 2.0], "a": [1, None]}),
+    "polars, lists": of_polars(
+        lambda: polars.DataFrame({"a": [[1.0], [2.0, 3.0]]}), "'a' must hold numbers"
+    ),
+    "polars, missing": of_polars(
+        lambda: polars.DataFrame({"b": [1.0, 2.0], "a": [1, None]}),
         "'a' has no value in row 1; fill it in, or drop the row",
     ),
-    "polars, missing, True or False": (
-        polars.DataFrame({"a": [None, True]}),
+    "polars, missing, True or False": of_polars(
+        lambda: polars.DataFrame({"a": [None, True]}),
         "'a' has no value in row 0",
     ),
 }
@@ -172,9 +193,13 @@ def test_what_is_no_number_is_named_with_its_column(frame, message):
         (pandas.Series(["x"]), "must hold numbers; got the dtype"),
         (pandas.Series([3], dtype="category"), "must hold numbers; got the dtype category"),
         (pandas.Series([None, 3], dtype="Int64"), "has no value in row 0"),
-        (polars.Series(["x"]), "must hold numbers; got the dtype object, first value 'x'"),
-        (polars.Series([3, None]), "has no value in row 1"),
-        (polars.Series([3], dtype=polars.Int128), "polars.Series that NumPy cannot read"),
+        of_polars(
+            lambda: polars.Series(["x"]), "must hold numbers; got the dtype object, first value 'x'"
+        ),
+        of_polars(lambda: polars.Series([3, None]), "has no value in row 1"),
+        of_polars(
+            lambda: polars.Series([3], dtype=polars.Int128), "polars.Series that NumPy cannot read"
+        ),
     ],
 )
 def test_what_is_no_number_in_a_series_is_named(series, message):
@@ -182,6 +207,7 @@ def test_what_is_no_number_in_a_series_is_named(series, message):
         on_host(series, "sample_weight")
 
 
+@needs_polars
 def test_a_frame_that_has_not_been_computed_yet_is_no_data():
     lazy = polars.DataFrame({"a": [1.0]}).lazy()
     with pytest.raises(xpnet.DataError, match="LazyFrame"):

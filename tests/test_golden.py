@@ -28,7 +28,7 @@ from xpnet.data.mnist import find_mnist
 
 HERE = Path(__file__).parent
 X86 = platform.machine() in ("x86_64", "AMD64")
-CORES = ("Haswell", "Sandybridge", "Nehalem")
+CORES = ("Sandybridge", "Haswell", "Nehalem")  # the first one is what others are compared with
 NO_MNIST = "" if find_mnist() else "no MNIST: XPNET_DATA names no folder with it"
 NUMPY = ("reproducible:numpy", "ordinary:numpy")
 THREADS = "2 threads"
@@ -57,9 +57,31 @@ def why_not(variant: str) -> str:
         return "PyTorch is not installed"
     if variant in (*CORES, THREADS) and not X86:
         return f"OpenBLAS has the kernels for {CORES} on x86-64 only, this is {platform.machine()}"
+    core = VARIANTS[variant][0].get("OPENBLAS_CORETYPE")
+    if core and crashes(core):
+        return f"a product of NumPy alone crashes with OpenBLAS's kernels for {core}: {blas()}"
     if variant == "plain" and not simd():
         return "NumPy uses nothing of this processor that could be turned off"
     return ""
+
+
+# float64, as small a product as crashes with OpenBLAS 0.3.34 where a processor with AVX-512 is told
+# to use the kernels for Haswell: https://github.com/OpenMathLib/OpenBLAS/issues/6026
+PRODUCT = "import numpy as np; np.ones((128, 784)) @ np.ones((784, 64))"
+
+
+@cache
+def crashes(core: str) -> bool:
+    """Return True if NumPy, without xpnet, dies of a signal in a product with these kernels."""
+    settings = {"OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", PRODUCT], env=os.environ | settings, check=False)
+    return done.returncode < 0
+
+
+def blas() -> str:
+    """Return the name and the version of NumPy's BLAS."""
+    found = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{found['name']} {found['version']}, NumPy {np.__version__}"
 
 
 @cache

@@ -5,6 +5,8 @@ Tests that need a GPU have the marker ``gpu``; see conftest.py.
 
 from __future__ import annotations
 
+import errno
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -71,6 +73,36 @@ def test_the_probe_says_why_there_is_no_gpu(monkeypatch, cupy, device, sentence)
     assert on_cupy.probe(device) == sentence
 
 
+def changed(owner: str, name: str) -> SimpleNamespace:
+    """Return a CuPy in which a function raises an error of several lines."""
+
+    def fail(*args: object) -> None:
+        raise RuntimeError("cudaErrorUnknown:\n  unknown error.\n")
+
+    cupy = fake_cupy(gpus=int(name == "getDeviceCount"))
+    setattr({"cupy": cupy, "runtime": cupy.cuda.runtime}[owner], name, fail)
+    return cupy
+
+
+@pytest.mark.parametrize(
+    ("cupy", "reason"),
+    [
+        (changed("cupy", "is_available"), "RuntimeError: cudaErrorUnknown: unknown error"),
+        (changed("runtime", "getDeviceCount"), "RuntimeError: cudaErrorUnknown: unknown error"),
+        (changed("runtime", "driverGetVersion"), "RuntimeError: cudaErrorUnknown: unknown error"),
+        (changed("runtime", "runtimeGetVersion"), "RuntimeError: cudaErrorUnknown: unknown error"),
+        (SimpleNamespace(), "AttributeError: 'types.SimpleNamespace' object has no attribute 'is_"),
+        (SimpleNamespace(is_available=lambda: True), "AttributeError: .*'cuda'"),
+    ],
+)
+def test_the_probe_bears_a_cupy_that_does_not_answer(monkeypatch, cupy, reason):
+    monkeypatch.setattr(on_cupy, "cupy", cupy)
+    sentence = on_cupy.probe(0)
+    assert re.match(rf"CuPy is installed but cannot look for a GPU \({reason}", sentence)
+    assert sentence.endswith("; run nvidia-smi, reinstall CuPy, or use backend='numpy'")
+    assert "\n" not in sentence
+
+
 @pytest.mark.parametrize(
     ("error", "way_out"),
     [
@@ -79,6 +111,9 @@ def test_the_probe_says_why_there_is_no_gpu(monkeypatch, cupy, device, sentence)
         (RuntimeError("Failed to find CUDA headers"), "cupy-cuda13x[ctk]"),
         (RuntimeError("cudaErrorLaunchFailure: unspecified launch failure"), "run nvidia-smi"),
         (ArithmeticError("wrong values"), "run nvidia-smi"),
+        (PermissionError(errno.EACCES, "Permission denied", "/.cupy"), "with CUPY_CACHE_DIR"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "with CUPY_CACHE_DIR"),
+        (OSError("libnvrtc.so.13: cannot open shared object file"), "cupy-cuda13x[ctk]"),
     ],
 )
 def test_the_probe_makes_a_sentence_of_any_error(monkeypatch, error, way_out):
@@ -99,6 +134,14 @@ def test_the_probe_makes_a_sentence_of_any_error(monkeypatch, error, way_out):
     assert on_cupy.probe(0) == ""
 
 
+def test_the_way_out_needs_no_answer_of_cupy(monkeypatch):
+    """The library that tells the version may be the one that is missing."""
+    cupy = fake_cupy()
+    cupy.cuda.runtime.runtimeGetVersion = changed("cupy", "is_available").is_available
+    monkeypatch.setattr(on_cupy, "cupy", cupy)
+    assert "pip install 'cupy-cuda13x[ctk]'" in on_cupy._why(ImportError("libcublas.so.13"))
+
+
 def test_the_smoke_test_looks_at_the_values():
     class Right(Meaning):
         pass
@@ -114,14 +157,19 @@ def test_the_smoke_test_looks_at_the_values():
 
 def test_describe_never_raises(monkeypatch):
     monkeypatch.setattr(on_cupy, "cupy", fake_cupy(driver=0, gpus=0))
-    assert on_cupy.describe() == {
+    refused = "unknown (RuntimeError: cudaErrorInsufficientDriver: not what is wrong)"
+    found = on_cupy.describe()
+    pool = found.pop("CuPy's memory pool")
+    assert found == {
         "CuPy": "14.2.0",
         "CUDA runtime": "13.2",
         "driver": "there is no NVIDIA driver",
-        "GPU": "unknown",
-        "GPU memory": "unknown",
-        "CuPy's memory pool": "unknown",
+        "GPU": refused,
+        "GPU memory": refused,
     }
+    assert pool.startswith("unknown (AttributeError: ")
+    monkeypatch.setattr(on_cupy, "cupy", SimpleNamespace())
+    assert all(answer.startswith("unknown (Attr") for answer in on_cupy.describe().values())
 
 
 # ---- on a GPU ------------------------------------------------------------------------------------

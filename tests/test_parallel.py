@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
+import mpi_here
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,7 +62,7 @@ from xpnet.callbacks import Callback
 from xpnet.data import mapped
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import DivergenceError, OptionError, ParallelError, XpnetError
-from xpnet.parallel import Communicator, communicator
+from xpnet.parallel import Communicator, communicator, launch
 from xpnet.parallel.communicator import ALONE, Share, processes_started, rank_started
 from xpnet.parallel.launch import THREADS, start
 from xpnet.parallel.split import split
@@ -830,6 +831,26 @@ def test_mpi_needs_mpi4py(monkeypatch, kind, started):
         communicator(kind)
 
 
+def test_tests_of_mpi_say_why_they_are_skipped(monkeypatch, tmp_path):
+    """Where mpi4py is missing, there is no mpiexec, or mpi4py is there and no MPI."""
+    why = mpi_here.why_no_mpi.__wrapped__
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    assert why().startswith("several processes need mpi4py; run pip install")
+    monkeypatch.undo()
+    monkeypatch.setattr(launch.shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: name)
+    assert why().startswith("there is no mpiexec, which starts several processes; run pip install")
+    monkeypatch.setattr(launch.shutil, "which", lambda name, path=None: "/bin/mpiexec")
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py/__init__.py").touch()
+    (tmp_path / "mpi4py/MPI.py").write_text("raise RuntimeError('cannot load MPI library')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    reason = "RuntimeError: cannot load MPI library"
+    assert why() == f"mpi4py is installed, but `from mpi4py import MPI` fails: {reason}"
+    (tmp_path / "mpi4py/MPI.py").write_text("")
+    assert why() == ""
+
+
 @pytest.mark.usefixtures("_alone")
 def test_mpi4py_without_its_mpi(monkeypatch, tmp_path):
     (tmp_path / "mpi4py").mkdir()
@@ -931,7 +952,7 @@ def worker(processes, *arguments):
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
+def real(mpi, tmp_path_factory):
     """Return what each rank of 1, 2, 3 and 4 processes has found, and the numbers of rank 0."""
     folder, found = tmp_path_factory.mktemp("real"), {}
     X, t = golden.load("digits")

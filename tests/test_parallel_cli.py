@@ -23,6 +23,7 @@ from xpnet.parallel import launch
 from xpnet.parallel.launch import THREADS, environment, find_mpiexec, start
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
+several = pytest.mark.usefixtures("mpi")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of dead processes")
 
 HERE, SAVED = Path("here"), Path("here/checkpoints")
@@ -64,6 +65,7 @@ def single(capsys):
 # ---- it gives what one process gives ------------------------------------------------------------
 
 
+@several
 @pytest.mark.parametrize("how", ["--processes", "--parallel"])
 def test_several_processes_leave_what_one_leaves(single, how):
     """The same bits, one folder, and each line once."""
@@ -86,6 +88,7 @@ def test_several_processes_leave_what_one_leaves(single, how):
     assert lines == [f"{headline}, {size} processes", *rest]
 
 
+@several
 def test_usage_errors_are_printed_once():
     """The launcher finds what it can; what each process finds, rank 0 alone says."""
     for arguments in (["--lr", "-1"], ["--hidden", "0", "--loss", "cross_entropy"]):
@@ -94,6 +97,7 @@ def test_usage_errors_are_printed_once():
         assert done.err.count("error") == 1, done.err
 
 
+@several
 def test_without_parallel_each_would_train_on_its_own():
     done = on_several(3, "train", "xor")
     assert done.code == 2
@@ -105,6 +109,7 @@ def test_without_parallel_each_would_train_on_its_own():
     assert not list(Path().iterdir())
 
 
+@several
 def test_a_training_that_diverges_has_one_error_and_one_report():
     """Also one that rank 0 alone finds, when it saves."""
     wild = ["spiral", "--lr", "1e6", "--optimizer", "sgd", "--epochs", "2", "--out", HERE]
@@ -151,7 +156,7 @@ def rank(wanted, mark):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(mpi, tmp_path_factory):
     """Return what the training gives that is not broken off, on one process."""
     folder = tmp_path_factory.mktemp("whole") / "here"
     assert exit_code("train", *LONG[:-1], folder, "--quiet", "--backend", "numpy") == 0
@@ -192,6 +197,7 @@ def test_a_signal_for_the_launcher_saves_the_training(whole, tmp_path, number, c
     assert results()["weights_sha256"] == whole["weights_sha256"]
 
 
+@several
 @pytest.mark.parametrize("k", range(3))
 def test_a_mistake_on_one_process_ends_all(tmp_path, k):
     """It is printed with its rank, while the others wait for that process."""

@@ -658,9 +658,9 @@ for name in TRAININGS:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("mpi")
 def test_two_processes_on_one_gpu():
     """By way of the host, as NCCL refuses that."""
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install mpi4py mpich")
     problems = ["xor", "spiral", *["mnist"] * bool(find_mnist())]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

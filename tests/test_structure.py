@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "network": {*LOWEST, "archive", "backend", "initializers", "layers.base"},
     "optimizers": {*LOWEST, "backend", "network", "schedules"},
     "metrics": {"losses", "names"},
-    "callbacks": {"checks", "errors", "files"},
+    "callbacks": {"backend", "checks", "errors", "files"},
     "training": TRAINING - {"training"},
     "recording": {*LOWEST, "backend", "callbacks", "network"},
     "views": {*COMPUTING, "recording"},

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import signal
+import sys
 import threading
 import tracemalloc
 
@@ -15,6 +16,7 @@ import strictxp
 
 import xpnet
 from xpnet import DataError, EarlyStopping, OptionError, ShapeError, Trainer
+from xpnet.backend import say_once
 from xpnet.callbacks import ProgressBar
 from xpnet.metrics import accuracy, r2, rmse
 from xpnet.random import Random
@@ -789,6 +791,21 @@ def test_the_last_row_is_printed_wherever_the_training_ends(monkeypatch, capsys)
     assert [row.split("/")[0] for row in rows] == ["epoch   5", "epoch   7"]
     made.fit(X, LABELS, epochs=1, callbacks=[ProgressBar()])
     assert capsys.readouterr().out.startswith("epoch 8/8  loss ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_without_tqdm_there_are_the_rows(monkeypatch, caplog, terminal):
+    """A terminal, where the bar would have been, is told so once."""
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    say_once.cache_clear()
+    file, made = io.StringIO(), trainer(rich=False)
+    for _ in range(2):
+        made.fit(X, LABELS, epochs=2, callbacks=[ProgressBar(file)])
+    rows = file.getvalue().splitlines()
+    assert [row[:11] for row in rows] == [f"epoch {e}/{2 if e < 3 else 4}  " for e in (1, 2, 3, 4)]
+    sentence = "tqdm, which draws the progress bar, is not installed; run pip install tqdm"
+    assert [record.message for record in caplog.records] == [sentence] * terminal
 
 
 # --- Ctrl-C and threads ------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TextIO
 
+from xpnet.backend import say_once
 from xpnet.checks import at_least_0, count
 from xpnet.errors import OptionError
 
@@ -143,9 +144,10 @@ class EarlyStopping(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar on standard error over all epochs, and a row for each; needs tqdm.
+    """A bar on standard error over all epochs, and a row for each.
 
-    Up to 50 epochs have a row each; of more, about 20 do, and always the last.
+    Up to 50 epochs have a row each; of more, about 20 do, and always the last. tqdm draws the bar.
+    Where tqdm is not installed, the rows are all, and a terminal is told so once.
 
     Parameters
     ----------
@@ -161,15 +163,13 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Draw the empty bar; where standard error is no terminal there is none."""
-        from tqdm import tqdm
-
         trainer, steps = self.trainer, self.trainer.steps_per_epoch
         epochs = trainer.epochs - trainer.first_epoch
         self._every = 1 if epochs <= 50 else epochs // 20
         self._waiting = ""
         done = (trainer.epoch - trainer.first_epoch) * steps + trainer.batch
         total = epochs * steps
-        self._bar = tqdm(total=total, initial=done, unit="step", leave=False, disable=None)
+        self._bar = _bar(total, done)
         if trainer.resumed:
             where = f"{trainer.epoch:,} of {trainer.epochs:,} epochs"
             self._write(f"going on after {done:,} of {total:,} steps, {where}")
@@ -203,3 +203,28 @@ class ProgressBar(Callback):
 
     def _write(self, line: str) -> None:
         self._bar.write(line, file=self.file or sys.stdout)
+
+
+class _NoBar:
+    """What stands in for a bar of tqdm: it prints the rows."""
+
+    def update(self, steps: int) -> None:
+        """Draw nothing."""
+
+    def write(self, line: str, file: TextIO) -> None:
+        """Print a row."""
+        print(line, file=file, flush=True)
+
+    def close(self) -> None:
+        """Remove nothing."""
+
+
+def _bar(total: int, done: int) -> Any:
+    """Return a bar of tqdm, drawn on a terminal only; without tqdm something that prints rows."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        if sys.stderr.isatty():
+            say_once("tqdm, which draws the progress bar, is not installed; run pip install tqdm")
+        return _NoBar()
+    return tqdm(total=total, initial=done, unit="step", leave=False, disable=None)

@@ -448,20 +448,27 @@ def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
 
 def _machine(xp: Backend, processes: int) -> dict[str, Any]:
     """Return what the bits of a training depend on outside reproducible mode."""
-    from threadpoolctl import threadpool_info
-
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    place = str(Path(np.__file__).parent)  # other libraries may have brought a BLAS of their own
-    own = [pool for pool in pools if pool["filepath"].startswith(place)] or pools
-    words = ("internal_api", "version", "architecture", "num_threads")
-    blas = [", ".join(f"{word} {pool.get(word)}" for word in words) for pool in own]
     return {
         "backend": xp.name,
         "processes": processes,
         "reproducible": xp.reproducible,
         "numpy": np.__version__,
-        "blas": sorted(blas),
+        "blas": _blas(),
     }
+
+
+def _blas() -> list[str]:
+    """Return what NumPy multiplies matrices with; "unknown" without threadpoolctl."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return ["unknown"]
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    place = str(Path(np.__file__).parent)  # other libraries may have brought a BLAS of their own
+    own = [pool for pool in pools if pool["filepath"].startswith(place)] or pools
+    words = ("internal_api", "version", "architecture", "num_threads")
+    blas = [", ".join(f"{word} {pool.get(word)}" for word in words) for pool in own]
+    return sorted(blas)
 
 
 def _whole(value: Any) -> bool:

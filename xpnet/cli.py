@@ -41,7 +41,7 @@ from xpnet.parallel.communicator import (
 from xpnet.parallel.devices import device_name
 from xpnet.parallel.launch import launch
 from xpnet.problems import PROBLEMS, Problem, Split, build
-from xpnet.report import write_pictures, write_report
+from xpnet.report import require_matplotlib, write_pictures, write_report
 from xpnet.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -117,6 +117,8 @@ def _train(options: argparse.Namespace) -> int:
         return _train_along(recipe, split, trainer)
     text = sys.stderr if options.json else sys.stdout
     say = _silent if options.quiet else partial(print, file=text, flush=True)
+    if options.plots == "all":
+        require_matplotlib()  # not only after the training
     run = _folder(options, recipe, split, trainer)
     say(_headline(recipe, trainer, split))
     if comm.size > 1:

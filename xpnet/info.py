@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distributions, version
 from typing import Any
 
@@ -13,6 +15,7 @@ import xpnet
 from xpnet.backend import why_no_cupy, why_no_numba
 from xpnet.data.mnist import find_mnist
 from xpnet.errors import BackendError
+from xpnet.names import if_known, what_went_wrong
 
 AVX512 = {"AVX512_SKX", "X86_V4"}  # what NumPy calls it, older and newer
 NO_AVX512 = {"Haswell", "Zen", "Sandybridge", "Nehalem"}  # kernels of OpenBLAS
@@ -38,22 +41,23 @@ def rows_and_problems() -> tuple[dict[str, str], list[str]]:
         "xpnet": xpnet.__version__,
         **_software(problems),
         **_gpu(problems),
-        "backend": _backend(problems),
-        "MNIST": _mnist(),
+        "backend": if_known(partial(_backend, problems)),
+        "MNIST": if_known(_mnist),
     }
     return rows, problems
 
 
 def _software(problems: list[str]) -> dict[str, str]:
-    return {
-        "Python": f"{platform.python_version()}, {platform.platform()}",
-        "NumPy": np.__version__,
-        "BLAS": _blas(problems),
-        "processors": str(_processors()),
-        "Numba": _numba(problems),
-        "scikit-learn": _installed("scikit-learn"),
-        "MPI": _which("mpi4py", "mpich", "openmpi", "impi-rt"),
+    questions: dict[str, Callable[[], str]] = {
+        "Python": lambda: f"{platform.python_version()}, {platform.platform()}",
+        "NumPy": lambda: np.__version__,
+        "BLAS": partial(_blas, problems),
+        "processors": lambda: str(_processors()),
+        "Numba": partial(_numba, problems),
+        "scikit-learn": partial(_installed, "scikit-learn"),
+        "MPI": partial(_which, "mpi4py", "mpich", "openmpi", "impi-rt"),
     }
+    return {name: if_known(question) for name, question in questions.items()}
 
 
 def _installed(name: str) -> str:
@@ -84,8 +88,10 @@ def _blas(problems: list[str]) -> str:
     An OpenBLAS that does not know a processor, or that OPENBLAS_CORETYPE tells to, takes kernels
     for an older one, which compute half as much at a time where this one has AVX-512.
     """
-    from threadpoolctl import threadpool_info
-
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown: threadpoolctl is not installed; run pip install threadpoolctl"
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     old = [pool["architecture"] for pool in found if pool.get("architecture") in NO_AVX512]
     if old and AVX512 & _simd():
@@ -118,13 +124,15 @@ def _processors() -> int:
 
 def _gpu(problems: list[str]) -> dict[str, str]:
     """Return what CuPy tells; why it cannot be used is a problem only if CuPy is installed."""
-    packages = sorted(
-        {d.name for d in distributions() if (d.name or "").lower().startswith("cupy")}
-    )
+    reason = why_no_cupy()
+    try:
+        packages = _cupy_packages()
+    except Exception as error:  # a package that is damaged need not be CuPy
+        problems.append(f"the installed packages cannot be listed ({what_went_wrong(error)})")
+        packages = []
     if len(packages) > 1:
         problems.append(f"{' and '.join(packages)} share one folder; uninstall all but one")
-    reason = why_no_cupy()
-    if not packages:
+    if reason and not packages:
         return {"GPU": reason}
     if reason:
         problems.append(reason)
@@ -132,7 +140,13 @@ def _gpu(problems: list[str]) -> dict[str, str]:
         from xpnet.backend.on_cupy import describe
     except Exception:  # a CuPy that does not import; the reason says so
         return {"GPU": "unknown"}
-    return describe() | {"NCCL": _which("nvidia-nccl-cu13", "nvidia-nccl-cu12")}
+    nccl = partial(_which, "nvidia-nccl-cu13", "nvidia-nccl-cu12")
+    return describe() | {"NCCL": if_known(nccl)}
+
+
+def _cupy_packages() -> list[str]:
+    names = {d.name for d in distributions()}
+    return sorted(name for name in names if (name or "").lower().startswith("cupy"))
 
 
 def _backend(problems: list[str]) -> str:

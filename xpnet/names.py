@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import errno
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
 from xpnet.errors import OptionError
 
 T = TypeVar("T")
+CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC)
 
 
 def unknown(what: str, name: object, names: Iterable[str]) -> str:
@@ -31,3 +33,22 @@ def look_up(what: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise OptionError(unknown(what, name, table))
     return table[name]
+
+
+def what_went_wrong(error: Exception) -> str:
+    """Return the kind and the words of an error of another library, in one line."""
+    said = " ".join(str(error).split()).rstrip(".")[:300]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def cannot_write(error: Exception) -> bool:
+    """Return True for an error of the system that a file or a folder cannot be written."""
+    return isinstance(error, OSError) and error.errno in CANNOT_WRITE
+
+
+def if_known(question: Callable[[], str]) -> str:
+    """Return the answer to a question about the machine, or "unknown" with the reason."""
+    try:
+        return question()
+    except Exception as error:  # information only: never in the way
+        return f"unknown ({what_went_wrong(error)})"

@@ -12,7 +12,6 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
-import pooch
 import pytest
 
 from xpnet.data import mnist
@@ -21,7 +20,8 @@ from xpnet.data.mnist import find_mnist, load_mnist
 from xpnet.errors import DataError
 
 REAL = os.environ.get("XPNET_DATA")
-MIRRORS = mnist._MIRRORS
+MIRRORS, CACHE_FOLDER = mnist._MIRRORS, mnist._cache_folder
+NO_POOCH = "pooch is not installed, which downloads MNIST: pip install pooch"
 NAMES = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -35,9 +35,10 @@ def cache(tmp_path, monkeypatch):
     """An empty cache, no XPNET_DATA, and mirrors that nobody reaches by accident."""
     monkeypatch.delenv("XPNET_DATA", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    folder = tmp_path / "cache" / "xpnet" / "mnist"
+    monkeypatch.setattr(mnist, "_cache_folder", lambda: folder)
     monkeypatch.setattr(mnist, "_MIRRORS", ())
-    return tmp_path / "cache" / "xpnet" / "mnist"
+    return folder
 
 
 def data_set(n_train=6, n_test=4, shape=(5, 3), seed=0):
@@ -204,16 +205,39 @@ def test_no_folder_at_all(tmp_path):
         load_mnist(f"{tmp_path}\0")
 
 
-def test_pooch_is_imported_only_where_needed(tmp_path):
+IMPORTS = """
+import sys
+import xpnet.data.mnist as m
+from xpnet.info import report
+
+m.load_mnist(sys.argv[1])
+m.load_mnist()
+m.find_mnist()
+m.find_mnist(sys.argv[1] + "/none")
+report()
+assert not {"pooch", "requests"} & set(sys.modules)
+"""
+
+
+def test_pooch_is_imported_only_to_download(tmp_path):
+    """The data are in a folder that is named, by XPNET_DATA or as an argument."""
     write_set(tmp_path, data_set())
-    script = (
-        "import sys, xpnet.data.mnist as m\n"
-        "m.load_mnist(sys.argv[1])\n"
-        "assert not {'pooch', 'requests'} & set(sys.modules)\n"
-        "m.find_mnist()\n"
-        "assert 'pooch' in sys.modules\n"
+    names = {"XPNET_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run(
+        [sys.executable, "-c", IMPORTS, tmp_path], check=True, env={**os.environ, **names}
     )
-    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+
+
+def test_the_cache_is_where_pooch_has_it(monkeypatch):
+    """Found without pooch; what earlier versions have downloaded is found, too."""
+    pooch = pytest.importorskip("pooch", reason="pooch is not installed, which names the folder")
+    monkeypatch.setattr(mnist, "_cache_folder", CACHE_FOLDER)
+    for home in (None, "", "/some/where"):
+        if home is None:
+            monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", home)
+        assert mnist._cache_folder() == pooch.os_cache("xpnet") / "mnist"
 
 
 # What does not fit together
@@ -283,6 +307,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """Two mirrors, /first and /second, of a small set that is pinned; both are good at first."""
+    pytest.importorskip("pooch", reason=NO_POOCH)
     arrays = data_set()
     files = {f"{name}.gz": gzip.compress(body) for name, body in plain_files(arrays).items()}
     pin(monkeypatch, arrays)
@@ -364,6 +389,7 @@ def test_nothing_is_kept_when_all_mirrors_are_bad(server, cache, monkeypatch, fa
 
 
 def test_offline(cache, monkeypatch):
+    pytest.importorskip("pooch", reason=NO_POOCH)
     url = f"http://127.0.0.1:{free_port()}/"
     monkeypatch.setattr(mnist, "_MIRRORS", (url, url))
     with pytest.raises(DataError) as caught:
@@ -376,6 +402,7 @@ def test_offline(cache, monkeypatch):
 
 
 def test_silent_server(cache, monkeypatch):
+    pytest.importorskip("pooch", reason=NO_POOCH)
     monkeypatch.setattr(mnist, "_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(mnist, "_MIRRORS", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
@@ -450,12 +477,66 @@ def test_other_data_in_the_cache_folder_by_name(server, cache):
     assert server.asked == []
 
 
-def test_a_cache_that_cannot_be_written(server, cache):
+def test_a_cache_that_cannot_be_made(server, cache):
+    """Nothing is downloaded, and what the message advises helps."""
     cache.parent.parent.mkdir(parents=True)
     cache.parent.write_bytes(b"a file where a folder must be")
+    with pytest.raises(DataError, match="cannot be kept in") as caught:
+        load_mnist()
+    text = str(caught.value)
+    assert all(word in text for word in (str(cache), *NAMES, "--data-dir", "XPNET_DATA"))
+    assert server.asked == []
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there is no XDG_CACHE_HOME here")
+def test_another_cache_by_its_variable(server, tmp_path, monkeypatch):
+    """A home that cannot be written, and the way out of the message."""
+    monkeypatch.setattr(mnist, "_cache_folder", CACHE_FOLDER)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", f"{os.devnull}/home")
+    assert find_mnist() is None
+    with pytest.raises(DataError, match=r"/home/\.cache/xpnet/mnist \(Not a d.*XDG_CACHE_HOME$"):
+        load_mnist()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert_loaded(load_mnist(), server.arrays)
+    assert files_below(tmp_path / "other" / "xpnet") == sorted(NAMES)
+    assert find_mnist() == tmp_path / "other" / "xpnet" / "mnist"
+
+
+def test_a_cache_that_cannot_be_written(server, cache, monkeypatch):
+    """Root may write everywhere: the system is asked by way of a stand-in."""
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (cache, os.W_OK))
+    with pytest.raises(DataError, match=r"mnist \(it cannot be written\): put"):
+        load_mnist()
+    assert server.asked == []
+
+
+def test_a_download_without_pooch(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path))
+    assert find_mnist() is None
     with pytest.raises(DataError) as caught:
         load_mnist()
-    assert str(cache / NAMES[0]) in str(caught.value)
+    looked_in = (
+        f"MNIST is not here (looked in {tmp_path}, {tmp_path / 'mnist'}, {cache}), and pooch"
+    )
+    start = f"{looked_in}, which downloads MNIST, is not installed: run pip install pooch, or put "
+    assert str(caught.value).startswith(f"{start}{NAMES[0]}, ")
+    assert not cache.exists()
+
+
+def test_a_cache_is_read_without_pooch(places, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    monkeypatch.delenv("XPNET_DATA")
+    assert_loaded(load_mnist(), places.sets.cache)
+
+
+def test_a_download_without_tqdm_has_no_bar(server, cache, monkeypatch):
+    """Pooch refuses to draw a bar without tqdm."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("pooch.downloaders.tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert_loaded(load_mnist(), server.arrays)
 
 
 def test_threads_at_once(server, cache):
@@ -485,7 +566,7 @@ import pooch, requests
 from xpnet.data import mnist
 
 mnist._MIRRORS, mnist._SHA256 = (sys.argv[2],), dict(zip(mnist._SHA256, sys.argv[3:]))
-pooch.os_cache = lambda name: Path(sys.argv[1], name)
+mnist._cache_folder = lambda: Path(sys.argv[1], "xpnet", "mnist")
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(5):

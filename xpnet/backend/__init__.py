@@ -19,7 +19,7 @@ from xpnet.backend.base import Array, Backend
 from xpnet.backend.on_numpy import NumPyBackend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.errors import BackendError, MixedArraysError
-from xpnet.names import unknown
+from xpnet.names import cannot_write, unknown, what_went_wrong
 
 __all__ = [
     "Array",
@@ -33,6 +33,7 @@ __all__ = [
     "use_backend",
 ]
 
+CACHE_ELSEWHERE = "name a folder that can be written with CUPY_CACHE_DIR"
 NAMES = ("numpy", "numba", "cupy", "auto", "cpu", "gpu", "cuda")  # and cuda:1, cupy:1 ...
 
 _default: Backend | None = None  # made from XPNET_BACKEND when it is first asked for
@@ -208,14 +209,25 @@ def why_no_cupy(device: int = 0) -> str:
     """Return the reason why CuPy cannot be used here, one sentence; empty if it can."""
     try:
         from xpnet.backend.on_cupy import probe
-    except ImportError as error:
-        if error.name not in ("cupy", "cupy_backends"):
-            return f"CuPy is installed but does not import ({error}); reinstall it"
+    except Exception as error:  # whatever a CuPy that does not fit this machine leads to
+        if not isinstance(error, ModuleNotFoundError) or error.name != "cupy":
+            return _why_no_import(error)
         return (
             "CuPy is not installed; on a machine with an NVIDIA GPU run "
             "pip install 'cupy-cuda13x[ctk]' (driver 580 or newer) or 'cupy-cuda12x[ctk]'"
         )
     return probe(device)
+
+
+def _why_no_import(error: Exception) -> str:
+    """Return the sentence for a CuPy that is installed and does not import."""
+    way_out = "reinstall CuPy"
+    if cannot_write(error):  # as CuPy makes the folder for its compiled kernels
+        way_out = CACHE_ELSEWHERE
+    return (
+        f"CuPy is installed but does not import ({what_went_wrong(error)}); {way_out}, "
+        "or use backend='numpy'"
+    )
 
 
 @cache

@@ -24,10 +24,12 @@ from typing import Any, TypeVar, cast
 import cupy
 import numpy as np
 
+from xpnet.backend import CACHE_ELSEWHERE
 from xpnet.backend.base import GELU_A, GELU_C, Array, Backend, is_image
 from xpnet.backend.capture import Captured, Graph, Recording
 from xpnet.backend.gemm import Gemm
 from xpnet.errors import MixedArraysError, ShapeError
+from xpnet.names import cannot_write, if_known, what_went_wrong
 
 Arrays = tuple[Array, ...]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -580,23 +582,37 @@ class CuPyBackend(Backend):
 
 def probe(device: int = 0) -> str:
     """Return "" if CuPy computes on that GPU, else one sentence with the reason and the way out."""
-    if not cupy.is_available():
+    try:
+        reason = _no_gpu(device)
+    except Exception as error:  # a CuPy that is damaged, or a driver that does not answer
         return (
-            f"no usable NVIDIA GPU: {_driver()}, and CuPy {cupy.__version__} was built for CUDA "
-            f"{_built_for()}; {_other_cupy() or 'run nvidia-smi'}, or use backend='numpy'"
+            f"CuPy is installed but cannot look for a GPU ({what_went_wrong(error)}); "
+            "run nvidia-smi, reinstall CuPy, or use backend='numpy'"
         )
-    count = cupy.cuda.runtime.getDeviceCount()
-    if device >= count:
-        return (
-            f"there is no GPU number {device}: nvidia-smi lists {count}, and they are counted "
-            "from 0; use backend='cuda:0'"
-        )
+    if reason:
+        return reason
     try:
         with cupy.cuda.Device(device):
             _smoke_test(CuPyBackend(device))
     except Exception as error:  # whatever it is, the user needs a sentence
         return _why(error)
     return ""
+
+
+def _no_gpu(device: int) -> str:
+    """Return the sentence for a GPU that is not there, "" if it is there."""
+    if not cupy.is_available():
+        return (
+            f"no usable NVIDIA GPU: {_driver()}, and CuPy {cupy.__version__} was built for CUDA "
+            f"{_built_for()}; {_other_cupy() or 'run nvidia-smi'}, or use backend='numpy'"
+        )
+    count = cupy.cuda.runtime.getDeviceCount()
+    if device < count:
+        return ""
+    return (
+        f"there is no GPU number {device}: nvidia-smi lists {count}, and they are counted "
+        "from 0; use backend='cuda:0'"
+    )
 
 
 def _smoke_test(xp: CuPyBackend) -> None:
@@ -610,15 +626,23 @@ def _smoke_test(xp: CuPyBackend) -> None:
 
 def _why(error: Exception) -> str:
     """Return the sentence for an error of the smoke test."""
-    said = " ".join(str(error).split()).rstrip(".")[:300]
-    way_out = "run nvidia-smi"
-    if isinstance(error, ImportError | OSError) or " find" in said or "finding" in said:
-        major = _built_for().partition(".")[0]
-        way_out = f"CUDA's libraries come with pip install 'cupy-cuda{major}x[ctk]'"
+    said, way_out = what_went_wrong(error), "run nvidia-smi"
+    if cannot_write(error):
+        way_out = CACHE_ELSEWHERE
+    elif isinstance(error, ImportError | OSError) or " find" in said or "finding" in said:
+        way_out = f"CUDA's libraries come with pip install '{_package()}'"
     return (
-        f"CuPy finds the GPU but cannot compute on it ({type(error).__name__}: {said}); "
-        f"{way_out}, or use backend='numpy'"
+        f"CuPy finds the GPU but cannot compute on it ({said}); {way_out}, or use backend='numpy'"
     )
+
+
+def _package() -> str:
+    """Return the name of the package of CuPy that brings CUDA's libraries along."""
+    try:
+        major = _built_for().partition(".")[0]
+    except Exception:  # one of the libraries that are missing
+        major = "13"
+    return f"cupy-cuda{major}x[ctk]"
 
 
 def _version(number: int) -> str:
@@ -650,14 +674,14 @@ def _other_cupy() -> str:
 
 def describe(device: int = 0) -> dict[str, str]:
     """Return what ``xpnet info`` prints about CuPy; "unknown" where something cannot be asked."""
-    runtime, gib = cupy.cuda.runtime, 2**30
+    gib = 2**30
 
     def gpu() -> str:
-        return str(runtime.getDeviceProperties(device)["name"].decode())
+        return str(cupy.cuda.runtime.getDeviceProperties(device)["name"].decode())
 
     def memory() -> str:
         with cupy.cuda.Device(device):
-            free, total = runtime.memGetInfo()
+            free, total = cupy.cuda.runtime.memGetInfo()
         return f"{total / gib:.1f} GiB, {free / gib:.1f} GiB free"
 
     def pool() -> str:
@@ -667,18 +691,12 @@ def describe(device: int = 0) -> dict[str, str]:
         most = f"{limit / gib:.1f} GiB at most" if limit else "no limit"
         return f"{pool.total_bytes() / 2**20:.1f} MiB at the peak, {most}"
 
-    return {
-        "CuPy": str(cupy.__version__),
-        "CUDA runtime": _answer(_built_for),
-        "driver": _answer(_driver),
-        "GPU": _answer(gpu),
-        "GPU memory": _answer(memory),
-        "CuPy's memory pool": _answer(pool),
+    questions: dict[str, Callable[[], str]] = {
+        "CuPy": lambda: str(cupy.__version__),
+        "CUDA runtime": _built_for,
+        "driver": _driver,
+        "GPU": gpu,
+        "GPU memory": memory,
+        "CuPy's memory pool": pool,
     }
-
-
-def _answer(question: Callable[[], str]) -> str:
-    try:
-        return question()
-    except Exception:  # information only: never in the way
-        return "unknown"
+    return {name: if_known(question) for name, question in questions.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.errors import DataError
 from xpnet.random import Random
 
 TEST_SIZE = 360  # a fifth
@@ -21,9 +22,19 @@ def digits() -> tuple[
         Pixels from 0 to 1, in sixteenths.
     t_train, t_test : ndarray of int64, shape (n,)
         The digits 0 to 9.
-    """
-    from sklearn.datasets import load_digits
 
+    Raises
+    ------
+    DataError
+        If scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(
+            f"scikit-learn, which brings the digits, cannot be imported ({error}); "
+            "run pip install scikit-learn"
+        ) from None
     X, t = load_digits(return_X_y=True)
     order = Random(0, "digits").permutation(len(X))
     train, test = order[:-TEST_SIZE], order[-TEST_SIZE:]

@@ -6,7 +6,8 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ _ADVICE = (
     f"put {', '.join(_SHA256)} (each plain or with .gz) into one folder"
     " and name it with --data-dir or XPNET_DATA"
 )
+_OTHER_CACHE = ", or name another folder for downloads with XDG_CACHE_HOME"
 
 _Images = NDArray[np.uint8]
 _Labels = NDArray[np.int64]
@@ -71,44 +73,52 @@ def load_mnist(
     DataError
         If files are missing or damaged and cannot be downloaded, or do not fit together.
     """
-    folder = find_mnist(data_dir)
-    if folder is None:
-        if data_dir is not None or not download:
-            raise DataError(_describe_absence(data_dir))
-        folder = _cache_folder()
-    if data_dir is None and folder == _cache_folder():
-        arrays = [_read_cached(folder, name, download) for name in _SHA256]
-    else:
+    folder, cache = _complete(_named_folders(data_dir)), _cache_folder()
+    if folder is not None:
         paths = [_locate(folder, name) for name in _SHA256]
         arrays = [read_idx(path) for path in paths]
         _check(arrays, paths)
+    elif data_dir is not None or not (download or _complete([cache])):
+        raise DataError(_describe_absence(data_dir))
+    else:
+        arrays = [_read_cached(cache, name, download) for name in _SHA256]
     X_train, t_train, X_test, t_test = arrays
     return _flatten(X_train), t_train.astype(np.int64), _flatten(X_test), t_test.astype(np.int64)
 
 
 def find_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
     """The folder that `load_mnist` would read, or None if not all four files are in one."""
-    return next((folder for folder in _folders(data_dir) if not _missing(folder)), None)
+    return _complete(_folders(data_dir))
 
 
-def _folders(data_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Where to look, in order; pooch is asked for its folder only if the others have nothing."""
+def _complete(folders: Iterable[Path]) -> Path | None:
+    """The first of these folders that has all four files, or None."""
+    return next((folder for folder in folders if not _missing(folder)), None)
+
+
+def _folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """Where to look, in order."""
+    return _named_folders(data_dir) + [_cache_folder()] * (data_dir is None)
+
+
+def _named_folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """The folders that the user has named, with their subfolders."""
     home = os.environ.get("XPNET_DATA") if data_dir is None else data_dir
-    if home:
-        yield from _with_subfolder(home)
-    if data_dir is None:
-        yield _cache_folder()
-
-
-def _with_subfolder(home: str | os.PathLike[str]) -> list[Path]:
+    if not home:
+        return []
     folder = Path(os.path.expanduser(home))
     return [folder, folder / "mnist"]
 
 
 def _cache_folder() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("xpnet")) / "mnist"
+    """Where downloads are kept: the folder that `pooch.os_cache` names, found without pooch."""
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
+        return Path(local, "xpnet", "xpnet", "Cache", "mnist")
+    if sys.platform == "darwin":
+        return Path(os.path.expanduser("~/Library/Caches"), "xpnet", "mnist")
+    home = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.expanduser("~/.cache")
+    return Path(home, "xpnet", "mnist")
 
 
 def _locate(folder: Path, name: str) -> Path:
@@ -122,7 +132,7 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _describe_absence(data_dir: str | os.PathLike[str] | None) -> str:
-    folders = list(_folders(data_dir))
+    folders = _folders(data_dir)
     nearest = min(folders, key=lambda folder: len(_missing(folder)))
     return (
         f"{nearest} lacks {', '.join(_missing(nearest))} (looked in"
@@ -186,6 +196,8 @@ def _verify(array: NDArray[Any], name: str, source: str) -> NDArray[Any]:
 
 def _download(folder: Path, name: str) -> NDArray[Any]:
     """The file from the first mirror with a sound copy; only such a copy reaches the disk."""
+    _check_pooch()
+    _check_cache(folder)
     failures = []
     for url in [f"{mirror}{name}.gz" for mirror in _MIRRORS]:
         try:
@@ -200,11 +212,35 @@ def _download(folder: Path, name: str) -> NDArray[Any]:
     raise DataError(f"cannot download {name} ({'; '.join(failures)}): {_ADVICE}")
 
 
+def _check_pooch() -> None:
+    """Check that pooch, which nothing but a download needs, is installed."""
+    try:
+        import pooch  # noqa: F401
+    except ImportError:
+        raise DataError(
+            f"MNIST is not here (looked in {', '.join(map(str, _folders(None)))}), and pooch,"
+            f" which downloads MNIST, is not installed: run pip install pooch, or {_ADVICE}"
+        ) from None
+
+
+def _check_cache(folder: Path) -> None:
+    """Make the cache folder, before anything is downloaded for it."""
+    reason = "it cannot be written"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error)
+    other = "" if sys.platform in ("win32", "darwin") else _OTHER_CACHE
+    raise DataError(f"MNIST cannot be kept in {folder} ({reason}): {_ADVICE}{other}")
+
+
 def _fetch(url: str) -> io.BytesIO:
     import pooch
 
-    body = _Body(url)
-    download = pooch.HTTPDownloader(sys.stderr.isatty(), chunk_size=2**16, timeout=_TIMEOUT)
+    body, bar = _Body(url), sys.stderr.isatty() and find_spec("tqdm") is not None
+    download = pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=_TIMEOUT)
     download(url, body, None)
     return body
 

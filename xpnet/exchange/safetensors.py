@@ -23,7 +23,7 @@ from xpnet.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.files import open_file, write_atomically, writing
 from xpnet.network import Sequential, check_shapes
 
-INSTALL = "run pip install 'safetensors>=0.4.5,!=0.8.0', or '.[io]' in the folder of xpnet"
+INSTALL = "run pip install 'safetensors>=0.4.5', or '.[io]' in the folder of xpnet"
 MOST = 1 << 18  # bytes of a header: some 3000 tensors; to parse one takes 10 MB at most
 DTYPES = {
     **{f"{kind}{8 * n}": f"<{kind.lower()}{n}" for kind in "IU" for n in (1, 2, 4, 8)},
@@ -70,7 +70,7 @@ def save_safetensors(net: Sequential, path: str | os.PathLike[str], layout: str 
         "xpnet_layout": layout,
         "xpnet_crc32": _crc32(arrays),
     }
-    # 0.8.0 writes the wrong bytes of arrays that are not C-contiguous, and others have done so.
+    # safetensors 0.8.0 writes the wrong bytes of arrays that are not C-contiguous, such as W.T.
     plain = {name: np.asarray(a, order="C") for name, a in arrays.items()}
     data = numpy.save(plain, metadata=about)
     read_header(data[: 8 + MOST], len(data), str(path))  # what is written can be read

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array, Backend, say_once
 from xpnet.parallel.communicator import Communicator
 from xpnet.parallel.launch import THREADS, cores
 from xpnet.parallel.watch import watched
@@ -88,11 +88,21 @@ class MPICommunicator(Communicator):
         Otherwise each of the processes on a machine would start a thread for every core, and all of
         them wait for one another.
         """
-        from threadpoolctl import threadpool_limits
-
-        if not any(name in os.environ for name in THREADS):
-            own = self._cores[self.local_rank]
-            threadpool_limits(max(1, len(own) // self._cores.count(own)), user_api="blas")
+        if any(name in os.environ for name in THREADS):
+            return
+        own = self._cores[self.local_rank]
+        threads = max(1, len(own) // self._cores.count(own))
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            if self.rank == 0:
+                say_once(
+                    "threadpoolctl is not installed, and the BLAS of each process has a thread for "
+                    "every core; run pip install threadpoolctl, or set OPENBLAS_NUM_THREADS="
+                    f"{threads} before the start"
+                )
+        else:
+            threadpool_limits(threads, user_api="blas")
 
     def abort(self) -> None:
         """End all processes at once."""

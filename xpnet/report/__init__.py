@@ -4,4 +4,5 @@ All of it is made from the run folder and the data, so that `xpnet report` can m
 """
 
 from xpnet.report.page import write_report as write_report
+from xpnet.report.pictures import require_matplotlib as require_matplotlib
 from xpnet.report.pictures import write_pictures as write_pictures

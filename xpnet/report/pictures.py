@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet import plots, views
+from xpnet.backend import say_once
 from xpnet.errors import XpnetError
 from xpnet.plots.style import BLUE
 from xpnet.problems import Split
@@ -49,16 +51,19 @@ def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Pat
     Raises
     ------
     XpnetError
-        If it is no run folder.
+        If it is no run folder, or matplotlib is not installed.
     OSError
         If a file cannot be written.
     """
+    require_matplotlib()
     import matplotlib
 
     written = []
     context: Any = matplotlib.rc_context
     with context(STYLE):
         for name, figure in _figures(read_run(folder), data_dir):
+            if figure is None:
+                continue
             for kind, more in (("png", {"dpi": DPI}), ("svg", {"metadata": {"Date": None}})):
                 path = folder / f"{name}.{kind}"
                 figure.savefig(path, **more)
@@ -66,7 +71,31 @@ def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Pat
     return written
 
 
-def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure]]:
+def require_matplotlib() -> None:
+    """Import matplotlib, and say nothing of a home folder that cannot be written.
+
+    Matplotlib then keeps its settings and its cache in a temporary folder, which it removes.
+
+    Raises
+    ------
+    XpnetError
+        If matplotlib is not installed.
+    """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import matplotlib.font_manager  # noqa: F401
+    except ImportError as error:
+        raise XpnetError(
+            f"matplotlib, which draws the pictures, cannot be imported ({error}); "
+            "run pip install matplotlib, or leave them out with xpnet train --plots none"
+        ) from None
+    finally:
+        logger.setLevel(level)
+
+
+def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure | None]]:
     """Give each picture with its name."""
     names = run.log[0] if run.log else {}
     rows = {name: [row[name] for row in run.log if name in row] for name in names}
@@ -94,7 +123,7 @@ def _metric(history: Any, metric: str, recorder: Any, split: Any, ax: Any) -> No
     plots.loss_curve(history, ax, metric=metric)
 
 
-def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure]]:
+def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure | None]]:
     train, test = split.train, split.test
     for of in ("gradients", "activations"):
         yield of, _drawn(partial(plots.gradient_flow, recorder, *train, of=of))
@@ -115,12 +144,19 @@ def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Fig
                 yield "weights", _drawn(partial(plots.weights, net), (6.4, 6.4))
 
 
-def _drawn(draw: Callable[..., Any], size: tuple[float, float] = (6.4, 4.4)) -> Figure:
-    """Return a figure with one drawing."""
+def _drawn(draw: Callable[..., Any], size: tuple[float, float] = (6.4, 4.4)) -> Figure | None:
+    """Return a figure with one drawing, or None where the library that draws it is missing."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    draw(ax=figure.add_subplot())
+    try:
+        draw(ax=figure.add_subplot())
+    except ImportError as error:
+        say_once(
+            "the pictures that scikit-learn draws are left out, as it cannot be imported "
+            f"({error}); run pip install scikit-learn"
+        )
+        return None
     return figure
 
 
