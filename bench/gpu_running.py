@@ -18,6 +18,7 @@ from gpu_table import ROOT, Stage, other_files
 GRACE = 4  # seconds between the signal that asks a stage to end and the one that ends it
 WORKERS = 8
 PYTHON = os.environ.get("PYTHON", sys.executable)
+STAND_IN = ("tests/standin", "tests")  # a package that takes the name of CuPy, and its modules
 LAST_LINES, LAST_CHARACTERS = 6, 2000
 
 
@@ -48,7 +49,7 @@ def command(stage: Stage, out: Path, rehearsal: bool) -> list[str]:
 
 def environment(stage_name: str, rehearsal: bool, more: Sequence[tuple[str, str]] = ()) -> dict:
     """Return the environment of a stage: xpnet is found here, and the stand-in in a rehearsal."""
-    path = [*[str(ROOT / "tests/standin")] * rehearsal, str(ROOT), str(ROOT / "bench")]
+    path = [str(ROOT / folder) for folder in (*(STAND_IN if rehearsal else ()), "", "bench")]
     path += filter(None, [os.environ.get("PYTHONPATH")])
     data = os.environ.get("XPNET_DATA")  # as it is from the folder of the user
     found = os.environ | ({"XPNET_DATA": os.path.abspath(data)} if data else {})

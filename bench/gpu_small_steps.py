@@ -37,7 +37,7 @@ def plain() -> dict:
         for name in ("momentum", "rmsprop", "adam"):
             net = common.network(SIZES, find_backend("cupy", reproducible))
             trainer = xpnet.Trainer(net, "softmax_cross_entropy", name)
-            epochs = STEPS * BATCH // ROWS
+            epochs = 1 if common.REHEARSAL else STEPS * BATCH // ROWS
             history = trainer.fit(X, t, epochs=epochs, batch_size=BATCH)
             losses[f"{name}{', reproducible' * reproducible}"] = history["loss"][-1]
     return losses

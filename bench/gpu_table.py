@@ -69,7 +69,7 @@ def race(stage: str) -> tuple[str, ...]:
 
 
 ON_CUPY = ("--backends", "cupy", "--require", "cupy")
-FEW_STEPS = ("--problems", "xor,spiral", "--steps", "3")
+FEW_STEPS = ("--problems", "xor", "--steps", "2")
 SAMPLE = ("-p", "gpu_sample")
 QUICK = ("--quick",)
 

@@ -484,7 +484,8 @@ def test_a_rehearsal_puts_the_stand_in_first(fake):
     assert "--look" in look
     assert len(commands) == len(STAGES)
     for stage, line in zip(gpu_table.STAGES, commands, strict=True):
-        assert line.startswith(f"1 {ROOT / 'tests/standin'}:{ROOT}:{BENCH}")
+        path = ":".join(map(str, (ROOT / "tests/standin", ROOT / "tests", ROOT, BENCH)))
+        assert line.startswith(f"1 {path}")
         assert line.endswith(" ".join(stage.quick))
 
 
@@ -527,16 +528,22 @@ def test_a_rehearsal_may_skip_what_needs_a_gpu(fake):
     assert fake.results["stages"]["sanitizer"]["only_a_gpu"] is True
 
 
-def test_a_sample_has_a_case_of_a_few_functions():
+def test_a_sample_has_the_first_case_of_a_few_functions():
     def sample(cases: int, functions: int) -> list[str]:
         items = [SimpleNamespace(originalname=f"{i // cases}", case=i % cases)
                  for i in range(cases * functions)]  # fmt: skip
         return [f"{item.originalname}[{item.case}]" for item in gpu_sample.sample(items)]
 
-    assert sample(3, 2) == ["0[1]", "1[1]"]
+    assert sample(3, 2) == ["0[0]", "1[0]"]
     assert sample(1, 11) == ["0[0]", "2[0]", "5[0]", "7[0]", "10[0]"]
     assert sample(1, 1) == ["0[0]"]
     assert sample(1, 0) == []
+
+
+def test_what_the_sample_leaves_out_is_there():
+    text = "".join((ROOT / name).read_text("utf-8") for name in gpu_table.gpu_files())
+    for name in gpu_sample.LEFT_OUT:
+        assert f"def {name}(" in text
 
 
 # ---- compute-sanitizer ---------------------------------------------------------------------------
