@@ -28,12 +28,12 @@ from xpnet.files import write_atomically
 
 SIZES, BATCH, LR = (784, 64, 32, 10), 128, 1e-3
 WARM_UP, ROUNDS = 2, 7  # epochs after the first, cold one
-QUICK_WARM_UP, QUICK_ROUNDS = 1, 2
+QUICK_WARM_UP, QUICK_ROUNDS, QUICK_BATCHES = 1, 2, 4
 LARGE, LARGE_BATCH, LARGE_STEPS = (784, 4096, 4096, 10), 4096, 16
 SPIN, SPIN_SIZE = 1.0, 2048  # seconds of products, of matrices of this size
 REHEARSAL = os.environ.get("XPNET_REHEARSAL") == "1"  # something slow stands in for CuPy
 if REHEARSAL:
-    SIZES, BATCH = (784, 8, 8, 10), 8
+    SIZES, BATCH, QUICK_BATCHES = (784, 8, 8, 10), 8, 2
 REASON_LINES = 6
 BEGIN = "XPNET_BENCH_BEGIN"  # when this process was started, by the clock that all share
 
@@ -50,7 +50,7 @@ def arguments(doc: str, modes: Sequence[str]) -> argparse.Namespace:
 def mnist(quick: bool = False, batch: int = BATCH) -> tuple[np.ndarray, ...]:
     """Return MNIST: as many training rows as fill whole batches, and the test set."""
     X, t, X_test, t_test = data.load_mnist(os.environ.get("XPNET_DATA"))
-    n = 4 * batch if quick else len(X) // batch * batch
+    n = QUICK_BATCHES * batch if quick else len(X) // batch * batch
     tests = 500 if quick else len(X_test)
     return X[:n], t[:n], X_test[:tests], t_test[:tests]
 
