@@ -20,6 +20,7 @@ import numpy as np
 
 import xpnet
 from xpnet.backend import find_backend
+from xpnet.data.mnist import find_mnist
 
 VERSIONS = ("numpy", "torch", "jax", "jaxlib", "mpi4py", "nvidia-nccl-cu13", "nvidia-nccl-cu12")
 NODES, REPLAYS = 14, 2000  # the nodes in a row of a step of 784-64-32-10
@@ -72,6 +73,17 @@ def unsuitable(device: dict, free: int) -> str:
     )
 
 
+def without_mnist() -> str:
+    """Return what is wrong with XPNET_DATA; empty if MNIST is there."""
+    data = os.environ.get("XPNET_DATA")
+    if find_mnist(data) is not None:
+        return ""
+    return (
+        f"XPNET_DATA ({data or 'not set'}) names no folder with MNIST; set it, or bring "
+        "bench/gpu_pack, which bench/gpu_pack.sh makes"
+    )
+
+
 def look() -> None:
     try:
         xp = find_backend("cupy", reproducible=False)
@@ -80,6 +92,8 @@ def look() -> None:
     device = describe()
     free, _ = xp.module.cuda.runtime.memGetInfo()
     if not common.REHEARSAL and (why := unsuitable(device, free)):
+        refuse(why)
+    if why := without_mnist():
         refuse(why)
     common.say(device)
 

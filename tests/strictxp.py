@@ -53,6 +53,8 @@ class OnAnotherDevice(RuntimeError):
 class _Now(threading.local):
     """What holds in a thread at present."""
 
+    uploads = False  # may there be copies from the host where nobody may wait?
+
     def __init__(self) -> None:
         self.forbidden: dict[type[Exception], bool] = {Synchronized: False, Allocated: False}
         self.queue: Callable[[Callable[[], Any]], Any] | None = None
@@ -76,6 +78,17 @@ def _set_forbidden(error: type[Exception], forbidden: bool) -> Iterator[None]:
 def no_sync():
     """In this block everything that makes host and device wait for each other raises."""
     return _set_forbidden(Synchronized, True)
+
+
+@contextlib.contextmanager
+def no_reading() -> Iterator[None]:
+    """In this block reading from the device raises; that is what CuPy itself can look for."""
+    before, _now.uploads = _now.uploads, True
+    try:
+        with no_sync():
+            yield
+    finally:
+        _now.uploads = before
 
 
 def no_alloc():
@@ -755,7 +768,7 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
         return _result(host, [obj], "array()")
     if isinstance(obj, list | tuple) and any(isinstance(element, ndarray) for element in obj):
         obj = [_array(element) for element in obj]
-    elif not isinstance(obj, _SCALARS):
+    elif not isinstance(obj, _SCALARS) and not _now.uploads:
         _sync("a copy from the host to the device")
     return _result(np.array(obj, dtype, order=order, ndmin=ndmin), [], "array()")
 

@@ -444,6 +444,16 @@ def test_a_gpu_that_is_too_small_is_refused():
     assert said.endswith("; end what else uses the GPU, or take a larger one")
 
 
+def test_a_machine_without_mnist_is_refused(monkeypatch, tmp_path):
+    """Half of the stages would fail, late."""
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path))
+    said = gpu_first.without_mnist()
+    assert said.startswith(f"XPNET_DATA ({tmp_path}) names no folder with MNIST; set it, or bring ")
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / f"{name}-ubyte").touch()
+    assert gpu_first.without_mnist() == ""
+
+
 # A full disk: the write number N of the orchestrator fails, as one does where there is no room.
 FULL = """
 import errno, os, runpy, sys
@@ -512,11 +522,11 @@ esac; done
 """
 
 
-@pytest.mark.parametrize(("stage", "code"), [("captured", 1), ("parallel", 0)])
-def test_a_rehearsal_that_skips_all_tests(fake, stage, code):
-    """NCCL needs a GPU; the other tests do not."""
+@pytest.mark.parametrize("stage", ["captured", "parallel"])
+def test_a_rehearsal_that_skips_all_tests_of_a_stage_fails(fake, stage):
+    """The two processes on one GPU need an MPI, which bench/gpu_pack has, and no real GPU."""
     fake.play(stage, ALL_SKIPPED)
-    assert fake.run("--rehearse", "--stage", stage).returncode == code
+    assert fake.run("--rehearse", "--stage", stage).returncode == 1
     record = fake.results["stages"][stage]
     assert record["status"] == "skipped"
     assert record["reason"] == "all 1 tests were skipped"
@@ -528,15 +538,15 @@ def test_a_rehearsal_may_skip_what_needs_a_gpu(fake):
     assert fake.results["stages"]["sanitizer"]["only_a_gpu"] is True
 
 
-def test_a_sample_has_the_first_case_of_a_few_functions():
+def test_a_sample_has_the_first_cases_of_all_functions_if_there_are_few():
     def sample(cases: int, functions: int) -> list[str]:
         items = [SimpleNamespace(originalname=f"{i // cases}", case=i % cases)
                  for i in range(cases * functions)]  # fmt: skip
         return [f"{item.originalname}[{item.case}]" for item in gpu_sample.sample(items)]
 
-    assert sample(3, 2) == ["0[0]", "1[0]"]
-    assert sample(1, 11) == ["0[0]", "2[0]", "5[0]", "7[0]", "10[0]"]
-    assert sample(1, 1) == ["0[0]"]
+    assert sample(2, 2) == ["0[0]", "1[0]", "0[1]", "1[1]"]
+    assert sample(9, 1) == [f"0[{i}]" for i in range(8)]
+    assert sample(1, 11) == [f"{i}[0]" for i in range(8)]
     assert sample(1, 0) == []
 
 

@@ -22,6 +22,7 @@ from xpnet.backend import gemm
 __version__ = "14.2.0"
 CUDA = 13000  # the version of the driver and of the runtime
 MEMORY = 8 * 2**30  # bytes
+LINE_BLOCK = 64  # threads of a block that shares lines: fewer, as here they take turns
 NAME = "a stand-in for a GPU, on the CPU"
 
 ndarray, asnumpy = strictxp.ndarray, strictxp.asnumpy
@@ -93,6 +94,8 @@ class RawModule:
 
     def __init__(self, code: str, options: tuple[str, ...]) -> None:
         self.module = HostModule(code, options)
+        if reproducible := sys.modules.get("xpnet.backend.reproducible_cupy"):
+            reproducible.ReproducibleCuPy.line_block = LINE_BLOCK
 
     def get_function(self, name: str) -> Any:
         launch = launcher(cuda, self.module)
@@ -119,7 +122,7 @@ cuda = Cuda("random")
 pool = cuda.pool = Pool(cuda)
 strictxp.set_allocator(pool.malloc)
 cuda.memory, cuda.MemoryHook, cuda.Device = _Memory(), MemoryHook, _Device
-cuda.nccl = SimpleNamespace(available=False)
+cuda.nccl, cuda.set_allocator = SimpleNamespace(available=False), lambda allocator=None: None
 cuda.__name__ = "cupy.cuda"
 vars(cuda.runtime).update(
     driverGetVersion=lambda: CUDA,
@@ -138,7 +141,7 @@ def get_default_memory_pool() -> Pool:
 @contextmanager
 def allow_synchronize(allowed: bool) -> Any:
     """``cupyx.allow_synchronize``"""
-    with strictxp.allow_sync() if allowed else strictxp.no_sync():
+    with strictxp.allow_sync() if allowed else strictxp.no_reading():
         yield
 
 
