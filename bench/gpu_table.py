@@ -69,7 +69,7 @@ def race(stage: str) -> tuple[str, ...]:
 
 
 ON_CUPY = ("--backends", "cupy", "--require", "cupy")
-FEW_STEPS = ("--problems", "xor", "--steps", "2")
+FEW_STEPS = ("--steps", "5")
 SAMPLE = ("-p", "gpu_sample")
 QUICK = ("--quick",)
 
