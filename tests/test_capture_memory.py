@@ -433,8 +433,8 @@ def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels):  # noqa: F
     trainer = trainer_of("pixels", Reproducible(find_backend("numpy")))
     fit(trainer, "pixels", epochs=3)
     wanted, (_, xp) = bits(trainer), two()
-    mode = ReproducibleCuPy(xp, xp.launcher(mode_kernels))
-    mode.line_block = 64
+    mode = find_backend(xp, reproducible=True)
+    mode._kernels, mode.line_block = xp.launcher(mode_kernels), 64
     trainer = trainer_of("pixels", mode)
     at_once(lambda: fit(trainer, "pixels", epochs=3))
     assert bits(trainer) == wanted

@@ -155,7 +155,7 @@ def broken_off(*more, name="spiral", before=33):
 @contextmanager
 def in_step(n, do):
     """Do something to the trainer in its nth step."""
-    calls, right = count(1), Trainer._capture_anew
+    calls, right = count(1), Trainer._launch
 
     def watched(self):
         if next(calls) == n:
@@ -163,7 +163,7 @@ def in_step(n, do):
         right(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_capture_anew", watched)
+        patch.setattr(Trainer, "_launch", watched)
         yield
 
 

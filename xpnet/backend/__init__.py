@@ -274,11 +274,13 @@ def _reproducible(ordinary: Backend) -> Backend:
         raise BackendError("reproducible mode is not possible on a backend with tf32")
     if ordinary.name != "cupy":
         return Reproducible(ordinary)
-    from xpnet.backend.on_cupy import CuPyBackend
+    from xpnet.backend.on_cupy import CuPyBackend, compute_there
     from xpnet.backend.reproducible_cupy import ReproducibleCuPy
 
     assert isinstance(ordinary, CuPyBackend)
-    return ReproducibleCuPy(ordinary)
+    mode = ReproducibleCuPy(ordinary)
+    compute_there(mode, ordinary)
+    return mode
 
 
 @cache

@@ -184,7 +184,7 @@ class CuPyBackend(Backend):
         """Compute with these from now on."""
         self._kernels, self._gemm, self.devices = kernels, gemm, devices
         self._now = _Now()
-        self.take_along(self)
+        compute_there(self, self)
         self.generation, self.first_capture = 0, True
 
     def __repr__(self) -> str:
@@ -238,21 +238,6 @@ class CuPyBackend(Backend):
             return nullcontext()
         there: AbstractContextManager[None] = cupy.cuda.Device(self.device)
         return there
-
-    def take_along(self, xp: Backend) -> None:
-        """Make every primitive of a backend compute here, whichever GPU is the current one."""
-        for name in vars(Backend) if self.devices > 1 else ():
-            primitive = getattr(xp, name)
-            if name[0] != "_" and callable(primitive) and name not in ANYWHERE:
-                setattr(xp, name, self._taken_along(primitive))
-
-    def _taken_along(self, primitive: Method) -> Method:
-        @wraps(primitive)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self.here():
-                return primitive(*args, **kwargs)
-
-        return cast(Method, call)
 
     def peak_memory(self) -> int:
         """Return what CuPy's pool holds: it keeps what has been in use at the same time."""
@@ -575,6 +560,25 @@ class CuPyBackend(Backend):
         """m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = (1 - η λ) p - η m̂ / (√v̂ + ε)"""
         numbers = (beta1, 1 - beta1, beta2, 1 - beta2, eps, decay)
         self._elements("adam", (g,), (p, m, v), *numbers, device=(rate, powers))
+
+
+def compute_there(xp: Backend, gpu: CuPyBackend) -> None:
+    """Make every primitive of a backend compute on a GPU, whichever one is current in a thread."""
+    if gpu.devices == 1:
+        return  # there is no other one
+    for name in vars(Backend):
+        primitive = getattr(xp, name)
+        if name[0] != "_" and callable(primitive) and name not in ANYWHERE:
+            setattr(xp, name, _there(gpu, primitive))
+
+
+def _there(gpu: CuPyBackend, primitive: Method) -> Method:
+    @wraps(primitive)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with gpu.here():
+            return primitive(*args, **kwargs)
+
+    return cast(Method, call)
 
 
 # ---- does it work here? --------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.backend import base, elementary, exact
-from xpnet.backend.base import Array
+from xpnet.backend.base import Array, Backend
 from xpnet.backend.exact import MANTISSA, MANTISSA32, MOST_BITS, Widths, sum_bits, tame, widths
-from xpnet.backend.on_cupy import BLOCK, WARP, CuPyBackend, Kernels, compile_options
+from xpnet.backend.on_cupy import BLOCK, WARP, Kernels, compile_options
 from xpnet.backend.reproducible import K_BLOCK, TILE, Arrays, Reproducible, checked_eps
 
 FILE = "reproducible.cu"
@@ -133,10 +133,9 @@ class ReproducibleCuPy(Reproducible):
 
     line_block = LINE_BLOCK
 
-    def __init__(self, ordinary: CuPyBackend, kernels: Callable[..., None] | None = None) -> None:
+    def __init__(self, ordinary: Backend, kernels: Callable[..., None] | None = None) -> None:
         super().__init__(ordinary)
         self._kernels = Kernels(FILE, options) if kernels is None else kernels
-        ordinary.take_along(self)
 
     # ---- how a kernel is started ----------------------------------------------------------------
 
