@@ -277,6 +277,20 @@ def test_a_pack_needs_mnist(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["thesis.txt", "mnist/mine"])
+def test_a_pack_does_not_take_the_place_of_other_files(tmp_path, name):
+    data, other = make(tmp_path / "data"), tmp_path / "pack" / name
+    (data / "train-images-idx3-ubyte").touch()
+    other.parent.mkdir(parents=True)
+    other.touch()
+    env = os.environ | {"XPNET_DATA": str(data), "PYTHON": "false"}
+    command = ["bash", str(BENCH / "gpu_pack.sh"), str(tmp_path / "pack")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 1
+    assert "has other files than an earlier pack" in done.stderr
+    assert other.exists()
+
+
 # ---- it is killed --------------------------------------------------------------------------------
 
 
