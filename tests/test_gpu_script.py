@@ -174,8 +174,11 @@ def test_what_is_printed(fake):
     last = after[after.index("\nstage ") :].strip().splitlines()
     assert len(last) <= 60
     text = "\n".join(last)
-    assert "1.00x (25 µs, 97.0%; 25 µs, 97.0%) **missed**" in text
+    assert " 8x                    NO       1.00x (25 µs, 97.0%; 25 µs, 97.0%)" in text
     assert "not yet run" in text
+    assert max(map(len, last)) == 200
+    assert last[-1].startswith("the same gradients, and the tests on the GPU ")
+    assert last[-1].endswith("…")
 
 
 def test_the_second_call_goes_on_with_the_results_of_the_first(fake):
