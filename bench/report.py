@@ -17,8 +17,6 @@ from typing import Any
 
 from gpu_table import CONTESTANTS
 
-from xpnet.files import write_atomically
-
 ROOT = Path(__file__).parents[1]
 TABLE = "<!-- gpu table -->", "<!-- end of gpu table -->"
 SENTENCE = "<!-- gpu sentence -->", "<!-- end of gpu sentence -->"
@@ -345,6 +343,8 @@ def main(arguments: list[str] | None = None) -> int:
         if now != text:
             print("README.md is out of date: run python bench/report.py", file=sys.stderr)
         return int(now != text)
+    from xpnet.files import write_atomically  # bench/gpu.sh does without xpnet
+
     write_atomically(options.readme, now.encode())
     return 0
 

@@ -37,7 +37,7 @@ STAGES = [stage.name for stage in gpu_table.STAGES]
 KILLS = 20
 
 FAKE = """#!/usr/bin/env bash
-case $1 in */gpu_stages.py) exec {python} {before} "$@" ;; esac
+case $1 in */gpu_stages.py) exec {python} -S {before} "$@" ;; esac # it needs no other module
 [[ $2 == zipfile ]] && exec {python} "$@"
 echo "$XPNET_STAGE" >> {folder}/begun
 echo "$XPNET_REHEARSAL $PYTHONPATH $*" >> {folder}/commands
@@ -100,7 +100,7 @@ class Fake:
 
     def start(self, *words: str, **options) -> subprocess.Popen:
         env = os.environ | {"PYTHON": str(self.python), "GPU_PACK": str(self.folder / "pack")}
-        env |= {"OUT": str(self.out), "TMPDIR": str(self.folder)}
+        env |= {"OUT": str(self.out), "TMPDIR": str(self.folder), "PYTHONPATH": ""}
         return subprocess.Popen(
             ["bash", str(BENCH / "gpu.sh"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env=env, start_new_session=True, **options,
