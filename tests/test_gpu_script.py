@@ -21,7 +21,10 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from xpnet.data.idx import write_idx
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
@@ -554,8 +557,12 @@ def test_a_machine_without_mnist_is_refused(monkeypatch, tmp_path):
     said = gpu_first.without_mnist()
     assert said.startswith(f"XPNET_DATA ({tmp_path}) names no folder with MNIST; set it, or bring ")
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (tmp_path / f"{name}-ubyte").touch()
+        is_images = "images" in name
+        array = np.zeros((3, 28, 28) if is_images else 3, np.uint8)
+        write_idx(tmp_path / f"{name}-ubyte", array)
     assert gpu_first.without_mnist() == ""
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"half")
+    assert "t10k-labels-idx1-ubyte" in gpu_first.without_mnist()
 
 
 # A full disk: the write number N of the orchestrator fails, as one does where there is no room.
