@@ -257,7 +257,7 @@ def tools(report: dict) -> str:
     words = {"CuPy": "CuPy", "CUDA": "CUDA runtime", "PyTorch": "torch", "JAX": "jax"}
     device = report["device"]
     known = [f"{name} {device[key]}" for name, key in words.items() if key in device]
-    known.append(device.get("driver", "the driver is unknown"))
+    known.append(f"driver {device.get('driver', 'unknown')}")
     return f"{gpu(report)}: {', '.join(known)}, {report.get('date', '')}."
 
 

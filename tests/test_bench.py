@@ -92,7 +92,7 @@ def results(call: int, **changes) -> dict:
         "device": {
             "GPU": "Some GPU",
             "CuPy": "14.2.0",
-            "driver": "the driver supports CUDA 13.0",
+            "driver": "supports CUDA 13.0",
             "CuPy pool": "1 MiB",
         },
         "commit": "abc",
@@ -142,7 +142,7 @@ def test_the_table_of_a_device(tmp_path):
     ]
     assert (tmp_path / "gpu-some-gpu.html").read_text() == "<html>"
     assert "| Some GPU |" in report.table([found])
-    assert "Some GPU: CuPy 14.2.0, the driver supports CUDA 13.0, 2026-01-01." in report.table(
+    assert "Some GPU: CuPy 14.2.0, driver supports CUDA 13.0, 2026-01-01." in report.table(
         [found]
     )
     assert found["stages"]["check"]["commit"] == "abc"
@@ -231,7 +231,7 @@ def test_a_device_joins_the_verified_ones_if_all_agreed(tmp_path, monkeypatch, c
     entries = json.loads((tmp_path / "verified.json").read_text())
     wanted = {
         "CuPy": "14.2.0",
-        "driver": "the driver supports CUDA 13.0",
+        "driver": "supports CUDA 13.0",
         "GPU": "Some GPU",
         "date": "2026-01-01",
     }
