@@ -142,9 +142,7 @@ def test_the_table_of_a_device(tmp_path):
     ]
     assert (tmp_path / "gpu-some-gpu.html").read_text() == "<html>"
     assert "| Some GPU |" in report.table([found])
-    assert "Some GPU: CuPy 14.2.0, driver supports CUDA 13.0, 2026-01-01." in report.table(
-        [found]
-    )
+    assert "Some GPU: CuPy 14.2.0, driver supports CUDA 13.0, 2026-01-01." in report.table([found])
     assert found["stages"]["check"]["commit"] == "abc"
 
 
@@ -188,7 +186,10 @@ def test_stages_that_fail_leave_their_reason(tmp_path):
         "passed, 1 failed, 1 skipped; several processes: not yet run **missed**"
     )
     assert (tmp_path / "verified.json").read_text() == "[]"
+    found["stages"]["golden"] = stage(1, check=CHECK)
+    found["stages"]["check"] = stage(2, check=CHECK)
     found["stages"].pop("tests")
+    assert report.measured(report.agreement, found)[1] is None
     assert "37 passed, 0 failed, 1 skipped, not all were run" in cells(found)[-1]
 
 
