@@ -29,6 +29,7 @@ from gpu_running import GRACE, PYTHON, Ended, Runner, command, environment
 from gpu_table import BUDGETS, ROOT, STAGES, Stage
 
 LOOK_LIMIT = 60  # seconds until CuPy has been imported and the GPU has answered
+ROOM = 200 * 10**6  # bytes for the pack, and for what the stages and PyTorch's compiler write
 SUITABLE = ("bench/gpu_first.py", "--look")
 
 
@@ -166,6 +167,12 @@ class Call:
 def run(options: argparse.Namespace, runner: Runner, scratch: Path) -> int:
     """Run the stages that are asked for; return the exit code."""
     refuse_a_file(options.folder)
+    free = shutil.disk_usage(scratch).free
+    if free < ROOM:
+        raise RefusedError(
+            f"{scratch.parent} has {free // 10**6} MB free; set TMPDIR to a folder with 1 GB of "
+            "room"
+        )
     began = float(os.environ.get("GPU_SH_BEGAN") or time.time())
     device = look(runner, scratch, options.rehearse)
     header = {

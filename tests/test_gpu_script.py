@@ -513,6 +513,15 @@ def test_a_relative_tmpdir(fake):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_temporary_folder_without_room(monkeypatch, tmp_path):
+    """Else the stages fail, each in a way of its own."""
+    stages = import_module("gpu_stages")
+    monkeypatch.setattr(stages.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    with pytest.raises(stages.RefusedError, match=f"{tmp_path} has 1 MB free; set TMPDIR to a "):
+        stages.run(stages.arguments([str(tmp_path / "out")]), None, tmp_path / "scratch")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_python_that_is_not_there(fake):
     fake.python = Path("/nowhere/python")
     refused(fake.run(), "there is no /nowhere/python; set PYTHON")
