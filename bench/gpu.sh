@@ -18,22 +18,24 @@ python=$(command -v "${PYTHON:-python3}") || {
     exit 2
 }
 [[ $python == /* ]] || python="$PWD/$python"
-GPU_SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/gpu-sh.XXXXXX" 2> /dev/null) || {
+GPU_SCRATCH=$(cd "${TMPDIR:-/tmp}" 2> /dev/null && mktemp -d "$PWD/gpu-sh.XXXXXX" 2> /dev/null) || {
     echo "gpu.sh: cannot write to ${TMPDIR:-/tmp}; set TMPDIR to a folder with 1 GB of room" >&2
     exit 2
 }
+trap 'rm -rf "$GPU_SCRATCH"' EXIT # until Python takes over
 
 unpack() { # what the machine lacks; a wheel of pure Python needs no pip, which may be missing, too
-    local wheel
+    local wheel missing=0
     for wheel in "$pack"/*.whl; do
-        "$python" -m zipfile -e "$wheel" "$GPU_SCRATCH/site" || return
+        "$python" -m zipfile -e "$wheel" "$GPU_SCRATCH/site" || missing=1
     done
-    "$python" -m zipfile -e "$pack/mpich.zip" "$GPU_SCRATCH/mpich" || return
-    chmod +x "$GPU_SCRATCH"/mpich/bin/* || return
+    "$python" -m zipfile -e "$pack/mpich.zip" "$GPU_SCRATCH/mpich" &&
+        chmod +x "$GPU_SCRATCH"/mpich/bin/* || missing=1
+    return $missing
 }
 if [[ -d $pack ]]; then
     unpack 2> "$GPU_SCRATCH/unpack" ||
-        echo "gpu.sh: going on without all of $pack ($(tail -n 1 "$GPU_SCRATCH/unpack"))" >&2
+        echo "gpu.sh: a part of $pack cannot be used ($(tail -n 1 "$GPU_SCRATCH/unpack"))" >&2
     export PATH="$GPU_SCRATCH/mpich/bin:$PATH"
     export LD_LIBRARY_PATH="$GPU_SCRATCH/mpich/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     export PYTHONPATH="$GPU_SCRATCH/site${PYTHONPATH:+:$PYTHONPATH}"

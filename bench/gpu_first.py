@@ -20,7 +20,7 @@ import numpy as np
 
 import xpnet
 from xpnet.backend import find_backend
-from xpnet.data.mnist import find_mnist
+from xpnet.data.mnist import find_mnist, load_mnist
 
 VERSIONS = ("numpy", "torch", "jax", "jaxlib", "mpi4py", "nvidia-nccl-cu13", "nvidia-nccl-cu12")
 NODES, REPLAYS = 14, 2000  # the nodes in a row of a step of 784-64-32-10
@@ -74,14 +74,18 @@ def unsuitable(device: dict, free: int) -> str:
 
 
 def without_mnist() -> str:
-    """Return what is wrong with XPNET_DATA; empty if MNIST is there."""
+    """Return what is wrong with XPNET_DATA; empty if MNIST is there and whole."""
     data = os.environ.get("XPNET_DATA")
-    if find_mnist(data) is not None:
-        return ""
-    return (
-        f"XPNET_DATA ({data or 'not set'}) names no folder with MNIST; set it, or bring "
-        "bench/gpu_pack, which bench/gpu_pack.sh makes"
-    )
+    if find_mnist(data) is None:
+        return (
+            f"XPNET_DATA ({data or 'not set'}) names no folder with MNIST; set it, or bring "
+            "bench/gpu_pack, which bench/gpu_pack.sh makes"
+        )
+    try:
+        load_mnist(data, download=False)
+    except xpnet.DataError as error:
+        return str(error)
+    return ""
 
 
 def look() -> None:

@@ -18,6 +18,10 @@ say() { # what was wrong, in one sentence
 size() { find "$@" -type f -exec wc -c {} + | awk '$2 != "total" { n += $1 } END { print n + 0 }'; }
 
 [[ -e $folder && ! -d $folder ]] && say "$folder is a file; name a folder for the pack"
+others=$(find "$folder" -mindepth 1 -maxdepth 1 ! -name mnist ! -name 'pooch-*.whl' \
+    ! -name 'platformdirs-*.whl' ! -name mpich.zip ! -name commit.txt -print -quit 2> /dev/null || true)
+[[ -n $others || (-e $folder/mnist && ! -e $folder/mpich.zip) ]] &&
+    say "$folder has other files than an earlier pack, which would be lost; name a new folder"
 data="${XPNET_DATA:-}"
 [[ -d $data/mnist ]] && data=$data/mnist
 compgen -G "$data/*-ubyte*" > /dev/null || say "no MNIST in '$data'; set XPNET_DATA to its folder"

@@ -10,6 +10,7 @@ from gpu_table import BUDGETS, Stage
 
 WIDTH = 200  # characters of a line in the last table
 MOST_LINES = 60
+REACHED = {True: "yes", False: "NO", None: "-"}  # of an aim
 
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
@@ -65,9 +66,14 @@ def outcome(stages: Sequence[Stage], results: dict) -> str:
     done = results["stages"]
     rows = [(s.name, outcome_of(done[s.name]) if s.name in done else "not run") for s in stages]
     lines = [*table([("stage", "outcome"), *rows]), ""]
-    figures = [
-        (what, least or "-", report.cell(measure, results)) for what, least, measure in report.ROWS
-    ]
-    lines += table([("what", "at least", "measured"), *figures])
+    figures = []
+    for what, aim, measure in report.ROWS:
+        text, reached = report.measured(measure, results)
+        figures.append((what, aim or "-", REACHED[reached], text))
+    lines += table([("what", "aim", "reached", "measured"), *figures])
     kind = ["REHEARSAL: no figure above is that of a GPU"] * results["rehearsal"]
-    return "\n".join(line[:WIDTH] for line in [*lines[: MOST_LINES - 1], *kind])
+    return "\n".join(shortened(line) for line in [*lines[: MOST_LINES - 1], *kind])
+
+
+def shortened(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import report
+from report import RefusedError
 
 import xpnet
 from xpnet.files import write_atomically
@@ -30,17 +31,22 @@ def load(folder: Path) -> dict:
     path = folder / "results.json"
     try:
         found = json.loads(path.read_text("utf-8"))
-        device, _ = found["device"]["GPU"], found["stages"].items()
+        right = isinstance(found["device"]["GPU"], str)
+        right &= all(isinstance(stage["status"], str) for stage in found["stages"].values())
     except OSError as error:
-        raise SystemExit(
+        raise RefusedError(
             f"cannot read {path} ({error.strerror}); name a folder that bench/gpu.sh wrote"
         ) from None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise SystemExit(
-            f"{path} is not a file of bench/gpu.sh; name a folder that it wrote"
-        ) from None
+        right = False
+    if not right:
+        raise RefusedError(
+            f"{path} is damaged or not from bench/gpu.sh; name a folder that it wrote"
+        )
     if found.get("rehearsal"):
-        raise SystemExit(f"{folder} has the results of a rehearsal, not those of the {device}")
+        raise RefusedError(
+            f"{folder} has the results of a rehearsal; name a folder with those of a GPU"
+        )
     return found
 
 
@@ -48,7 +54,9 @@ def merged(results: list[dict]) -> dict:
     """Return the results of several calls as one; what is in two of them counts as in the later."""
     devices = sorted({one["device"]["GPU"] for one in results})
     if len(devices) > 1:
-        raise SystemExit(f"the folders are of several devices ({', '.join(devices)}); name one's")
+        raise RefusedError(
+            f"the folders are of several devices ({', '.join(devices)}); name those of one device"
+        )
     stages = {
         name: record | {"commit": one.get("commit", "unknown")}
         for one in results
@@ -91,6 +99,7 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
 def gather(folders: list[Path], out: Path, noted: Path) -> Path:
     """Write the file of a device and the page of its check, and note it where all agreed."""
     results = merged([load(folder) for folder in folders])
+    verdict = verified(results)
     slug = re.sub(r"[^a-z0-9]+", "-", results["device"]["GPU"].lower()).strip("-")
     path = out / f"gpu-{slug}.json"
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +107,7 @@ def gather(folders: list[Path], out: Path, noted: Path) -> Path:
     for page in (folder / "check.html" for folder in folders):
         if page.exists():
             write_atomically(path.with_suffix(".html"), page.read_bytes())
-    if verified(results):
+    if verdict:
         note(results, noted)
     return path
 
@@ -110,9 +119,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--verified", type=Path, default=VERIFIED)
     parser.add_argument("--readme", type=Path, default=report.ROOT / "README.md")
     options = parser.parse_args(arguments)
-    print(gather(options.folders, options.results, options.verified))
     where = ["--results", str(options.results), "--readme", str(options.readme)]
-    return report.main([*where, "--verified", str(options.verified)])
+    where += ["--verified", str(options.verified)]
+    try:
+        report.old_and_new(options)  # it can be written, or nothing is
+        print(gather(options.folders, options.results, options.verified))
+    except RefusedError as error:
+        print(f"gpu_report.py: {error}", file=sys.stderr)
+        return 2
+    return report.main(where)
 
 
 if __name__ == "__main__":

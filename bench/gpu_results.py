@@ -25,7 +25,7 @@ class FolderError(Exception):
 
 
 class Folder:
-    """Where the results are written; a folder with results of the same device is gone on with."""
+    """A folder for the results; those of the same device and commit that it has are kept."""
 
     def __init__(self, path: Path, header: dict) -> None:
         self.path = path
@@ -34,6 +34,7 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._error(error, "the results") from None
+        self._lock()
         earlier = self._earlier(header)
         self.results = earlier or header | {"stages": {}}
         if not earlier:
@@ -41,17 +42,61 @@ class Folder:
         self.write("results.json", as_json(self.results))
 
     def _earlier(self, header: dict) -> dict | None:
-        """Return the results of the other call, if these are of the same device and commit."""
-        with suppress(OSError, ValueError, AttributeError):
-            found = json.loads((self.path / "results.json").read_text("utf-8"))
-            same = all(identity(found).get(key) == identity(header)[key] for key in SAME)
-            if same and isinstance(found["stages"], dict):
-                return found
+        """Return the results of the other call; None if the folder has none, or a rehearsal's.
+
+        Raises
+        ------
+        FolderError
+            If a file is there that was not written here, or that cost time on a GPU.
+        """
+        there = [name for name in FILES if os.path.lexists(self.path / name)]
+        if not there:
+            return None
+        found = self._found()
+        if found is None:
+            raise FolderError(
+                f"{self.path} has a file {there[0]} that is damaged or not from bench/gpu.sh; name "
+                "another folder"
+            )
+        if all(identity(found)[key] == identity(header)[key] for key in SAME):
+            return found
+        if found["rehearsal"]:
+            return None
+        raise FolderError(
+            f"{self.path} has the results of another run ({found['device'].get('GPU')}, commit "
+            f"{found['commit']}), which would be lost; name another folder"
+        )
+
+    def _found(self) -> dict | None:
+        """Return what is in results.json; None if it was not written here."""
+        with suppress(ValueError):
+            found = json.loads(self.read("results.json"))
+            if isinstance(found, dict) and {*SAME, "stages"} <= found.keys():
+                mappings = [found["device"], found["stages"]]
+                return found if all(isinstance(one, dict) for one in mappings) else None
         return None
 
+    def _lock(self) -> None:
+        """Refuse a folder that another run writes to; the lock ends with this process."""
+        import fcntl  # Windows has none
+
+        try:
+            fcntl.flock(os.open(self.path, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderError(
+                f"another bench/gpu.sh writes to {self.path}; wait until it ends, or name another "
+                "folder"
+            ) from None
+        except OSError:  # a file system without locks
+            return
+
     def _clear(self) -> None:
-        for name in (*FILES, TEMPORARY):
-            (self.path / name).unlink(missing_ok=True)
+        """Remove the files of a rehearsal but results.json, which is overwritten."""
+        for name in (*FILES[1:], TEMPORARY):
+            try:
+                (self.path / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise self._error(error, name) from None
 
     def _error(self, error: OSError, name: str) -> FolderError:
         return FolderError(

@@ -29,6 +29,7 @@ from gpu_running import GRACE, PYTHON, Ended, Runner, command, environment
 from gpu_table import BUDGETS, ROOT, STAGES, Stage
 
 LOOK_LIMIT = 60  # seconds until CuPy has been imported and the GPU has answered
+ROOM = 200 * 10**6  # bytes for the pack, and for what the stages and PyTorch's compiler write
 SUITABLE = ("bench/gpu_first.py", "--look")
 
 
@@ -47,12 +48,11 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--call", type=int, choices=BUDGETS, help="this call; both without it")
     parser.add_argument("--stage", metavar="NAME", help=f"this stage alone: {', '.join(names)}")
     parser.add_argument("--rehearse", action="store_true", help="without a GPU, on small sizes")
-    default = Path(os.environ.get("OUT") or ROOT / "bench/results/gpu-run")
     text = "for the results; default $OUT, else bench/results/gpu-run"
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=default, metavar="FOLDER", help=text
-    )
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help=text)
     options = parser.parse_args(words)
+    default = os.environ.get("OUT") or ROOT / "bench/results/gpu-run"
+    options.folder = Path(options.folder or default)
     if options.stage and options.stage not in names:
         raise RefusedError(f"there is no stage {options.stage!r}; the stages: {', '.join(names)}")
     return options
@@ -77,6 +77,8 @@ def look(runner: Runner, scratch: Path, rehearsal: bool) -> dict:
     """
     env = environment("look", rehearsal)
     ended = runner.run([PYTHON, *SUITABLE], LOOK_LIMIT, scratch / "look", env, signal.SIGTERM)
+    if ended.broken_off:
+        raise RefusedError("broken off before the first stage")
     if ended.code or ended.late:
         said = ended.last_lines.rpartition("\n")[2]
         if ended.code == 2 and said:  # a sentence about the GPU
@@ -91,13 +93,15 @@ def look(runner: Runner, scratch: Path, rehearsal: bool) -> dict:
 def commit() -> str:
     """Return the commit that runs, as far as that is known."""
     with suppress(OSError):
-        asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+        here = ["git", "-C", str(ROOT), "--git-dir", ".git"]  # not a repository around this folder
+        asked = [*here, "describe", "--always", "--dirty", "--abbrev=40"]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return done.stdout.strip()
     with suppress(OSError):
-        packed = (ROOT / "bench/gpu_pack/commit.txt").read_text("utf-8").strip()
-        return f"{packed}, when it was packed"
+        pack = Path(os.environ.get("GPU_PACK") or ROOT / "bench/gpu_pack")
+        if packed := (pack / "commit.txt").read_text("utf-8").strip():
+            return f"{packed}, when it was packed"
     return "unknown"
 
 
@@ -122,11 +126,13 @@ class Call:
         """Run a stage if there is time for it, and write down how it ended."""
         left = BUDGETS[self.number] - self.seconds
         if stage.estimate > left:
-            record, log = self._skipped(stage, left), f"== {stage.name}: skipped\n"
+            record = self._skipped(stage, left)
+            if stage.name not in self.folder.results["stages"]:  # an earlier result is worth more
+                self.folder.ends(stage.name, record, f"== {stage.name}: skipped\n")
         else:
             self.folder.begins(stage.name)
             record, log = self._ended(stage, min(stage.limit, left - GRACE))
-        self.folder.ends(stage.name, record, log)
+            self.folder.ends(stage.name, record, log)
         print(printing.ended(stage, record, self.seconds), flush=True)
 
     def _skipped(self, stage: Stage, left: float) -> dict:
@@ -161,6 +167,12 @@ class Call:
 def run(options: argparse.Namespace, runner: Runner, scratch: Path) -> int:
     """Run the stages that are asked for; return the exit code."""
     refuse_a_file(options.folder)
+    free = shutil.disk_usage(scratch).free
+    if free < ROOM:
+        raise RefusedError(
+            f"{scratch.parent} has {free // 10**6} MB free; set TMPDIR to a folder with 1 GB of "
+            "room"
+        )
     began = float(os.environ.get("GPU_SH_BEGAN") or time.time())
     device = look(runner, scratch, options.rehearse)
     header = {
@@ -192,15 +204,16 @@ def fine(record: dict) -> bool:
 
 def main(words: list[str]) -> int:
     scratch = Path(os.environ.get("GPU_SCRATCH") or tempfile.mkdtemp(prefix="gpu-sh."))
+    runner = Runner()
     try:
-        return run(arguments(words), Runner(), scratch)
+        return run(arguments(words), runner, scratch)
     except (RefusedError, FolderError) as error:
         print(f"gpu.sh: {error}", file=sys.stderr)
     except OSError as error:
         print(f"gpu.sh: cannot write to {scratch} ({error.strerror}); set TMPDIR", file=sys.stderr)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return 2
+    return 128 + runner.signal if runner.signal else 2
 
 
 if __name__ == "__main__":

@@ -89,7 +89,12 @@ def results(call: int, **changes) -> dict:
         "peers-rest": stage(2, contestants=REST),
     } | changes
     return {
-        "device": {"GPU": "Some GPU", "CuPy": "14.2.0", "driver": "580", "CuPy pool": "1 MiB"},
+        "device": {
+            "GPU": "Some GPU",
+            "CuPy": "14.2.0",
+            "driver": "supports CUDA 13.0",
+            "CuPy pool": "1 MiB",
+        },
         "commit": "abc",
         "date": "2026-01-01",
         "rehearsal": False,
@@ -137,7 +142,7 @@ def test_the_table_of_a_device(tmp_path):
     ]
     assert (tmp_path / "gpu-some-gpu.html").read_text() == "<html>"
     assert "| Some GPU |" in report.table([found])
-    assert "Some GPU: CuPy 14.2.0, driver 580, 2026-01-01." in report.table([found])
+    assert "Some GPU: CuPy 14.2.0, driver supports CUDA 13.0, 2026-01-01." in report.table([found])
     assert found["stages"]["check"]["commit"] == "abc"
 
 
@@ -154,7 +159,7 @@ def test_a_peer_that_learns_nothing_is_not_the_fastest(tmp_path):
         tmp_path, peers=stage(1, contestants=graph), **{"peers-rest": stage(2, contestants=rest)}
     )
     assert cells(found)[0].startswith("12.00x")
-    assert cells(found)[2] == "only 10.0% right"
+    assert cells(found)[2] == "learns too little (10.0% right)"
 
 
 def failed(call: int, reason: str, **data) -> dict:
@@ -181,7 +186,10 @@ def test_stages_that_fail_leave_their_reason(tmp_path):
         "passed, 1 failed, 1 skipped; several processes: not yet run **missed**"
     )
     assert (tmp_path / "verified.json").read_text() == "[]"
+    found["stages"]["golden"] = stage(1, check=CHECK)
+    found["stages"]["check"] = stage(2, check=CHECK)
     found["stages"].pop("tests")
+    assert report.measured(report.agreement, found)[1] is None
     assert "37 passed, 0 failed, 1 skipped, not all were run" in cells(found)[-1]
 
 
@@ -222,30 +230,35 @@ def test_a_device_joins_the_verified_ones_if_all_agreed(tmp_path, monkeypatch, c
     for _ in range(2):  # once is enough
         found = gathered(tmp_path, **every | change)
     entries = json.loads((tmp_path / "verified.json").read_text())
-    wanted = {"CuPy": "14.2.0", "driver": "580", "GPU": "Some GPU", "date": "2026-01-01"}
+    wanted = {
+        "CuPy": "14.2.0",
+        "driver": "supports CUDA 13.0",
+        "GPU": "Some GPU",
+        "date": "2026-01-01",
+    }
     assert entries == [wanted] * noted
     said = report.sentence([found], entries)
     assert ("agrees to the bit" in said) == noted
     assert said.startswith("**Run on Some GPU** (2026-01-01): ")
     assert "agrees to the bit" not in report.sentence([found], [])
     if not change:
-        assert said.endswith("; 8 of the 10 aims for a GPU are reached.")
+        assert said.endswith("; aims reached: 8 of 10.")
 
 
 def test_results_that_do_not_belong_here_are_refused(tmp_path):
     def refused(sentence: str, *folders: Path) -> None:
-        with pytest.raises(SystemExit, match=sentence):
+        with pytest.raises(report.RefusedError, match=sentence):
             gpu_report.gather(list(folders), tmp_path, tmp_path / "verified.json")
 
     gathered(tmp_path)
     one, two, missing = tmp_path / "one", tmp_path / "two", tmp_path / "missing"
     refused("cannot read .*missing.* name a folder that bench/gpu.sh wrote", one, missing)
     (two / "results.json").write_text(json.dumps(results(2) | {"rehearsal": True}))
-    refused("two has the results of a rehearsal, not those of the Some GPU", one, two)
+    refused("two has the results of a rehearsal; name a folder with those of a GPU", one, two)
     (two / "results.json").write_text(json.dumps(results(2) | {"device": {"GPU": "Other"}}))
     refused(r"of several devices \(Other, Some GPU\)", one, two)
     (two / "results.json").write_text("[]")
-    refused("is not a file of bench/gpu.sh", two)
+    refused("is damaged or not from bench/gpu.sh", two)
 
 
 # ---- the README ----------------------------------------------------------------------------------
@@ -276,8 +289,12 @@ def test_a_readme_that_is_out_of_date(tmp_path, capsys):
     assert report.main(["--check", *where]) == 0
     assert "**Run on Some GPU**" in readme.read_text("utf-8")
     readme.write_text("no markers")
-    with pytest.raises(SystemExit, match="gpu sentence"):
-        report.main(where)
+    before = sorted(tmp_path.iterdir())
+    for main, words in ((report.main, []), (gpu_report.main, [str(tmp_path / "two")])):
+        (tmp_path / "gpu-some-gpu.json").unlink(missing_ok=True)
+        assert main([*words, *where]) == 2
+        assert "the README needs the lines <!-- gpu sentence" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [p for p in before if p.name != "gpu-some-gpu.json"]
 
 
 # ---- processes ----------------------------------------------------------------------------------

@@ -21,7 +21,10 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from xpnet.data.idx import write_idx
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
@@ -37,7 +40,7 @@ STAGES = [stage.name for stage in gpu_table.STAGES]
 KILLS = 20
 
 FAKE = """#!/usr/bin/env bash
-case $1 in */gpu_stages.py) exec {python} {before} "$@" ;; esac
+case $1 in */gpu_stages.py) exec {python} -S {before} "$@" ;; esac # it needs no other module
 [[ $2 == zipfile ]] && exec {python} "$@"
 echo "$XPNET_STAGE" >> {folder}/begun
 echo "$XPNET_REHEARSAL $PYTHONPATH $*" >> {folder}/commands
@@ -100,7 +103,7 @@ class Fake:
 
     def start(self, *words: str, **options) -> subprocess.Popen:
         env = os.environ | {"PYTHON": str(self.python), "GPU_PACK": str(self.folder / "pack")}
-        env |= {"OUT": str(self.out), "TMPDIR": str(self.folder)}
+        env |= {"OUT": str(self.out), "TMPDIR": str(self.folder), "PYTHONPATH": ""}
         return subprocess.Popen(
             ["bash", str(BENCH / "gpu.sh"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env=env, start_new_session=True, **options,
@@ -174,8 +177,11 @@ def test_what_is_printed(fake):
     last = after[after.index("\nstage ") :].strip().splitlines()
     assert len(last) <= 60
     text = "\n".join(last)
-    assert "1.00x (25 µs, 97.0%; 25 µs, 97.0%) **missed**" in text
+    assert " 8x                    NO       1.00x (25 µs, 97.0%; 25 µs, 97.0%)" in text
     assert "not yet run" in text
+    assert max(map(len, last)) == 200
+    assert last[-1].startswith("the same gradients, and the tests on the GPU ")
+    assert last[-1].endswith("…")
 
 
 def test_the_second_call_goes_on_with_the_results_of_the_first(fake):
@@ -187,9 +193,8 @@ def test_the_second_call_goes_on_with_the_results_of_the_first(fake):
     assert fake.results["stages"]["golden"] == first["golden"]
 
 
-def test_results_of_another_device_are_not_mixed_with_these(fake):
-    assert fake.run("--call", "1").returncode == 0
-    (fake.folder / "device.json").write_text(json.dumps({"GPU": "Another GPU"}))
+def test_a_run_takes_the_place_of_a_rehearsal(fake):
+    assert fake.run("--rehearse", "--call", "1").returncode == 0
     assert fake.run("--stage", "check").returncode == 0
     assert list(fake.results["stages"]) == ["check"]
     assert check_files(fake.out) == {"results.json", "log.txt", "check.json", "check.html"}
@@ -251,7 +256,16 @@ def test_a_pack_that_is_damaged_stops_nothing(fake):
     make(fake.folder / "pack")
     done = fake.run("--stage", "device")
     assert done.returncode == 0
-    assert f"gpu.sh: going on without all of {fake.folder / 'pack'}" in done.stderr
+    assert f"gpu.sh: a part of {fake.folder / 'pack'} cannot be used (" in done.stderr
+
+
+def test_one_damaged_wheel_does_not_cost_the_mpi(fake):
+    pack = make(fake.folder / "pack")
+    (pack / "thing-1.0-py3-none-any.whl").write_text("half")
+    with zipfile.ZipFile(pack / "mpich.zip", "w") as mpich:
+        mpich.writestr("bin/mpiexec", "")
+    fake.play("device", "[[ -x $GPU_SCRATCH/mpich/bin/mpiexec ]] || exit 1")
+    assert fake.run("--stage", "device").returncode == 0
 
 
 def test_what_is_packed_of_mpich(tmp_path):
@@ -275,6 +289,20 @@ def test_a_pack_needs_mnist(tmp_path):
     assert done.returncode == 1
     assert done.stderr == f"gpu_pack.sh: no MNIST in '{tmp_path}'; set XPNET_DATA to its folder\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "mnist/mine"])
+def test_a_pack_does_not_take_the_place_of_other_files(tmp_path, name):
+    data, other = make(tmp_path / "data"), tmp_path / "pack" / name
+    (data / "train-images-idx3-ubyte").touch()
+    other.parent.mkdir(parents=True)
+    other.touch()
+    env = os.environ | {"XPNET_DATA": str(data), "PYTHON": "false"}
+    command = ["bash", str(BENCH / "gpu_pack.sh"), str(tmp_path / "pack")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 1
+    assert "has other files than an earlier pack" in done.stderr
+    assert other.exists()
 
 
 # ---- it is killed --------------------------------------------------------------------------------
@@ -304,6 +332,33 @@ def test_killed_at_any_moment_it_leaves_all_stages_that_had_ended(tmp_path):
 def make(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_a_signal_before_the_first_stage(fake):
+    """It is not the fault of that Python."""
+    fake.play("look", f"touch {fake.folder}/looks; sleep 60")
+    process = fake.start()
+    while not (fake.folder / "looks").exists():
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGINT
+    assert err == "gpu.sh: broken off before the first stage\n"
+    assert not fake.out.exists()
+    assert not list(fake.folder.glob("gpu-sh.*")), "the temporary folder is left"
+
+
+def test_a_signal_while_the_pack_is_unpacked(fake):
+    """Bash has made the temporary folder by then."""
+    (make(fake.folder / "pack") / "thing-1.0-py3-none-any.whl").touch()
+    fake.python.write_text(f"#!/bin/bash\n: > {fake.folder}/unpacks; exec sleep 60\n")
+    process = fake.start()
+    while not (fake.folder / "unpacks").exists():
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate()
+    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert not list(fake.folder.glob("gpu-sh.*"))
 
 
 @pytest.mark.parametrize("stage", ["device", "tests", "sanitizer"])
@@ -372,6 +427,9 @@ def test_what_does_not_fit_is_skipped(runner, tmp_path, monkeypatch):
     assert device["limit"] <= 30
     assert speed["status"] == "skipped"
     assert speed["reason"].startswith("it takes 55 s, and call 1 has ")
+    folder.results["stages"]["speed"] = {"status": "passed", "seconds": 1}
+    call.run(gpu_table.STAGES[3])
+    assert folder.results["stages"]["speed"]["status"] == "passed", "an earlier result is lost"
 
 
 def test_the_estimates_fit_into_the_calls():
@@ -404,6 +462,64 @@ def test_bad_arguments_are_refused(fake):
     refused(fake.run("--stage", "check", str(fake.python / "a")), "(Not a directory)")
     assert not fake.out.exists()
     assert fake.begun == []
+
+
+def test_what_is_in_the_folder_is_not_lost(fake):
+    """Another run's results have cost time on a GPU; and a log.txt can be anybody's."""
+    assert fake.run("--stage", "device").returncode == 0
+    before = fake.results
+    refused(fake.run("--rehearse"), "has the results of another run (Some GPU, commit ")
+    (fake.folder / "device.json").write_text(json.dumps({"GPU": "Another GPU"}))
+    refused(fake.run("--call", "2"), ", which would be lost; name another folder")
+    assert fake.results == before
+    for name, text in (("log.txt", "mine"), ("results.json", "{}"), ("results.json", "half")):
+        fake.out = make(fake.folder / f"{name}.{text}")
+        (fake.out / name).write_text(text)
+        refused(fake.run(), f"has a file {name} that is damaged or not from bench/gpu.sh; name ")
+        assert (fake.out / name).read_text() == text
+        assert len(list(fake.out.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_cleared(fake):
+    assert fake.run("--rehearse", "--stage", "device").returncode == 0
+    (fake.out / "tests.xml").mkdir()
+    refused(fake.run("--stage", "device"), "cannot write tests.xml in ")
+
+
+def test_two_runs_at_once_into_one_folder(fake):
+    fake.play("device", f"touch {fake.folder}/runs; while [[ ! -e {fake.folder}/go ]]; do :; done")
+    process = fake.start("--stage", "device")
+    while not (fake.folder / "runs").exists():
+        time.sleep(0.002)
+    refused(fake.run("--stage", "golden"), f"another bench/gpu.sh writes to {fake.out}; wait ")
+    (fake.folder / "go").touch()
+    process.communicate()
+    assert process.returncode == 0
+    assert list(fake.results["stages"]) == ["device"]
+
+
+def test_an_empty_folder_name_is_the_default(fake):
+    """As of a variable that is not set."""
+    assert fake.run("--stage", "device", "").returncode == 0
+    assert check_files(fake.out) == {"results.json", "log.txt"}
+
+
+def test_a_relative_tmpdir(fake):
+    env = {"PYTHON": str(fake.python), "GPU_PACK": "/nowhere", "OUT": "out", "TMPDIR": "."}
+    done = subprocess.run(
+        ["bash", str(BENCH / "gpu.sh"), "--stage", "captured"], cwd=fake.folder,
+        env=os.environ | env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_temporary_folder_without_room(monkeypatch, tmp_path):
+    """Else the stages fail, each in a way of its own."""
+    stages = import_module("gpu_stages")
+    monkeypatch.setattr(stages.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    with pytest.raises(stages.RefusedError, match=f"{tmp_path} has 1 MB free; set TMPDIR to a "):
+        stages.run(stages.arguments([str(tmp_path / "out")]), None, tmp_path / "scratch")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_python_that_is_not_there(fake):
@@ -450,8 +566,12 @@ def test_a_machine_without_mnist_is_refused(monkeypatch, tmp_path):
     said = gpu_first.without_mnist()
     assert said.startswith(f"XPNET_DATA ({tmp_path}) names no folder with MNIST; set it, or bring ")
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (tmp_path / f"{name}-ubyte").touch()
+        is_images = "images" in name
+        array = np.zeros((3, 28, 28) if is_images else 3, np.uint8)
+        write_idx(tmp_path / f"{name}-ubyte", array)
     assert gpu_first.without_mnist() == ""
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"half")
+    assert "t10k-labels-idx1-ubyte" in gpu_first.without_mnist()
 
 
 # A full disk: the write number N of the orchestrator fails, as one does where there is no room.

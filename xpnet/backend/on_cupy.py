@@ -698,7 +698,7 @@ def describe(device: int = 0) -> dict[str, str]:
     questions: dict[str, Callable[[], str]] = {
         "CuPy": lambda: str(cupy.__version__),
         "CUDA runtime": _built_for,
-        "driver": _driver,
+        "driver": lambda: _driver().removeprefix("the driver "),
         "GPU": gpu,
         "GPU memory": memory,
         "CuPy's memory pool": pool,
