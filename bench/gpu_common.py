@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from gpu_running import die_with_parent
 
 import xpnet
 from xpnet import data
@@ -189,6 +190,7 @@ def apart(command: Sequence[str], limit: float, **environment: str) -> dict:
         text=True,
         env=os.environ | environment,
         start_new_session=True,  # with the processes that it starts, such as compilers
+        preexec_fn=die_with_parent,
     )
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `timeout` sends it
     try:

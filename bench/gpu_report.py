@@ -76,11 +76,16 @@ def whole(check: dict | None) -> bool:
 
 
 def verified(results: dict) -> bool:
-    """Return True if the golden hashes and the whole check agreed, and no check disagreed."""
-    checks = {name: stage.get("check") for name, stage in results["stages"].items()}
+    """Return True if the golden hashes and the whole check agreed, on the same commit.
+
+    No other check may have disagreed.
+    """
+    stages = results["stages"]
+    checks = {name: stage.get("check") for name, stage in stages.items()}
     plain = checks.get("check-plain")
     needed = whole(checks.get("golden")) and whole(checks.get("check"))
-    return needed and (plain is None or plain["ok"])
+    agreed = needed and (plain is None or plain["ok"])
+    return agreed and stages["golden"]["commit"] == stages["check"]["commit"]
 
 
 def note(results: dict, path: Path) -> None:

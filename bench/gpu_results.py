@@ -10,6 +10,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 
 import gpu_junit
@@ -164,7 +165,16 @@ def identity(results: dict) -> dict:
 
 
 def as_json(results: dict) -> bytes:
-    return (json.dumps(results, indent=1) + "\n").encode()
+    return (json.dumps(finite(results), indent=1, allow_nan=False) + "\n").encode()
+
+
+def finite(value):
+    """Return a value in which words stand for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def log_of(name: str, stdout: str, stderr: str, leave_out: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import signal
@@ -17,6 +18,7 @@ from gpu_table import ROOT, Stage, other_files
 
 GRACE = 4  # seconds between the signal that asks a stage to end and the one that ends it
 WORKERS = 8
+PR_SET_PDEATHSIG = 1  # of prctl
 PYTHON = os.environ.get("PYTHON", sys.executable)
 STAND_IN = ("tests/standin", "tests")  # a package that takes the name of CuPy, and its modules
 LAST_LINES, LAST_CHARACTERS = 6, 2000
@@ -65,6 +67,12 @@ def environment(stage_name: str, rehearsal: bool, more: Sequence[tuple[str, str]
     return found | dict(more)
 
 
+def die_with_parent() -> None:
+    """Make this process end when its parent has ended, even by SIGKILL; only Linux can do that."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class BrokenOffError(Exception):
     """A signal has ended the script."""
 
@@ -95,7 +103,7 @@ class Runner:
         with (out / "stdout").open("wb") as stdout, (out / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=ROOT, env=env,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
             late = self._wait(process, limit, polite)
         seconds = time.monotonic() - begin

@@ -53,6 +53,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     default = os.environ.get("OUT") or ROOT / "bench/results/gpu-run"
     options.folder = Path(options.folder or default)
+    if options.stage and options.call:
+        raise RefusedError("--stage names one stage of either call; leave out --call")
     if options.stage and options.stage not in names:
         raise RefusedError(f"there is no stage {options.stage!r}; the stages: {', '.join(names)}")
     return options

@@ -193,6 +193,17 @@ def test_stages_that_fail_leave_their_reason(tmp_path):
     assert "37 passed, 0 failed, 1 skipped, not all were run" in cells(found)[-1]
 
 
+def test_checks_of_two_commits_verify_nothing(monkeypatch):
+    monkeypatch.setattr(gpu_report, "PROBLEMS", ["xor"])
+    both = [{"golden": stage(1, check=WHOLE)}, {"check": stage(2, check=WHOLE)}]
+    for commit, expected in (("abc", True), ("def", False)):
+        parts = [
+            results(1, golden=None, check=None) | {"commit": one, "stages": stages}
+            for one, stages in zip(("abc", commit), both, strict=True)
+        ]
+        assert gpu_report.verified(gpu_report.merged(parts)) is expected
+
+
 def test_a_contestant_that_fails_leaves_its_reason(tmp_path):
     speed = SPEED | {
         "xpnet": contestant(25) | {"warnings": ["the step could not be captured"]},

@@ -334,6 +334,39 @@ def make(folder: Path) -> Path:
     return folder
 
 
+def ended(pid: int) -> bool:
+    """Return True if a process has ended, even if nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_no_stage_runs_on_when_the_script_alone_is_killed(fake):
+    """It would go on without a limit, and take time from whoever measures next."""
+    name = fake.folder / "pid"
+    lines = f"echo $$ > {name}.new; mv {name}.new {name}; sleep 5; touch {fake.folder}/survived"
+    fake.play("device", lines)
+    process = fake.start()
+    while not name.exists():
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    while not ended(int(name.read_text())):
+        time.sleep(0.01)
+    assert not (fake.folder / "survived").exists()
+
+
+def test_a_loss_that_is_no_number_is_a_word_in_the_results(fake):
+    lost = json.dumps({"xpnet": FAST | {"loss": float("nan")}, "PyTorch eager": FAST})
+    (fake.folder / "contestants.json").write_text(lost)
+    fake.run("--stage", "speed")
+    text = (fake.out / "results.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)
+    assert fake.results["stages"]["speed"]["contestants"]["xpnet"]["loss"] == "nan"
+
+
 def test_a_signal_before_the_first_stage(fake):
     """It is not the fault of that Python."""
     fake.play("look", f"touch {fake.folder}/looks; sleep 60")
@@ -457,6 +490,8 @@ def refused(done: subprocess.CompletedProcess, sentence: str) -> None:
 
 def test_bad_arguments_are_refused(fake):
     refused(fake.run("--stage", "nonsense"), "there is no stage 'nonsense'; the stages: device, ")
+    both = fake.run("--stage", "golden", "--call", "1")
+    refused(both, "--stage names one stage of either call; leave out --call")
     refused(fake.run("--call", "3"), "--call: invalid choice: 3")
     refused(fake.run("--stage", "check", str(fake.python)), "is a file; name a folder")
     refused(fake.run("--stage", "check", str(fake.python / "a")), "(Not a directory)")
