@@ -114,6 +114,23 @@ def test_memory_is_used_again_once_the_streams_have_joined(make):  # noqa: F811
     assert len(set(places)) == 1
 
 
+def test_the_arrays_of_a_graph_end_before_its_memory():
+    """CuPy's pool: a block that was split is lost to the device if a part of it ends later."""
+    ended = []
+
+    class Part:
+        def __init__(self, name):
+            self.name = name
+
+        def __del__(self):
+            ended.append(self.name)
+
+    graph = capture.Graph(Part("graph"), memory=Part("memory"), needed=Part("arrays"))
+    assert not ended
+    del graph
+    assert ended == ["graph", "arrays", "memory"]
+
+
 def test_memory_of_the_main_stream_waits_for_the_side_stream(make):  # noqa: F811
     """Reduced to its core: freed while the branch that reads it has not been waited for."""
     found = []

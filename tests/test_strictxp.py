@@ -168,6 +168,7 @@ def test_integer_operators_in_place(m):
     [np.asarray, np.array, lambda x: np.array([x, x]), lambda x: np.zeros(3).__setitem__(..., x)],
     ids=["asarray", "array", "list", "assignment"],
 )
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # CuPy's
 def test_no_implicit_conversion_to_numpy(m, convert):
     with pytest.raises(TypeError, match=r"Implicit conversion.*Please use `\.get\(\)`"):
         convert(m.ones(3))
@@ -226,6 +227,8 @@ def test_host_arrays_are_refused_where_cupy_computes_on_the_host(mix):
 @pytest.mark.parametrize("other", [[1, 2, 3], (1, 2, 3), None, "1", {}], ids=repr)
 def test_operands_are_arrays_or_scalars(m, other):
     for operation in (operator.add, operator.lt, operator.eq, operator.ne, m.maximum):
+        if m is not strictxp and other is None and operation in (operator.eq, operator.ne):
+            continue  # to CuPy no element is None
         with pytest.raises(refusal(m)):
             operation(m.ones(3), other)
     with pytest.raises(refusal(m)):
@@ -270,12 +273,19 @@ def test_numpys_functions_answer_with_device_arrays(m):
 
 def test_numpys_functions_that_cupy_lacks_are_refused(m):
     x = m.ones(3)
-    for unknown in (np.spacing, np.add.reduce, lambda x: np.nanpercentile(x, 5)):
+    for unknown in (np.spacing, lambda x: np.nanpercentile(x, 5)):
         with pytest.raises(TypeError):
             unknown(x)
-    for unknown in (np.add.at, np.add.outer):
+    with pytest.raises(TypeError):
+        np.add.outer(x, x, x)
+
+
+def test_methods_of_numpys_functions_are_refused():
+    """CuPy 14.2 has some of them."""
+    x = strictxp.ones(3)
+    for unknown in (np.add.reduce, lambda x: np.add.at(x, x, x)):
         with pytest.raises(TypeError):
-            unknown(x, x, x)
+            unknown(x)
 
 
 def test_numpys_submodules_are_not_there():
@@ -479,8 +489,9 @@ def test_there_is_no_index(m):
         range(m.asarray(3))
     with pytest.raises(TypeError):
         [1, 2][m.asarray(1)]
-    with pytest.raises(TypeError):
-        m.arange(9)[: m.asarray(3)]
+    if m is strictxp:  # CuPy reads it
+        with pytest.raises(TypeError):
+            m.arange(9)[: m.asarray(3)]
 
 
 def test_truth_of_several_elements_is_ambiguous(m):
@@ -639,7 +650,8 @@ def test_out_is_returned_and_written(m):
     assert m.multiply(out, out, out=(out,)) is out
     np.testing.assert_array_equal(out.get(), (A + 1) ** 2)
     small = m.empty(4, np.float32)
-    for name in ("sum", "max", "min", "mean"):
+    # CuPy 14.2 cannot do it for the minimum: it gives CUB `out` for the dtype, see `_ndarray_min`
+    for name in ("sum", "max", "mean", *["min"] * (m is strictxp)):
         assert getattr(m, name)(x, axis=0, out=small) is small
         np.testing.assert_allclose(small.get(), getattr(A, name)(0), rtol=1e-6, atol=1e-6)
     square = m.empty((3, 3), np.float32)
@@ -661,7 +673,7 @@ OUTS = {
     "sum, shape": (ValueError, lambda m, x: m.sum(x, axis=0, out=m.empty((1, 4)))),
     "sum, longer": (ValueError, lambda m, x: m.sum(x[:, :1], axis=0, out=m.empty(5))),
     "max, shape": (ValueError, lambda m, x: m.max(x, axis=0, out=m.empty(3))),
-    "min, all": (ValueError, lambda m, x: m.min(x, out=m.empty(1))),
+    "max, all": (ValueError, lambda m, x: m.max(x, out=m.empty(1))),
     "mean, shape": (ValueError, lambda m, x: m.mean(x, axis=1, out=m.empty(4))),
     "argmax, shape": (ValueError, lambda m, x: m.argmax(x, axis=1, out=m.empty(4, np.int64))),
     "take, shape": (ValueError, lambda m, x: m.take(x, m.arange(2), axis=0, out=m.empty((3, 4)))),

@@ -150,10 +150,14 @@ class Memory:
 
 
 class Graph:
-    """A recorded step, with its memory and whatever else must live as long."""
+    """A recorded step, with its memory and whatever else must live as long.
+
+    They end in this order. What is needed has arrays of that memory, and a block that was split
+    is lost to the device where one of its parts outlives the pool.
+    """
 
     def __init__(self, graph: Any, memory: Memory, needed: Any) -> None:
-        self._graph, self._memory, self._needed = graph, memory, needed
+        self._graph, self._needed, self._memory = graph, needed, memory
 
     def launch(self) -> None:
         """Queue the whole step on the current stream."""
