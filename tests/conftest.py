@@ -5,7 +5,9 @@ on the strict stand-in.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +49,51 @@ def strict():
     """The strict stand-in, which is also the default backend for the test."""
     with xpnet.use_backend(STRICT) as chosen:
         yield chosen
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """The CUDA kernels, compiled for the host."""
+    from test_kernels_host import HostKernels
+
+    if sys.platform != "linux" or not shutil.which("g++"):
+        pytest.skip("no g++ on Linux here: no step is captured")
+    return HostKernels(tmp_path_factory.mktemp("kernels"), blocks=1, size=32)
+
+
+@pytest.fixture(scope="module")
+def mode_kernels(kernels, tmp_path_factory):
+    """Those of reproducible mode."""
+    from test_reproducible_kernels import HostKernels as ModeKernels
+
+    return ModeKernels(tmp_path_factory.mktemp("kernels of the mode"))
+
+
+@pytest.fixture
+def make(kernels, monkeypatch):
+    """Return a function that makes a backend whose streams are in use until the end of the test."""
+    from strict_cupy import StrictCuPy, played
+
+    contexts = []
+
+    def made(order="written", seed=0, devices=1):
+        xp = StrictCuPy(kernels, order, seed, devices=devices)
+        contexts.append(played(monkeypatch, xp))
+        contexts[-1].__enter__()
+        return xp
+
+    yield made
+    for context in reversed(contexts):
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def often():
+    """Threads take turns every few microseconds."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture(autouse=True)

@@ -9,17 +9,12 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import shutil
-import sys
 import warnings
 
 import numpy as np
 import pytest
 import strictxp
 from sklearn.exceptions import ConvergenceWarning
-from strict_cupy import StrictCuPy, played
-from test_kernels_host import HostKernels
-from test_reproducible_kernels import HostKernels as ModeKernels
 from test_reproducible_kernels import ReproducibleCuPy
 
 import xpnet
@@ -32,34 +27,6 @@ STEPS = 200
 N, WIDTH, CLASSES, BATCH = 83, 7, 3, 20  # four whole batches and a smaller one in an epoch
 STEPS_PER_EPOCH = math.ceil(N / BATCH)
 ORDERS = ["written", "aside last", "aside first", "random"]
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    if sys.platform != "linux" or not shutil.which("g++"):
-        pytest.skip("no g++ on Linux here: no step is captured")
-    return HostKernels(tmp_path_factory.mktemp("kernels"), blocks=1, size=32)
-
-
-@pytest.fixture(scope="module")
-def mode_kernels(kernels, tmp_path_factory):
-    return ModeKernels(tmp_path_factory.mktemp("kernels of the mode"))
-
-
-@pytest.fixture
-def make(kernels, monkeypatch):
-    """Return a function that makes a backend whose streams are in use until the end of the test."""
-    contexts = []
-
-    def made(order="written", seed=0, devices=1):
-        xp = StrictCuPy(kernels, order, seed, devices=devices)
-        contexts.append(played(monkeypatch, xp))
-        contexts[-1].__enter__()
-        return xp
-
-    yield made
-    for context in reversed(contexts):
-        context.__exit__(None, None, None)
 
 
 # ---- the trainings -------------------------------------------------------------------------------

@@ -5,25 +5,13 @@ As `test_capture`, on the strict stand-in: its memory is given out again as CuPy
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import numpy as np
 import pytest
 import strictxp
-from test_capture import (  # noqa: F401
-    ORDERS,
-    ReproducibleCuPy,
-    bits,
-    data,
-    eager,
-    fit,
-    kernels,
-    make,
-    mode_kernels,
-    trainer_of,
-)
+from at_once import at_once
+from test_capture import ORDERS, TRAININGS, ReproducibleCuPy, bits, data, eager, fit, trainer_of
 
 import xpnet
 from xpnet.backend import capture, find_backend, gemm
@@ -40,28 +28,13 @@ WIDE = (
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch):
-    monkeypatch.setitem(fit.__globals__["TRAININGS"], "wide", WIDE)
-
-
-@pytest.fixture
-def often():
-    """Threads take turns every few microseconds."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(5e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def at_once(*works):
-    """Return the results of functions, each called in a thread of its own."""
-    with ThreadPoolExecutor(len(works)) as pool:
-        return [future.result() for future in [pool.submit(work) for work in works]]
+    monkeypatch.setitem(TRAININGS, "wide", WIDE)
 
 
 # ---- memory -------------------------------------------------------------------------------------
 
 
-def test_freed_memory_goes_to_the_next_request_of_that_size_on_that_stream(make):  # noqa: F811
+def test_freed_memory_goes_to_the_next_request_of_that_size_on_that_stream(make):
     xp = make()
     side = xp.played.Stream(non_blocking=True)
     a = xp.empty(100, np.float32)
@@ -73,7 +46,7 @@ def test_freed_memory_goes_to_the_next_request_of_that_size_on_that_stream(make)
     assert xp.empty(100, np.float32).data.ptr == place
 
 
-def test_what_is_in_memory_that_comes_back_is_lost(make):  # noqa: F811
+def test_what_is_in_memory_that_comes_back_is_lost(make):
     xp = make()
     a = xp.asarray(np.ones(3))
     memory = a._host
@@ -82,7 +55,7 @@ def test_what_is_in_memory_that_comes_back_is_lost(make):  # noqa: F811
 
 
 @pytest.mark.parametrize("launch", [1, 3])
-def test_two_layers_that_make_arrays_give_the_same_weights_in_all_orders(make, launch):  # noqa: F811
+def test_two_layers_that_make_arrays_give_the_same_weights_in_all_orders(make, launch):
     """The second layer's gradient is freed while the side stream may still read it."""
     name = "two layers that make arrays"
     wanted = eager(make, name)
@@ -95,7 +68,7 @@ def test_two_layers_that_make_arrays_give_the_same_weights_in_all_orders(make, l
         assert bits(trainer) == wanted, order
 
 
-def test_memory_is_used_again_once_the_streams_have_joined(make):  # noqa: F811
+def test_memory_is_used_again_once_the_streams_have_joined(make):
     """Otherwise a graph of 16 steps would take 16 times the memory."""
     xp, places = make(), []
 
@@ -131,7 +104,7 @@ def test_the_arrays_of_a_graph_end_before_its_memory():
     assert ended == ["graph", "arrays", "memory"]
 
 
-def test_memory_of_the_main_stream_waits_for_the_side_stream(make):  # noqa: F811
+def test_memory_of_the_main_stream_waits_for_the_side_stream(make):
     """Reduced to its core: freed while the branch that reads it has not been waited for."""
     found = []
     for order in ORDERS:
@@ -166,7 +139,7 @@ def long_sum(xp, seed):
     return (lambda: xp.sum(A, out=out)), out, A._host.sum()
 
 
-def test_two_threads_do_not_share_the_parts_of_a_sum(make):  # noqa: F811
+def test_two_threads_do_not_share_the_parts_of_a_sum(make):
     xp, barrier = make(), Barrier(2)
     launch = xp._kernels
 
@@ -182,7 +155,7 @@ def test_two_threads_do_not_share_the_parts_of_a_sum(make):  # noqa: F811
     assert float(b) == pytest.approx(wanted_b, rel=1e-12)
 
 
-def test_two_graphs_do_not_share_the_parts_of_a_sum(make):  # noqa: F811
+def test_two_graphs_do_not_share_the_parts_of_a_sum(make):
     """On two streams their kernels may take turns."""
     xp = make()
     results = []
@@ -200,7 +173,7 @@ def test_two_graphs_do_not_share_the_parts_of_a_sum(make):  # noqa: F811
         assert float(out) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_a_graph_keeps_its_scratch_when_the_thread_takes_a_larger_one(make):  # noqa: F811
+def test_a_graph_keeps_its_scratch_when_the_thread_takes_a_larger_one(make):
     xp = make()
     step, out, wanted = long_sum(xp, 1)
     captured = xp.capture(step)
@@ -217,7 +190,7 @@ def test_a_graph_keeps_its_scratch_when_the_thread_takes_a_larger_one(make):  # 
 
 @pytest.mark.parametrize("name", ["wide", "two layers that make arrays"])
 @pytest.mark.parametrize("captures", [True, False])
-def test_two_threads_train_two_networks_on_one_device(make, name, captures, often):  # noqa: F811
+def test_two_threads_train_two_networks_on_one_device(make, name, captures, often):
     wanted = eager(make, name, epochs=6)
     xp = make("random")
     xp.captures = captures
@@ -227,7 +200,7 @@ def test_two_threads_train_two_networks_on_one_device(make, name, captures, ofte
     assert bool(xp.played.graphs) == captures
 
 
-def test_two_threads_train_in_reproducible_mode(make, mode_kernels, often):  # noqa: F811
+def test_two_threads_train_in_reproducible_mode(make, mode_kernels, often):
     trainer = trainer_of("adam", Reproducible(find_backend("numpy")))
     fit(trainer, epochs=4)
     wanted, xp = bits(trainer), make("random")
@@ -253,7 +226,7 @@ class Others(xpnet.Callback):
             fit(trainer_of("wide", self.trainer.net.xp), "wide", epochs=3)
 
 
-def test_another_network_throws_no_graph_away(make):  # noqa: F811
+def test_another_network_throws_no_graph_away(make):
     wanted, others = eager(make, "adam"), Others()
     trainer = trainer_of("adam", make("aside last"))
     fit(trainer, callbacks=[others])
@@ -281,7 +254,7 @@ def captured_by_hand(xp, *version):
 
 
 @pytest.mark.parametrize("version", [(), (lambda net: lambda: net.version,)])
-def test_a_step_of_ones_own_is_recorded_anew_when_its_network_is_built_anew(make, version):  # noqa: F811
+def test_a_step_of_ones_own_is_recorded_anew_when_its_network_is_built_anew(make, version):
     found = []
     for captures in (True, False):
         xp = make("aside last")
@@ -297,7 +270,7 @@ def test_a_step_of_ones_own_is_recorded_anew_when_its_network_is_built_anew(make
 
 
 @pytest.mark.parametrize(("version", "graphs"), [((), 2), ((lambda net: lambda: net.version,), 1)])
-def test_whose_arrays_a_step_of_ones_own_waits_for(make, version, graphs):  # noqa: F811
+def test_whose_arrays_a_step_of_ones_own_waits_for(make, version, graphs):
     """Without a version it is recorded anew for any new arrays: too often, never too seldom."""
     xp = make()
     run, _ = captured_by_hand(xp, *version)
@@ -322,7 +295,7 @@ class Straight(xpnet.Callback):
 
 
 @pytest.mark.parametrize("name", ["adam", "normalised", "two layers that make arrays"])
-def test_without_forks_a_graph_is_a_chain_with_the_same_bits(make, name):  # noqa: F811
+def test_without_forks_a_graph_is_a_chain_with_the_same_bits(make, name):
     wanted = eager(make, name)
     xp = make("aside last")
     trainer = trainer_of(name, xp)
@@ -333,7 +306,7 @@ def test_without_forks_a_graph_is_a_chain_with_the_same_bits(make, name):  # noq
     assert chained.depth == len(chained.nodes)
 
 
-def test_only_a_backend_whose_graphs_can_fork_has_the_switch(make):  # noqa: F811
+def test_only_a_backend_whose_graphs_can_fork_has_the_switch(make):
     xp = make()
     assert xp.forks
     assert not find_backend("numpy").forks
@@ -346,7 +319,7 @@ def test_only_a_backend_whose_graphs_can_fork_has_the_switch(make):  # noqa: F81
 # ---- cuBLAS -------------------------------------------------------------------------------------
 
 
-def test_the_first_product_of_a_handle_is_not_in_a_capture(make):  # noqa: F811
+def test_the_first_product_of_a_handle_is_not_in_a_capture(make):
     xp, cublas = make(), None
     cublas, seen = xp._gemm._library, []
     multiply = cublas.cublasGemmEx
@@ -366,7 +339,7 @@ def test_the_first_product_of_a_handle_is_not_in_a_capture(make):  # noqa: F811
     assert {handle for handle, in_capture in seen if in_capture} == set(first)
 
 
-def test_what_waits_for_the_device_waits_for_a_recording(make, monkeypatch):  # noqa: F811
+def test_what_waits_for_the_device_waits_for_a_recording(make, monkeypatch):
     """CUDA refuses it while a stream is being recorded, also in another thread."""
     xp, entered, free = make(), [], []
 
@@ -397,7 +370,7 @@ def test_what_waits_for_the_device_waits_for_a_recording(make, monkeypatch):  # 
 
 
 @pytest.fixture
-def two(make, kernels):  # noqa: F811
+def two(make, kernels):
     """The backends of two devices; the first one is current in every thread that says nothing."""
 
     def made():
@@ -410,7 +383,7 @@ def two(make, kernels):  # noqa: F811
 
 
 @pytest.mark.parametrize("captures", [True, False])
-def test_a_backend_computes_on_its_device_from_any_thread(make, two, captures):  # noqa: F811
+def test_a_backend_computes_on_its_device_from_any_thread(make, two, captures):
     wanted = eager(make, "wide", epochs=6)
     backends = two()
     for xp in backends:
@@ -446,7 +419,7 @@ def test_everything_else_goes_to_the_device_too(two):
     assert xp.scratch("a name", (3,))._device == 1
 
 
-def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels):  # noqa: F811
+def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels):
     trainer = trainer_of("pixels", Reproducible(find_backend("numpy")))
     fit(trainer, "pixels", epochs=3)
     wanted, (_, xp) = bits(trainer), two()

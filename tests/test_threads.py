@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event
+from threading import Event
 
 import numpy as np
 import pytest
+from at_once import at_once
 
 import xpnet
 from xpnet.backend import find_backend
 from xpnet.estimators import MLPClassifier
 
+pytestmark = pytest.mark.usefixtures("often")
 TRAINING, PREDICTING, SHARED = 8, 16, 4
 ROWS = (1, 700, 2500)  # of different predictions; above 1024 they are made in pieces
 RNG = np.random.default_rng(0)
@@ -33,27 +34,6 @@ def mode(request):
     """What makes a network: the backend, one object for all threads, and the dtype."""
     name, reproducible, dtype = request.param
     return {"backend": find_backend(name, reproducible), "dtype": dtype}
-
-
-@pytest.fixture(autouse=True)
-def _often():
-    """Threads take turns every few microseconds."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(5e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def at_once(*works):
-    """Return the results of functions, each called in a thread of its own, all from one moment."""
-    barrier = Barrier(len(works))
-
-    def begin(work):
-        barrier.wait()
-        return work()
-
-    with ThreadPoolExecutor(len(works)) as pool:
-        return [future.result() for future in [pool.submit(begin, work) for work in works]]
 
 
 def network(seed, **mode):
