@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import strictxp
 from at_once import at_once
-from test_capture import ORDERS, TRAININGS, ReproducibleCuPy, bits, data, eager, fit, trainer_of
+from test_capture import (
+    ORDERS,
+    TRAININGS,
+    ReproducibleCuPy,
+    bits,
+    data,
+    eager,
+    fit,
+    linear,
+    trainer_of,
+)
 
 import xpnet
 from xpnet.backend import capture, find_backend, gemm
@@ -233,6 +243,39 @@ def test_another_network_throws_no_graph_away(make):
     assert len(others.graphs[2]) == 2
     assert all(graphs == others.graphs[2] for graphs in others.graphs[2:])
     assert bits(trainer) == wanted
+
+
+class Scaled(xpnet.Layer):
+    """A layer of a user's with an array of its own."""
+
+    def build(self, *sizes):
+        super().build(*sizes)
+        self.take(0.5)
+
+    def take(self, scale):
+        self.scale = self.xp.asarray(np.array(scale, np.float32))
+        self.version = self.xp.renew()
+
+    def forward(self, X):
+        return self.xp.multiply(X, self.scale, out=self.Y[: len(X)])
+
+    def backward(self, dY):
+        return self.xp.multiply(dY, self.scale, out=self.dX[: len(dY)])
+
+
+class Scales(xpnet.Callback):
+    def on_epoch_begin(self, epoch, logs):
+        if epoch in (3, 6):
+            self.trainer.net.layers[1].take(epoch / 4)
+
+
+def test_a_layer_that_replaces_an_array_says_so(make, monkeypatch):
+    monkeypatch.setitem(TRAININGS, "scaled", (linear(Scaled), *TRAININGS["user's layer"][1:]))
+    wanted = eager(make, "scaled", callbacks=[Scales()])
+    trainer = trainer_of("scaled", make("aside last"))
+    fit(trainer, "scaled", callbacks=[Scales()])
+    assert bits(trainer) == wanted
+    assert wanted != eager(make, "scaled")
 
 
 def captured_by_hand(xp, *version):

@@ -155,7 +155,11 @@ class Backend:
         """From here on the results of all work `aside` may be needed."""
 
     def renew(self) -> int:
-        """Note that arrays have been replaced by new ones; return the number of such changes."""
+        """Note that arrays have been replaced by new ones; return the number of such changes.
+
+        A layer that replaces an array keeps the number, ``self.version = self.xp.renew()``:
+        `Trainer` records its steps anew when a number changes that is an attribute of a layer.
+        """
         return 0
 
     def here(self) -> AbstractContextManager[None]:
