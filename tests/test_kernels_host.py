@@ -101,27 +101,39 @@ def xp(folder) -> HostCuPy:
 class Guarded:
     """Places arrays between guards: what a kernel reads there is NaN, what it writes is seen.
 
-    They are signaling NaN, since a quiet one stays what it is whatever is computed with it.
+    They are signaling NaN, since a quiet one stays what it is whatever is computed with it. None is
+    left in memory that others get next: a BLAS that reads beyond an end would report it.
     """
 
-    signaling: ClassVar = {"f": np.uint32(0xFFBFFFFF), "d": np.uint64(0xFFF7FFFFFFFFFFFF)}
+    guards: ClassVar = {
+        char: np.full(GUARD // number.itemsize, number).view(np.uint8)
+        for char, number in (
+            ("f", np.uint32(0xFFBFFFFF)),
+            ("d", np.uint64(0xFFF7FFFFFFFFFFFF)),
+            ("", np.uint8(0xFF)),
+        )
+    }
 
     def __init__(self) -> None:
-        self.memory: list[tuple[np.ndarray, bytes]] = []
+        self.memory: list[tuple[np.ndarray, np.ndarray]] = []
 
     def place(self, a: np.ndarray) -> np.ndarray:
-        number = self.signaling.get(a.dtype.char, np.uint8(0xFF))
-        guard = np.full(GUARD // number.itemsize, number).view(np.uint8)
-        memory = np.concatenate([guard, np.zeros(a.nbytes, np.uint8), guard])
-        self.memory.append((memory, guard.tobytes()))
+        guard = self.guards.get(a.dtype.char, self.guards[""])
+        memory = np.zeros(2 * GUARD + a.nbytes, np.uint8)
+        memory[:GUARD] = memory[-GUARD:] = guard
+        self.memory.append((memory, guard))
         inside = memory[GUARD : GUARD + a.nbytes].view(a.dtype).reshape(a.shape)
         inside[...] = a
         return inside
 
     def check(self) -> None:
         for memory, guard in self.memory:
-            assert memory[:GUARD].tobytes() == guard
-            assert memory[-GUARD:].tobytes() == guard
+            assert np.array_equal(memory[:GUARD], guard)
+            assert np.array_equal(memory[-GUARD:], guard)
+
+    def __del__(self) -> None:
+        for memory, _ in self.memory:
+            memory[:GUARD] = memory[-GUARD:] = 0
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
