@@ -67,10 +67,12 @@ def environment(stage_name: str, rehearsal: bool, more: Sequence[tuple[str, str]
     return found | dict(more)
 
 
-def die_with_parent() -> None:
-    """Make this process end when its parent has ended, even by SIGKILL; only Linux can do that."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with_parent() -> None:
+    """Make this process end when its parent has ended, even by SIGKILL."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+die_with_parent = _die_with_parent if sys.platform == "linux" else None  # as a preexec_fn
 
 
 class BrokenOffError(Exception):

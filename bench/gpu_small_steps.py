@@ -15,13 +15,13 @@ import sys
 
 import gpu_common as common
 import numpy as np
+from gpu_found import SKIPPED
 
 import xpnet
 from xpnet.backend import find_backend
 
 TOOLS = ("memcheck", "racecheck")
 STEPS, ROWS, BATCH, SIZES = 20, 100, 20, (20, 33, 7, 5)
-SKIPPED = 77
 WRONG = 9  # the exit code of compute-sanitizer if it found an error
 TELLING, MOST_LINES = ("SUMMARY", "Error:", "Invalid ", "hazard"), 12
 PLACES = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
