@@ -5,23 +5,16 @@ As `test_capture`, on the strict stand-in: its memory is given out again as CuPy
 
 from __future__ import annotations
 
+import sys
 from threading import Barrier
 
 import numpy as np
 import pytest
 import strictxp
 from at_once import at_once
-from test_capture import (
-    ORDERS,
-    TRAININGS,
-    ReproducibleCuPy,
-    bits,
-    data,
-    eager,
-    fit,
-    linear,
-    trainer_of,
-)
+from primitive_cases import on_cupy
+from test_capture import ORDERS, TRAININGS, bits, data, eager, fit, linear, trainer_of
+from test_reproducible_kernels import ReproducibleCuPy, fused
 
 import xpnet
 from xpnet.backend import capture, find_backend, gemm
@@ -462,7 +455,9 @@ def test_everything_else_goes_to_the_device_too(two):
     assert xp.scratch("a name", (3,))._device == 1
 
 
-def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels):
+def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels, monkeypatch):
+    for name, module in (("on_cupy", on_cupy), ("reproducible_cupy", fused)):  # without CuPy, too
+        monkeypatch.setitem(sys.modules, f"xpnet.backend.{name}", module)
     trainer = trainer_of("pixels", Reproducible(find_backend("numpy")))
     fit(trainer, "pixels", epochs=3)
     wanted, (_, xp) = bits(trainer), two()
