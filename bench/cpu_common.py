@@ -20,8 +20,8 @@ import numpy as np
 from gpu_common import network, say
 
 import xpnet
+from xpnet.backend.random import Random
 from xpnet.data import load_mnist, spiral
-from xpnet.random import Random
 
 SEED = 0
 TRAINED_STEPS = 100  # the weights that predict: with random ones no accuracy says anything

@@ -20,7 +20,7 @@ import numpy as np
 
 import xpnet
 from xpnet import data
-from xpnet.problems import PROBLEMS, build
+from xpnet.runs.problems import PROBLEMS, build
 
 Row = tuple[str, str, str, bool]  # what, at least, measured, reached
 

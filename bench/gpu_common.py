@@ -25,7 +25,7 @@ from gpu_running import die_with_parent
 
 import xpnet
 from xpnet import data
-from xpnet.files import write_atomically
+from xpnet.support.files import write_atomically
 
 SIZES, BATCH, LR = (784, 64, 32, 10), 128, 1e-3
 WARM_UP, ROUNDS = 2, 7  # epochs after the first, cold one

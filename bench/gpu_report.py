@@ -1,8 +1,8 @@
 """Bring what ``bench/gpu.sh`` left on a machine with a GPU into the repository.
 
 ``python bench/gpu_report.py FOLDER [FOLDER ...]``, with the folders of one call or of both, writes
-``bench/results/gpu-<device>.json`` and ``.html``; adds the device to ``xpnet/verified.json`` if the
-golden hashes and the whole check agreed there; and brings the README's sentence and table about the
+``bench/results/gpu-<device>.json`` and ``.html``; adds the device to
+``xpnet/verify/verified.json`` if the golden hashes and the whole check agreed there; and brings the README's sentence and table about the
 GPU up to date. Nothing else writes these.
 """
 
@@ -18,11 +18,11 @@ import report
 from report import RefusedError
 
 import xpnet
-from xpnet.files import write_atomically
-from xpnet.golden import PROBLEMS, STEPS
+from xpnet.support.files import write_atomically
+from xpnet.verify.golden import PROBLEMS, STEPS
 
 RESULTS = report.ROOT / "bench/results"
-VERIFIED = Path(xpnet.__file__).with_name("verified.json")
+VERIFIED = Path(xpnet.__file__).with_name("verify") / "verified.json"
 NOTED = ("CuPy", "CUDA runtime", "driver", "GPU")
 
 

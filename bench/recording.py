@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from xpnet.data.mnist import find_mnist
-from xpnet.problems import PROBLEMS, build
-from xpnet.recording import FrameFile
-from xpnet.runs import FRAMES
+from xpnet.runs.folder import FRAMES
+from xpnet.runs.problems import PROBLEMS, build
+from xpnet.training.recording import FrameFile
 
 AIM = 1.10
 

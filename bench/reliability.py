@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import xpnet
-from xpnet.archive import decode_archive
-from xpnet.errors import XpnetError
+from xpnet.storage.archive import decode_archive
+from xpnet.support.errors import XpnetError
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))

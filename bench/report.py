@@ -333,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
-    parser.add_argument("--verified", type=Path, default=ROOT / "xpnet/verified.json")
+    parser.add_argument("--verified", type=Path, default=ROOT / "xpnet/verify/verified.json")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     options = parser.parse_args(arguments)
     try:
@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
         if now != text:
             print("README.md is out of date: run python bench/report.py", file=sys.stderr)
         return int(now != text)
-    from xpnet.files import write_atomically  # bench/gpu.sh does without xpnet
+    from xpnet.support.files import write_atomically  # bench/gpu.sh does without xpnet
 
     write_atomically(options.readme, now.encode())
     return 0

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 import xpnet
 from xpnet import data
 from xpnet.backend import find_backend
-from xpnet.problems import PROBLEMS, build
+from xpnet.runs.problems import PROBLEMS, build
 
 Row = tuple[str, str, str, bool]  # what, asked for, measured, reached
 ORDINARY, REPRODUCIBLE = (find_backend("numpy", reproducible=mode) for mode in (False, True))

@@ -44,7 +44,7 @@ class Target:
 
     def __call__(self, data: bytes) -> None:
         """Read, and swallow the library's own errors."""
-        from xpnet.errors import XpnetError
+        from xpnet.support.errors import XpnetError
 
         if data:
             with suppress(XpnetError):
@@ -80,10 +80,10 @@ class Idx(Target):
 
 
 class Npz(Target):
-    """`xpnet.archive.decode_archive`; odd modes are members, of which a zip is made here."""
+    """`decode_archive`; odd modes are members, of which a zip is made here."""
 
     def __init__(self) -> None:
-        from xpnet.archive import decode_archive
+        from xpnet.storage.archive import decode_archive
 
         self.decode = decode_archive
 
@@ -157,8 +157,8 @@ class Network(Json):
     )
 
     def __init__(self) -> None:
-        from xpnet import checkpoint
         from xpnet.backend import set_backend
+        from xpnet.storage import checkpoint
 
         set_backend("numpy")
         self.load = checkpoint.load
@@ -193,7 +193,7 @@ class Network(Json):
 
 
 class Training(Json):
-    """`xpnet.checkpoint.SavedTraining` of what an archive may hold, and all that it restores."""
+    """A `SavedTraining` of what an archive may hold, and all that it restores."""
 
     words = (
         *("network", "settings", "progress", "t", "lr", "history", "callbacks", "machine"),
@@ -203,7 +203,7 @@ class Training(Json):
 
     def __init__(self) -> None:
         import xpnet
-        from xpnet import checkpoint
+        from xpnet.storage import checkpoint
 
         self.path = Path("file")
         layers = xpnet.Linear(2, 2), xpnet.Dropout(0.1), xpnet.BatchNorm1d(2)
@@ -293,7 +293,7 @@ class Safetensors(Json):
 
 
 class Config(Json):
-    """`xpnet.runs.read_run`: odd modes are ``results.json``, beside a good configuration."""
+    """`xpnet.runs.folder.read_run`: odd modes are ``results.json``, beside a good configuration."""
 
     good: dict[str, Any] = {  # noqa: RUF012
         **{"problem": "xor", "hidden": [8, 4], "activation": "tanh", "loss": "bce_logits"},
@@ -304,7 +304,7 @@ class Config(Json):
     words = (*good, "digits", "relu", "sgd", "full", "seconds", "test_accuracy", "epoch", "loss")
 
     def __init__(self) -> None:
-        from xpnet import runs
+        from xpnet.runs import folder as runs
 
         self.runs, self.texts = runs, dict[str, str]()
         runs._text = lambda path: self.texts.get(path.name, "")
@@ -326,7 +326,7 @@ class Config(Json):
 
 
 class Log(Config):
-    """`xpnet.runs._row` for each line of ``log.jsonl``."""
+    """`xpnet.runs.folder._row` for each line of ``log.jsonl``."""
 
     words = ("epoch", "loss", "val_loss", "val_accuracy", 1e308, -0.0)
     most = 300  # a few lines

@@ -14,11 +14,11 @@ from team import team
 
 import xpnet
 from xpnet import optimizers, schedules
+from xpnet.backend.random import Random
 from xpnet.data.batches import Batches
 from xpnet.initializers import find_initializer
 from xpnet.parallel.communicator import ALONE
 from xpnet.parallel.split import split
-from xpnet.random import Random
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
 
@@ -392,12 +392,12 @@ def check_labels(xp):
     labels, out = xp.asarray(np.array([2, 0, 3])), xp.empty((3, 4), np.float32)
     close(xp.asnumpy(xp.one_hot(labels, out=out)), np.eye(4)[[2, 0, 3]], "one_hot")
     t, Y = np.array([0, 1, 1]), np.array([[0.2], [0.4], [0.9]])
-    assert xpnet.metrics.accuracy(t, Y) == 2 / 3
-    assert xpnet.metrics.accuracy(t, Y, 0.3) == 1
+    assert xpnet.training.metrics.accuracy(t, Y) == 2 / 3
+    assert xpnet.training.metrics.accuracy(t, Y, 0.3) == 1
     scores = np.array([[2, 1.0, 0], [0, 1, 3], [0, 5, 1]])
-    assert xpnet.metrics.accuracy(np.array([0, 1, 1]), scores) == 2 / 3
-    close(xpnet.metrics.rmse(np.array([1.0, 2]), np.array([[2.0], [5]])), sqrt(5), "rmse")
-    close(xpnet.metrics.r2(np.array([1.0, 3]), np.array([[1.0], [2]])), 0.5, "r2")
+    assert xpnet.training.metrics.accuracy(np.array([0, 1, 1]), scores) == 2 / 3
+    close(xpnet.training.metrics.rmse(np.array([1.0, 2]), np.array([[2.0], [5]])), sqrt(5), "rmse")
+    close(xpnet.training.metrics.r2(np.array([1.0, 3]), np.array([[1.0], [2]])), 0.5, "r2")
 
 
 # ---- training ----------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from functools import cache
 
-from xpnet.errors import ParallelError
 from xpnet.parallel.launch import start
+from xpnet.support.errors import ParallelError
 
 
 @cache

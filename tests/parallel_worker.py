@@ -21,8 +21,8 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import ParallelError
 from xpnet.parallel import Communicator
+from xpnet.support.errors import ParallelError
 
 FEATURES, CLASSES = 20, 5
 L = xpnet.Linear

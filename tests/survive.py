@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import xpnet
-from xpnet import archive
+from xpnet.storage import archive
 
 STEPS = 66  # 6 epochs of 11
 
@@ -190,7 +190,9 @@ def survive_a_signal(draw, folder):
     os.kill(child, number)
     code, text = finished(child, reader)
     taken = 1 + len(text)
-    saved = int(xpnet.checkpoint.find_checkpoints(Path(folder))[-1].stem.removeprefix("step-"))
+    saved = int(
+        xpnet.storage.checkpoint.find_checkpoints(Path(folder))[-1].stem.removeprefix("step-")
+    )
     return (code, saved) == (128 + number, taken), outcome(folder)
 
 

@@ -16,8 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.archive import ABOUT, DIRECTORY_LIMIT, decode_archive, read_archive, write_archive
-from xpnet.errors import CheckpointError
+from xpnet.storage.archive import (
+    ABOUT,
+    DIRECTORY_LIMIT,
+    decode_archive,
+    read_archive,
+    write_archive,
+)
+from xpnet.support.errors import CheckpointError
 
 ARRAYS = {
     "0.W": np.arange(12.0, dtype=np.float32).reshape(3, 4),

@@ -327,7 +327,7 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
 @pytest.mark.parametrize("launch", [1, 3])
 def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
     wanted = eager(make, "adamw")
-    monkeypatch.setattr(xpnet.optimizers, "RATES_AHEAD", 7)
+    monkeypatch.setattr(xpnet.optimizers.base, "RATES_AHEAD", 7)
     trainer = trainer_of("adamw", make("aside last"))
     trainer.launch = launch
     fit(trainer, "adamw")
@@ -407,7 +407,7 @@ def test_a_step_that_reads_from_the_device_runs_as_written_and_says_so_once(make
     with pytest.warns(RuntimeWarning, match=r"not be captured.*slower \(Synchronized: ") as caught:
         fit(trainer, "reader")
     assert len(caught) == 1
-    assert caught[0].filename == xpnet.training.__file__
+    assert caught[0].filename == xpnet.training.trainer.__file__
     assert bits(trainer) == wanted
     assert not xp.played.graphs
 

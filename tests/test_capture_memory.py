@@ -20,7 +20,7 @@ import xpnet
 from xpnet.backend import capture, find_backend, gemm
 from xpnet.backend.gemm import recording_lock
 from xpnet.backend.reproducible import Reproducible
-from xpnet.gradcheck import gradcheck
+from xpnet.verify.gradcheck import gradcheck
 
 # More than 1024 parameters: the sum of their squares, which clips the gradient, is made in parts.
 WIDE = (

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import archive
-from xpnet.archive import read_archive, write_archive
-from xpnet.callbacks import Callback
-from xpnet.checkpoint import find_checkpoints
-from xpnet.errors import CheckpointError, DivergenceError, OptionError, XpnetError
+from xpnet.backend.random import Random
 from xpnet.layers import LAYERS
-from xpnet.random import Random
+from xpnet.storage import archive
+from xpnet.storage.archive import read_archive, write_archive
+from xpnet.storage.checkpoint import find_checkpoints
+from xpnet.support.errors import CheckpointError, DivergenceError, OptionError, XpnetError
+from xpnet.training.callbacks import Callback
 
 HERE = Path(__file__).parent
 DRAW = np.random.default_rng(0)

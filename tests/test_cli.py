@@ -23,13 +23,13 @@ import pytest
 from command import exit_code
 
 import xpnet
-import xpnet.info
+import xpnet.cli.info
 from xpnet import backend as backends
 from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.cli import main
 from xpnet.data import write_idx
-from xpnet.problems import PROBLEMS, build
+from xpnet.runs.problems import PROBLEMS, build
 
 ROOT = Path(xpnet.__file__).parents[1]
 FILES_WITHOUT_PLOTS = {
@@ -225,15 +225,15 @@ def test_config_has_all_that_is_needed_to_repeat(train):
 
 def test_the_environment_is_that_of_the_training(train, monkeypatch):
     """The GPU is in it where it was used, and xpnet and the backend are in the configuration."""
-    monkeypatch.setattr("xpnet.info._gpu", lambda problems: {"GPU": "a GPU"})
+    monkeypatch.setattr("xpnet.cli.info._gpu", lambda problems: {"GPU": "a GPU"})
     train("and", "--epochs", 1)
-    found, software = contents("environment.json"), xpnet.info.environment(gpu=False)
+    found, software = contents("environment.json"), xpnet.cli.info.environment(gpu=False)
     assert list(found) == [
         *("Python", "NumPy", "BLAS", "processors", "Numba", "scikit-learn", "MPI"),
     ]
     assert found == software
     assert found["NumPy"] == np.__version__ == contents("config.json")["numpy"]
-    assert xpnet.info.environment(gpu=True) == software | {"GPU": "a GPU"}
+    assert xpnet.cli.info.environment(gpu=True) == software | {"GPU": "a GPU"}
 
 
 def test_reproducible_by_option_and_by_environment(train, monkeypatch):
@@ -676,7 +676,7 @@ def test_check_knows_all_golden_problems(run):
 
 
 def test_info(run, no_gpu, monkeypatch):
-    monkeypatch.setattr("xpnet.info.why_no_cupy", lambda device=0: "the reason; the way out")
+    monkeypatch.setattr("xpnet.cli.info.why_no_cupy", lambda device=0: "the reason; the way out")
     done = run("info")
     rows = dict(
         re.split(r"\s{2,}", line, maxsplit=1) for line in done.out.splitlines() if "  " in line
@@ -699,8 +699,8 @@ def test_info(run, no_gpu, monkeypatch):
     [("0.68.1", "", False), ("not installed", "Numba: why", False), ("0.60", "Numba: why", True)],
 )
 def test_info_names_numba(run, monkeypatch, version, reason, problem):
-    monkeypatch.setattr("xpnet.info._installed", lambda name: version)
-    monkeypatch.setattr("xpnet.info.why_no_numba", lambda: reason)
+    monkeypatch.setattr("xpnet.cli.info._installed", lambda name: version)
+    monkeypatch.setattr("xpnet.cli.info.why_no_numba", lambda: reason)
     done = run("info")
     assert done.code == 0
     assert re.search(rf"^Numba +{re.escape(version)}$", done.out, re.M)
@@ -710,11 +710,15 @@ def test_info_names_numba(run, monkeypatch, version, reason, problem):
 def test_info_names_mpi_and_nccl(run, monkeypatch):
     """By what is installed: to ask them would start them."""
     versions = {"mpi4py": "4.1.2", "openmpi": "5.0.11", "nvidia-nccl-cu12": "2.27.7"}
-    monkeypatch.setattr("xpnet.info._installed", lambda name: versions.get(name, "not installed"))
-    monkeypatch.setattr("xpnet.info.distributions", lambda: [SimpleNamespace(name="cupy-cuda12x")])
+    monkeypatch.setattr(
+        "xpnet.cli.info._installed", lambda name: versions.get(name, "not installed")
+    )
+    monkeypatch.setattr(
+        "xpnet.cli.info.distributions", lambda: [SimpleNamespace(name="cupy-cuda12x")]
+    )
     on_cupy = SimpleNamespace(describe=lambda: {"CuPy": "14.2.0"})
     monkeypatch.setitem(sys.modules, "xpnet.backend.on_cupy", on_cupy)
-    monkeypatch.setattr("xpnet.info.why_no_cupy", lambda: "")
+    monkeypatch.setattr("xpnet.cli.info.why_no_cupy", lambda: "")
     lines = run("info").out
     assert re.search(r"^MPI +mpi4py 4\.1\.2, openmpi 5\.0\.11$", lines, re.M)
     assert re.search(r"^NCCL +nvidia-nccl-cu12 2\.27\.7$", lines, re.M)
@@ -764,9 +768,9 @@ def test_info_bears_any_state_of_cupy(run, monkeypatch, installed):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delitem(sys.modules, "xpnet.backend.on_cupy", raising=False)
     monkeypatch.setattr(backends, "on_cupy", None, raising=False)
-    monkeypatch.setattr("xpnet.info.why_no_cupy", lambda device=0: "CuPy does not import")
+    monkeypatch.setattr("xpnet.cli.info.why_no_cupy", lambda device=0: "CuPy does not import")
     found = [SimpleNamespace(name=name) for name in installed]
-    monkeypatch.setattr("xpnet.info.distributions", lambda: found)
+    monkeypatch.setattr("xpnet.cli.info.distributions", lambda: found)
     done = run("info")
     assert done.code == 0
     assert "CuPy does not import" in done.out
@@ -792,7 +796,7 @@ def test_no_row_of_info_ends_the_report(run, monkeypatch, part, row):
     def fail(*args):
         raise RuntimeError("it is\nbroken")
 
-    monkeypatch.setattr(f"xpnet.info.{part}", fail)
+    monkeypatch.setattr(f"xpnet.cli.info.{part}", fail)
     done = run("info")
     assert (done.code, done.err) == (0, "")
     found = dict(

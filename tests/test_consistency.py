@@ -15,12 +15,13 @@ from conftest import STRICT
 
 import xpnet
 from xpnet import backend as backends
-from xpnet import consistency, golden
+from xpnet import golden
 from xpnet.backend import NumPyBackend, find_backend
 from xpnet.backend.reproducible import Reproducible
-from xpnet.consistency import check
-from xpnet.consistency_html import page
-from xpnet.errors import BackendError, OptionError
+from xpnet.support.errors import BackendError, OptionError
+from xpnet.verify import consistency
+from xpnet.verify.consistency import check
+from xpnet.verify.consistency_html import page
 
 XOR, MOMENTUM, ADAM, GELU, DIGITS, DROPOUT = (r.name for r in golden.RECIPES[:6])
 NUMBER = r"-?\d+\.\d+(?:e-\d+)?"

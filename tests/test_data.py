@@ -9,8 +9,8 @@ import pytest
 
 import xpnet
 from xpnet import data
+from xpnet.backend.random import Random
 from xpnet.data.batches import Batches
-from xpnet.random import Random
 
 # --- Logic gates -------------------------------------------------------------------------------
 

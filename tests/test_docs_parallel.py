@@ -15,7 +15,7 @@ import pytest
 from team import team
 
 import xpnet
-from xpnet import cli
+import xpnet.cli.commands as cli
 from xpnet.backend import find_backend
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"

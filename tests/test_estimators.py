@@ -28,8 +28,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import xpnet
 from xpnet import backend as backends
 from xpnet.backend import find_backend, why_no_numba
-from xpnet.errors import BackendError, DataError, DivergenceError, OptionError, ShapeError
 from xpnet.estimators import MLPClassifier, MLPRegressor
+from xpnet.support.errors import BackendError, DataError, DivergenceError, OptionError, ShapeError
 
 UNFINISHED = "ignore::sklearn.exceptions.ConvergenceWarning"  # few epochs are what is asked for
 pytestmark = pytest.mark.filterwarnings(UNFINISHED)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.checks import on_host
 from xpnet.exchange import from_dlpack, to_dlpack
+from xpnet.support.checks import on_host
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed, which arrays go to")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.checks import on_host
+from xpnet.support.checks import on_host
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed, whose frames are read")
 try:

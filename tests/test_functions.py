@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xpnet import data
-from xpnet.functions import cos_sin, log
-from xpnet.random import Random
+from xpnet.backend.host_functions import cos_sin, log
+from xpnet.backend.random import Random
 
 TURNS = np.concatenate(
     [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from fuzz import CORPUS, TARGETS, mutations
 
-from xpnet import checkpoint, runs
-from xpnet.errors import XpnetError
+from xpnet.runs import folder as runs
+from xpnet.storage import checkpoint
+from xpnet.support.errors import XpnetError
 
 MUTATIONS = 5000
 

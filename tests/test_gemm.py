@@ -14,7 +14,7 @@ import pytest
 from cublas_on_host import HostCublas, HostGemm
 
 from xpnet.backend import find_backend, gemm
-from xpnet.errors import BackendError
+from xpnet.support.errors import BackendError
 
 SIZES = (1, 2, 3, 7)
 

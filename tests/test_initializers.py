@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backend.random import Random
 from xpnet.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, find_initializer
-from xpnet.random import Random
 
 N_IN, N_OUT = 400, 300
 VARIANCE = {

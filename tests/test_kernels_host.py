@@ -41,7 +41,7 @@ from xpnet.backend import find_backend
 from xpnet.backend.base import Backend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import MixedArraysError, ShapeError
+from xpnet.support.errors import MixedArraysError, ShapeError
 
 CASES = primitive_cases.cases()
 GUARD = 16384  # bytes before and after each array that no kernel may touch

@@ -16,7 +16,7 @@ import pytest
 from primitive_cases import Meaning, check, check_array_methods, copies, on_cupy, public, run
 
 from xpnet.backend import find_backend
-from xpnet.errors import MixedArraysError
+from xpnet.support.errors import MixedArraysError
 
 CASES = primitive_cases.cases()
 

@@ -26,8 +26,8 @@ from xpnet.backend import backend_of, find_backend, why_no_numba
 from xpnet.backend.base import Backend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.cli import main
-from xpnet.consistency import check as check_consistency
-from xpnet.parity import parity
+from xpnet.verify.consistency import check as check_consistency
+from xpnet.verify.parity import parity
 
 if why_no_numba():
     pytest.skip(why_no_numba(), allow_module_level=True)

@@ -11,7 +11,7 @@ from primitive_cases import ARRAY_METHODS, Meaning, check, check_array_methods, 
 
 from xpnet.backend.base import Backend
 from xpnet.backend.on_numpy import NumPyBackend
-from xpnet.errors import MixedArraysError
+from xpnet.support.errors import MixedArraysError
 
 CASES = primitive_cases.cases()
 

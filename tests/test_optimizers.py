@@ -12,7 +12,8 @@ from strictxp import no_alloc, no_sync
 import xpnet
 from xpnet import schedules
 from xpnet.backend import find_backend
-from xpnet.optimizers import OPTIMIZERS, RATES_AHEAD, Optimizer, find_optimizer
+from xpnet.optimizers import OPTIMIZERS, Optimizer, find_optimizer
+from xpnet.optimizers.base import RATES_AHEAD
 
 
 def network(dtype="float64", seed=1, **options):

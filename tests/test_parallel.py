@@ -58,14 +58,14 @@ from team import Member, Table, outcomes, team
 import xpnet
 from xpnet import golden
 from xpnet.backend import find_backend
-from xpnet.callbacks import Callback
 from xpnet.data import mapped
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.parallel import Communicator, communicator, launch
 from xpnet.parallel.communicator import ALONE, Share, processes_started, rank_started
 from xpnet.parallel.launch import THREADS, start
 from xpnet.parallel.split import split
+from xpnet.support.errors import DivergenceError, OptionError, ParallelError, XpnetError
+from xpnet.training.callbacks import Callback
 
 HERE = Path(__file__).parent
 SIZES = 2, 3, 4
@@ -424,7 +424,7 @@ def test_a_signal_for_one_process_ends_all(monkeypatch, number):
         assert number == signal.SIGINT or raised.value.code == 143
         return raised.type, called.calls[-4:]
 
-    monkeypatch.setattr(xpnet.training, "interruptible", interruptible)
+    monkeypatch.setattr(xpnet.training.trainer, "interruptible", interruptible)
     kind = KeyboardInterrupt if number == signal.SIGINT else SystemExit
     assert team(3, calls) == [(kind, [1, 2, "interrupt", "end"])] * 3
 

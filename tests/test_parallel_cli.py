@@ -15,12 +15,12 @@ import pytest
 from command import exit_code
 from test_parallel import begun, ended, worker
 
-from xpnet import cli
-from xpnet.checkpoint import find_checkpoints
-from xpnet.cli import _for_each_process
-from xpnet.errors import ParallelError
+import xpnet.cli.commands as cli
+from xpnet.cli.commands import _for_each_process
 from xpnet.parallel import launch
 from xpnet.parallel.launch import THREADS, environment, find_mpiexec, start
+from xpnet.storage.checkpoint import find_checkpoints
+from xpnet.support.errors import ParallelError
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 several = pytest.mark.usefixtures("mpi")

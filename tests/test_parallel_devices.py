@@ -35,13 +35,13 @@ import xpnet
 from xpnet import golden
 from xpnet.backend import capture, find_backend
 from xpnet.backend.reproducible import Reproducible
-from xpnet.callbacks import Callback
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import BackendError, ParallelError
 from xpnet.parallel import Communicator, device_name, devices
 from xpnet.parallel.communicator import Share
 from xpnet.parallel.devices import NCCL, ByHost, between_devices
 from xpnet.parallel.launch import environment, start
+from xpnet.support.errors import BackendError, ParallelError
+from xpnet.training.callbacks import Callback
 
 N, WIDTH, CLASSES, BATCH = 63, 5, 3, 20  # three whole batches and a smaller one in an epoch
 EPOCHS = 4  # after the second a graph runs again

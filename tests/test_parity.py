@@ -13,11 +13,11 @@ from strict_backend import ARRAYS
 from test_gradients import LAYERS, LOSSES, make
 
 import xpnet
-from xpnet import problems
 from xpnet.backend import Backend, NumPyBackend
 from xpnet.backend.reproducible import Reproducible
-from xpnet.errors import BackendError, DataError, OptionError, ShapeError
-from xpnet.parity import (
+from xpnet.runs import problems
+from xpnet.support.errors import BackendError, DataError, OptionError, ShapeError
+from xpnet.verify.parity import (
     Check,
     Difference,
     Displaced,

@@ -27,9 +27,10 @@ from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.metrics import ConfusionMatrixDisplay
 
 import xpnet
-from xpnet import OptionError, Recorder, ShapeError, Trainer, plots, views
+from xpnet import OptionError, Recorder, ShapeError, Trainer, plots
+from xpnet.plots import numbers as views
 from xpnet.plots import style
-from xpnet.recording import FrameFile
+from xpnet.training.recording import FrameFile
 
 rng = np.random.default_rng(0)
 

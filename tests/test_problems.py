@@ -9,8 +9,8 @@ import pytest
 
 import xpnet
 from xpnet import data
-from xpnet.errors import OptionError
-from xpnet.problems import PROBLEMS, build
+from xpnet.runs.problems import PROBLEMS, build
+from xpnet.support.errors import OptionError
 
 XOR_START = {
     "0.W": [

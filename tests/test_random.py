@@ -9,8 +9,8 @@ import pytest
 
 import xpnet
 from xpnet.backend import find_backend
+from xpnet.backend.random import Random
 from xpnet.data.batches import Batches
-from xpnet.random import Random
 
 # --- The stream never changes: a seed in a paper must give the same numbers in ten years --------
 

@@ -10,8 +10,9 @@ import pytest
 from test_training import At, interrupt
 
 import xpnet
-from xpnet import DataError, OptionError, Recorder, Trainer, recording
-from xpnet.recording import FrameFile, read_frames
+from xpnet import DataError, OptionError, Recorder, Trainer
+from xpnet.training import recording
+from xpnet.training.recording import FrameFile, read_frames
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((20, 2))

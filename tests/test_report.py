@@ -11,7 +11,7 @@ import pytest
 from browser import PATIENCE, Browser, find_chromium
 
 from xpnet.cli import main
-from xpnet.report import write_report
+from xpnet.runs.report import write_report
 
 RUNS = {  # long enough to have a story, short enough for a test
     "and": ["--epochs", "3000"],

@@ -30,7 +30,7 @@ from xpnet import golden
 from xpnet.backend import Backend, elementary, find_backend, reproducible
 from xpnet.backend.reproducible import LEAST_EPS, Reproducible
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import BackendError, OptionError, ShapeError
+from xpnet.support.errors import BackendError, OptionError, ShapeError
 
 XP = find_backend("numpy", reproducible=True)
 ON_STRICT = Reproducible(STRICT)

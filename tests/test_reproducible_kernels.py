@@ -29,7 +29,7 @@ from xpnet import golden
 from xpnet.backend import NumPyBackend, elementary, exact
 from xpnet.backend.reproducible import Reproducible
 from xpnet.data.mnist import find_mnist
-from xpnet.errors import OptionError, ShapeError
+from xpnet.support.errors import OptionError, ShapeError
 
 
 def _import_reproducible_cupy():

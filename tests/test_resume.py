@@ -37,12 +37,13 @@ from test_runs import (
 )
 
 import xpnet
-from xpnet import archive, cli
-from xpnet.archive import read_archive, write_archive
+import xpnet.cli.commands as cli
 from xpnet.backend import find_backend
-from xpnet.checkpoint import Checkpoint, find_checkpoints
-from xpnet.runs import RunFolder
-from xpnet.training import Trainer
+from xpnet.runs.folder import RunFolder
+from xpnet.storage import archive
+from xpnet.storage.archive import read_archive, write_archive
+from xpnet.storage.checkpoint import Checkpoint, find_checkpoints
+from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder", "_quickly")
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGTERM nor RLIMIT_FSIZE")
@@ -71,7 +72,7 @@ def _quickly():
 @pytest.fixture
 def _reports(monkeypatch):
     """Write the report after all."""
-    monkeypatch.setattr(cli, "write_report", xpnet.report.write_report)
+    monkeypatch.setattr(cli, "write_report", xpnet.runs.report.write_report)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +250,7 @@ def test_the_report_is_that_of_the_whole_training(monkeypatch):
     found, wanted = shown(HERE), shown(there)
     assert found["status"] == "stopped by Ctrl-C after 2 of 6 epochs"
     assert found["frames"] == wanted["frames"][:18]
-    monkeypatch.setattr(cli, "write_pictures", xpnet.report.write_pictures)
+    monkeypatch.setattr(cli, "write_pictures", xpnet.runs.report.write_pictures)
     assert resume() == 0
     found = shown(HERE)
     del found["results"]["seconds"], wanted["results"]["seconds"]
@@ -270,7 +271,7 @@ def test_moments_that_were_not_asked_for_at_first_or_at_last(whole, plots):
     broken_off("--plots", plots[0], before=18)
     assert resume("--plots", plots[1]) == 0
     assert results_of(HERE)["weights_sha256"] == results_of(whole("spiral"))["weights_sha256"]
-    found = xpnet.runs.read_run(HERE)
+    found = xpnet.runs.folder.read_run(HERE)
     epochs = found.recorder(found.load()).epochs
     assert epochs[-1] == (17 / 7 if plots[0] == "all" else 6)
     assert epochs[0] == (0 if plots[0] == "all" else 15 / 7)
@@ -307,8 +308,9 @@ def test_the_seconds_of_all_parts_count():
 # What happens to the process that trains, and in which step; it is nobody else who does it.
 DRIVER = """
 import os, resource, signal, sys
-from xpnet import cli, files
-from xpnet.training import Trainer
+import xpnet.cli.commands as cli
+from xpnet.support import files
+from xpnet.training.trainer import Trainer
 
 def kill_in_writing(descriptor):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -683,7 +685,7 @@ def test_minutes(monkeypatch, options, steps):
     """By a clock on which a step takes a quarter of a second: 3 of them are 0.01 minutes."""
     clock = count()
     fake = SimpleNamespace(monotonic=lambda: 0.25 * next(clock))
-    monkeypatch.setattr("xpnet.checkpoint.time", fake)
+    monkeypatch.setattr("xpnet.storage.checkpoint.time", fake)
     assert begin("spiral", *options) == 0
     assert names(SAVED) == {f"step-{n:09d}.npz" for n in steps}
 
@@ -691,7 +693,7 @@ def test_minutes(monkeypatch, options, steps):
 def test_by_default_it_is_saved_after_five_minutes(monkeypatch):
     clock = count()
     fake = SimpleNamespace(monotonic=lambda: 29.0 * next(clock))
-    monkeypatch.setattr("xpnet.checkpoint.time", fake)
+    monkeypatch.setattr("xpnet.storage.checkpoint.time", fake)
     with before_step(12):
         begin("spiral")
     assert names(SAVED) == {"step-000000011.npz"}

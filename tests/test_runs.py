@@ -26,16 +26,21 @@ from test_cli import FILES as IDX_FILES
 from test_cli import FILES_WITHOUT_PLOTS, says, started
 
 import xpnet
-from xpnet import archive, files, plots, recording, runs, views
-from xpnet.archive import read_archive, write_archive
+from xpnet import plots
 from xpnet.backend import why_no_cupy
 from xpnet.data import write_idx
-from xpnet.errors import DataError, XpnetError
-from xpnet.problems import PROBLEMS, build
-from xpnet.recording import FrameFile, Recorder
-from xpnet.report import contents, page, pictures, write_report
-from xpnet.report.contents import packed
-from xpnet.runs import PICTURES, read_run
+from xpnet.plots import numbers as views
+from xpnet.runs import folder as runs
+from xpnet.runs.folder import PICTURES, read_run
+from xpnet.runs.problems import PROBLEMS, build
+from xpnet.runs.report import contents, page, pictures, write_report
+from xpnet.runs.report.contents import packed
+from xpnet.storage import archive
+from xpnet.storage.archive import read_archive, write_archive
+from xpnet.support import files
+from xpnet.support.errors import DataError, XpnetError
+from xpnet.training import recording
+from xpnet.training.recording import FrameFile, Recorder
 
 ALWAYS = {"loss", "network", "gradients", "activations"}
 DRAWN = {  # the pictures that fit each training
@@ -99,7 +104,7 @@ pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Leave out the pictures, which take most of the time, but not the report."""
-    monkeypatch.setattr("xpnet.cli.write_pictures", lambda folder, data_dir=None: [])
+    monkeypatch.setattr("xpnet.cli.commands.write_pictures", lambda folder, data_dir=None: [])
 
 
 class Page(HTMLParser):
@@ -221,7 +226,7 @@ def trainers(monkeypatch):
         kept.append(build(*args, **kwargs))
         return kept[-1]
 
-    monkeypatch.setattr("xpnet.cli.build", kept_build)
+    monkeypatch.setattr("xpnet.cli.commands.build", kept_build)
     return kept
 
 
@@ -797,7 +802,7 @@ def test_ctrl_c(run):
 
 
 @pytest.mark.parametrize(
-    "where", ["xpnet.cli.write_pictures", "xpnet.report.page.write_atomically"]
+    "where", ["xpnet.cli.commands.write_pictures", "xpnet.runs.report.page.write_atomically"]
 )
 def test_ctrl_c_while_the_report_is_written(run, monkeypatch, no_pictures, where):
     def interrupt(*args):
@@ -1219,7 +1224,7 @@ def test_a_folder_in_the_place_of_a_file(run, copy, file):
 def test_a_full_disk_at_the_report(run, copy, monkeypatch, broken):
     folder = copy("and")
     if broken[0] is page:
-        monkeypatch.setattr("xpnet.cli.write_pictures", lambda folder, data_dir=None: [])
+        monkeypatch.setattr("xpnet.cli.commands.write_pictures", lambda folder, data_dir=None: [])
     before = (folder / "report.html").read_bytes()
     monkeypatch.setattr(*broken, full_disk)
     done = run("report", folder)

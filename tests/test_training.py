@@ -17,9 +17,9 @@ import strictxp
 import xpnet
 from xpnet import DataError, EarlyStopping, OptionError, ShapeError, Trainer
 from xpnet.backend import say_once
-from xpnet.callbacks import ProgressBar
-from xpnet.metrics import accuracy, r2, rmse
-from xpnet.random import Random
+from xpnet.backend.random import Random
+from xpnet.training.callbacks import ProgressBar
+from xpnet.training.metrics import accuracy, r2, rmse
 
 pytestmark = pytest.mark.usefixtures("_ctrl_c")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import DataError, OptionError, Recorder, ShapeError, Trainer, views
+from xpnet import DataError, OptionError, Recorder, ShapeError, Trainer
+from xpnet.plots import numbers as views
 
 rng = np.random.default_rng(0)
 LOG = np.log

@@ -14,8 +14,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.names import look_up
-from xpnet.random import Random
+from xpnet.backend.random import Random
+from xpnet.support.messages import look_up
 
 Shape = tuple[int, ...]
 Initializer = Callable[[Random, Shape], NDArray[np.float64]]

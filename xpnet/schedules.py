@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
 
-from xpnet.checks import count, positive
-from xpnet.errors import OptionError
-from xpnet.functions import taylor
+from xpnet.backend.host_functions import taylor
+from xpnet.support.checks import count, positive
+from xpnet.support.errors import OptionError
 
 Schedule = Callable[[int], float]
 

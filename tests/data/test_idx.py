@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from xpnet.data.idx import decode_idx, read_idx, write_idx
-from xpnet.errors import DataError
+from xpnet.support.errors import DataError
 
 # type code, dtype, struct letter, numbers that a wrong width, sign or byte order would change
 KINDS = [

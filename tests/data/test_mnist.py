@@ -17,7 +17,7 @@ import pytest
 from xpnet.data import mnist
 from xpnet.data.idx import read_idx, write_idx
 from xpnet.data.mnist import find_mnist, load_mnist
-from xpnet.errors import DataError
+from xpnet.support.errors import DataError
 
 REAL = os.environ.get("XPNET_DATA")
 MIRRORS, CACHE_FOLDER = mnist._MIRRORS, mnist._cache_folder
@@ -208,7 +208,7 @@ def test_no_folder_at_all(tmp_path):
 IMPORTS = """
 import sys
 import xpnet.data.mnist as m
-from xpnet.info import report
+from xpnet.cli.info import report
 
 m.load_mnist(sys.argv[1])
 m.load_mnist()

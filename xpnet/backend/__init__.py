@@ -18,8 +18,8 @@ import numpy as np
 from xpnet.backend.base import Array, Backend
 from xpnet.backend.on_numpy import NumPyBackend
 from xpnet.backend.reproducible import Reproducible
-from xpnet.errors import BackendError, MixedArraysError
-from xpnet.names import cannot_write, unknown, what_went_wrong
+from xpnet.support.errors import BackendError, MixedArraysError
+from xpnet.support.messages import cannot_write, unknown, what_went_wrong
 
 __all__ = [
     "Array",

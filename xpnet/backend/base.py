@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend.scratch import Scratch
-from xpnet.errors import MixedArraysError
+from xpnet.support.errors import MixedArraysError
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray; CuPy ships no types
 

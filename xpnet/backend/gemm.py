@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xpnet.backend.base import Array
-from xpnet.errors import BackendError
+from xpnet.support.errors import BackendError
 
 WORKSPACE = 32 * 2**20  # bytes, what NVIDIA advises for Hopper
 HEURISTIC = -1  # CUBLAS_GEMM_DEFAULT: cuBLAS chooses the algorithm

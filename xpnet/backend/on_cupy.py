@@ -28,8 +28,8 @@ from xpnet.backend import CACHE_ELSEWHERE
 from xpnet.backend.base import GELU_A, GELU_C, Array, Backend, is_image
 from xpnet.backend.capture import Captured, Graph, Recording
 from xpnet.backend.gemm import Gemm
-from xpnet.errors import MixedArraysError, ShapeError
-from xpnet.names import cannot_write, if_known, what_went_wrong
+from xpnet.support.errors import MixedArraysError, ShapeError
+from xpnet.support.messages import cannot_write, if_known, what_went_wrong
 
 Arrays = tuple[Array, ...]
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -44,7 +44,7 @@ from xpnet.backend.exact import (
     tame,
     widths,
 )
-from xpnet.errors import BackendError, OptionError, ShapeError
+from xpnet.support.errors import BackendError, OptionError, ShapeError
 
 K_BLOCK = 1024  # longer sums in a product are made of blocks of so many, added left to right
 PIECE = 2**15  # elements at a time of functions, with their scratch, that stay in a CPU's cache

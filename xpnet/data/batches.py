@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.random import Random
 from xpnet.data.mapped import find_mapped
 from xpnet.data.sparse import SparseRows
-from xpnet.random import Random
 
 Array = Any
 Piece = Callable[[int], tuple[int, int]]  # of the size of a batch: where a piece begins, how long

@@ -7,9 +7,9 @@ from math import pi
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import at_least_0, count
-from xpnet.functions import cos_sin
-from xpnet.random import Random
+from xpnet.backend.host_functions import cos_sin
+from xpnet.backend.random import Random
+from xpnet.support.checks import at_least_0, count
 
 Floats = NDArray[np.float64]
 

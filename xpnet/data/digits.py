@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import DataError
-from xpnet.random import Random
+from xpnet.backend.random import Random
+from xpnet.support.errors import DataError
 
 TEST_SIZE = 360  # a fifth
 

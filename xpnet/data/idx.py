@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import DataError
-from xpnet.files import open_file, write_atomically
+from xpnet.support.errors import DataError
+from xpnet.support.files import open_file, write_atomically
 
 _CODES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _DTYPES = {code: np.dtype(text) for code, text in _CODES.items()}

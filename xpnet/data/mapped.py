@@ -11,7 +11,7 @@ from weakref import finalize
 
 import numpy as np
 
-from xpnet.errors import DataError
+from xpnet.support.errors import DataError
 
 Array = Any
 LARGE = 2**28  # bytes; smaller arrays may come into memory, as reading that is faster

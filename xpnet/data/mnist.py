@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.idx import decode_idx, encode_idx, read_idx, write_idx
-from xpnet.errors import DataError
+from xpnet.support.errors import DataError
 
 # SHA-256 of the files before compression: how gzip packs them differs between mirrors.
 _SHA256 = {

@@ -7,10 +7,10 @@ from math import pi
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import at_least_0, count, positive
-from xpnet.errors import OptionError
-from xpnet.functions import cos_sin
-from xpnet.random import Random
+from xpnet.backend.host_functions import cos_sin
+from xpnet.backend.random import Random
+from xpnet.support.checks import at_least_0, count, positive
+from xpnet.support.errors import OptionError
 
 
 def spiral(

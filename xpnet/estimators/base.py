@@ -17,16 +17,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xpnet.backend import Backend, find_backend, get_backend, parse_name, say_once
-from xpnet.checks import count, on_host
+from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
-from xpnet.errors import BackendError, DivergenceError, OptionError
 from xpnet.estimators import options
 from xpnet.estimators.training import Convergence, PenalisedTrainer, pieces
 from xpnet.layers import Layer
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
-from xpnet.random import Random
-from xpnet.training import Trainer
+from xpnet.support.checks import count, on_host
+from xpnet.support.errors import BackendError, DivergenceError, OptionError
+from xpnet.training.trainer import Trainer
 
 FLOATS = (np.float64, np.float32)
 NumPyArray = np.ndarray[Any, Any]

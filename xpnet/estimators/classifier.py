@@ -10,10 +10,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from xpnet.errors import DataError, OptionError
 from xpnet.estimators.base import FLOATS, MLP, NumPyArray
 from xpnet.layers import Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from xpnet.support.errors import DataError, OptionError
 
 
 class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xpnet.checks import at_least_0, count, fraction, positive
-from xpnet.errors import OptionError
 from xpnet.layers import GELU, Dropout, Identity, Layer, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
-from xpnet.names import look_up
 from xpnet.network import Sequential
 from xpnet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xpnet.support.checks import at_least_0, count, fraction, positive
+from xpnet.support.errors import OptionError
+from xpnet.support.messages import look_up
 
 T = TypeVar("T")
 AUTO_BATCH = 200  # scikit-learn's batch_size="auto"

@@ -10,11 +10,11 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from xpnet.errors import ShapeError
 from xpnet.estimators.base import FLOATS, MLP, NumPyArray
 from xpnet.estimators.options import chosen
 from xpnet.estimators.training import HalfSquaredError
 from xpnet.losses import Huber, Loss
+from xpnet.support.errors import ShapeError
 
 LOSSES: dict[str, Callable[[], Loss]] = {"squared_error": HalfSquaredError, "huber": Huber}
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.callbacks import Callback
 from xpnet.data.sparse import SparseRows
 from xpnet.layers import Linear
 from xpnet.losses import Loss
 from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer
-from xpnet.training import Trainer
+from xpnet.training.callbacks import Callback
+from xpnet.training.trainer import Trainer
 
 SMALLEST_RATE = 1e-6  # below it, learning_rate="adaptive" ends the training
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend, find_backend, get_backend
-from xpnet.errors import DataError
+from xpnet.support.errors import DataError
 
 ON_GPU = (2, 13)  # DLPack's numbers for CUDA memory, and for what it manages
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
-from xpnet.errors import OptionError, XpnetError
-from xpnet.files import write_atomically, writing
 from xpnet.layers.base import Layer, Shape
 from xpnet.network import Sequential
+from xpnet.support.errors import OptionError, XpnetError
+from xpnet.support.files import write_atomically, writing
 
 INSTALL = "run pip install 'onnx>=1.21', or '.[onnx]' in the folder of xpnet"
 OPSET, IR_VERSION = 21, 10  # of 2024: newer ones would be refused by the runtimes of then

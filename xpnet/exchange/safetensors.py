@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet import __version__
-from xpnet.errors import CheckpointError, DataError, ShapeError, XpnetError
-from xpnet.files import open_file, write_atomically, writing
 from xpnet.network import Sequential, check_shapes
+from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
+from xpnet.support.files import open_file, write_atomically, writing
+from xpnet.support.version import __version__
 
 INSTALL = "run pip install 'safetensors>=0.4.5', or '.[io]' in the folder of xpnet"
 MOST = 1 << 18  # bytes of a header: some 3000 tensors; to parse one takes 10 MB at most

@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.errors import ShapeError
+from xpnet.backend.random import Random
 from xpnet.initializers import Initializer, find_initializer
 from xpnet.layers.graph import Graph
-from xpnet.random import Random
+from xpnet.support.errors import ShapeError
 
 Shape = tuple[int, ...]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.checks import fraction
+from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.graph import Graph
-from xpnet.random import Random
+from xpnet.support.checks import fraction
 
 
 class Dropout(Layer):

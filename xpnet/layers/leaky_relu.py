@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from xpnet.backend import Array
-from xpnet.errors import OptionError
 from xpnet.layers.base import Layer
 from xpnet.layers.graph import Graph
+from xpnet.support.errors import OptionError
 
 
 class LeakyReLU(Layer):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from xpnet.backend import Array
-from xpnet.checks import count
 from xpnet.initializers import Initializer
 from xpnet.layers.base import Layer, Shape, features
 from xpnet.layers.graph import Graph
+from xpnet.support.checks import count
 
 
 class Linear(Layer):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.checks import count, positive
-from xpnet.errors import OptionError
+from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape, features
 from xpnet.layers.graph import Graph
-from xpnet.random import Random
+from xpnet.support.checks import count, positive
+from xpnet.support.errors import OptionError
 
 
 class Normalization(Layer):

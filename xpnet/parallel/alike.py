@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.errors import ParallelError
 from xpnet.parallel.communicator import Communicator
+from xpnet.support.errors import ParallelError
 
 
 def require_same(comm: Communicator, settings: Mapping[str, Any]) -> None:

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from xpnet.backend import Array, Backend
-from xpnet.errors import OptionError, ParallelError
-from xpnet.names import unknown
+from xpnet.support.errors import OptionError, ParallelError
+from xpnet.support.messages import unknown
 
 KINDS = ("auto", "mpi", "single")
 # What those that start processes tell each of them: of MPICH and Intel, Open MPI, MVAPICH.

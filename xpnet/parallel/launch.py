@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from xpnet.errors import ParallelError
+from xpnet.support.errors import ParallelError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 CODES = (0, 1, 2, 130, 143)  # of xpnet itself

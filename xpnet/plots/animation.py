@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from xpnet.checks import count
 from xpnet.network import Sequential
 from xpnet.plots.style import new_figure, require_recorded
-from xpnet.recording import Recorder
+from xpnet.support.checks import count
+from xpnet.training.recording import Recorder
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xpnet.network import Sequential
+from xpnet.plots.numbers import Column, columns
 from xpnet.plots.style import BLUE, ORANGE, axes
-from xpnet.views import Column, columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

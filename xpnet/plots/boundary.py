@@ -5,10 +5,10 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from xpnet.checks import count
 from xpnet.network import Sequential
+from xpnet.plots.numbers import grid, labels_of, pair, plane, probabilities
 from xpnet.plots.style import COLOURS, axes, points, two_classes
-from xpnet.views import grid, labels_of, pair, plane, probabilities
+from xpnet.support.checks import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import count
-from xpnet.errors import OptionError
 from xpnet.network import Sequential
+from xpnet.plots.numbers import confusion_matrix, first_weights, image_shape, labels_of, pair
+from xpnet.plots.numbers import mistakes as all_mistakes
 from xpnet.plots.style import axes
-from xpnet.views import confusion_matrix, first_weights, image_shape, labels_of, pair
-from xpnet.views import mistakes as all_mistakes
+from xpnet.support.checks import count
+from xpnet.support.errors import OptionError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

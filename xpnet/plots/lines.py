@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.errors import OptionError, ShapeError
-from xpnet.names import unknown
 from xpnet.network import Sequential
+from xpnet.plots.numbers import around, norms, outputs, pair
 from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes, log_scale, require_recorded
-from xpnet.recording import Recorder
-from xpnet.views import around, norms, outputs, pair
+from xpnet.support.errors import OptionError, ShapeError
+from xpnet.support.messages import unknown
+from xpnet.training.recording import Recorder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from xpnet.errors import OptionError
-from xpnet.recording import Recorder
+from xpnet.support.errors import OptionError
+from xpnet.training.recording import Recorder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.checks import count
-from xpnet.errors import ShapeError
 from xpnet.network import Sequential
+from xpnet.plots.numbers import grid, outputs
 from xpnet.plots.style import axes
-from xpnet.views import grid, outputs
+from xpnet.support.checks import count
+from xpnet.support.errors import ShapeError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,3 @@
+"""The command line: ``xpnet train``, ``xpnet report``, ``xpnet check`` and ``xpnet info``."""
+
+from xpnet.cli.commands import main as main

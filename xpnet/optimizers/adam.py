@@ -1,0 +1,107 @@
+"""Adam and AdamW: momentum and RMSprop, with their start corrected."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.network import Sequential
+from xpnet.optimizers.base import Optimizer
+from xpnet.schedules import Schedule
+from xpnet.support.checks import fraction, positive
+
+
+class Adam(Optimizer):
+    """m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = p - η m̂ / (√v̂ + ε)
+
+    with m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ). The powers are formed by repeated multiplication.
+
+    Parameters
+    ----------
+    net, lr, weight_decay, clip_norm
+        See `Optimizer`.
+    beta1, beta2, eps : float
+        β₁ and β₂, below 1, and ε.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", 2014.
+    """
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.beta1, self.beta2 = fraction("beta1", beta1), fraction("beta2", beta2)
+        self.eps = positive("eps", eps)
+        super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
+
+    def make_state(self) -> None:
+        """Make m, v and the powers of β₁ and β₂."""
+        self.m, self.v = self.like(self.net.params), self.like(self.net.params)
+        self.betas = self.xp.asarray(np.array([self.beta1, self.beta2]))
+        self.powers = self.xp.asarray(np.ones(2))
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return m, v and the powers."""
+        return {"m": self.m, "v": self.v, "powers": self.powers}
+
+    def advance(self) -> None:
+        """Form the next powers, too."""
+        super().advance()
+        self.xp.multiply(self.powers, self.betas, out=self.powers)
+
+    def update(self, p: Array, g: Array) -> None:
+        """p = p - η m̂ / (√v̂ + ε)"""
+        self.xp.adam(
+            p,
+            g,
+            self.m,
+            self.v,
+            self.rate,
+            self.powers,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            decay=self.weight_decay if self.decoupled_decay else 0.0,
+            work=self.work,
+        )
+
+
+class AdamW(Adam):
+    """As `Adam`, and p is shrunk by (1 - η λ) beside it instead of adding λ p to the gradient.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", 2017.
+    """
+
+    decoupled_decay = True
+
+    def __init__(
+        self,
+        net: Sequential,
+        lr: float | Schedule = 1e-3,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            net,
+            lr,
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+        )

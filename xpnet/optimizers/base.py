@@ -1,0 +1,181 @@
+"""Optimizers: each update is one primitive over the flat vector of all parameters.
+
+What changes from step to step (the learning rate, the powers of Adam's β) is in arrays on the
+device, never in a Python number, so that a captured step goes on working when it is replayed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.network import Sequential
+from xpnet.schedules import Constant, Schedule
+from xpnet.support.checks import at_least_0, positive
+from xpnet.support.errors import OptionError
+
+RATES_AHEAD = 1024  # learning rates are computed on the host this many steps at a time
+
+
+class Optimizer:
+    """Moves the parameters of a network against their gradients.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its ``params`` are updated in place from its ``grads``.
+    lr : float or schedule
+        The learning rate η, or a function of the step such as `xpnet.schedules.Cosine`; it is
+        asked up to 1023 steps ahead.
+    weight_decay : float
+        λ of the L2 penalty: λ p is added to the gradient of every parameter (decoupled in AdamW).
+    clip_norm : float, optional
+        If the gradient of all parameters together is longer than this, it is shortened to it.
+
+    Attributes
+    ----------
+    t : int
+        Steps taken.
+    scheduled : bool
+        Whether the learning rate changes.
+
+    Raises
+    ------
+    OptionError
+        If a number is out of range.
+    """
+
+    decoupled_decay = False
+
+    def __init__(
+        self,
+        net: Any,
+        lr: float | Schedule = 0.01,
+        *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        if not isinstance(net, Sequential):
+            name = type(self).__name__
+            raise OptionError(f"the network comes first, {name}(net, lr=...); got {net!r}")
+        self.schedule = lr if callable(lr) else Constant(lr)
+        self.weight_decay = at_least_0("weight_decay", weight_decay)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.net: Sequential = net
+        self.t = 0
+        self._place()
+        net.optimizers.add(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(lr={self.lr:g})"
+
+    # ---- the step -----------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Update the parameters once, from the gradients of the last ``net.backward``."""
+        self.prepare(1)
+        self.advance()
+        self.descend()
+
+    def prepare(self, steps: int) -> None:
+        """Do the host's part of the next steps: see that the table has a rate for each."""
+        if self.scheduled and self.t + steps > self._filled_at + RATES_AHEAD:
+            self._fill_rates()
+        self.t += steps
+
+    def advance(self) -> None:
+        """Go to the next step: on the device, so that it can be captured."""
+        if self.scheduled:
+            self.xp.take(self.rates, self.position, out=self.rate)
+            self.xp.add(self.position, 1, out=self.position)
+
+    def descend(self) -> None:
+        """Update the parameters: on the device, too."""
+        self.update(self.net.params, self._gradient())
+
+    def update(self, p: Array, g: Array) -> None:
+        """Change p by its gradient g; each optimizer's own formula."""
+        raise NotImplementedError
+
+    def _gradient(self) -> Array:
+        """Return c g + λ p with c = min(1, clip / ‖g‖), or g itself where neither is asked for."""
+        xp, g, decay = self.xp, self.net.grads, 0.0 if self.decoupled_decay else self.weight_decay
+        if self.clip_norm is None and decay == 0.0:
+            return g
+        own, work = self.own_gradient, self.work
+        if self.clip_norm is None:
+            xp.copyto(own, g)
+        else:
+            xp.multiply(g, g, out=work)
+            xp.sum(work, axis=0, out=self.norm)
+            xp.sqrt(self.norm, out=self.norm)
+            xp.maximum(self.norm, self.clip_norm, out=self.norm)
+            xp.divide(self.clip_norm, self.norm, out=self.norm)
+            xp.multiply(g, self.norm, out=own)
+        if decay != 0.0:
+            xp.multiply(self.net.params, decay, out=work)
+            xp.add(own, work, out=own)
+        return own
+
+    # ---- the learning rate --------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step; setting it replaces the schedule."""
+        return float(self.schedule(self.t))
+
+    @lr.setter
+    def lr(self, value: float | Schedule) -> None:
+        self.schedule = value if callable(value) else Constant(value)
+        self._fill_rates()
+
+    def _fill_rates(self) -> None:
+        """Put the next rates on the device; a constant one goes straight to ``rate``."""
+        xp, self._filled_at = self.xp, self.t
+        self.scheduled = not isinstance(self.schedule, Constant)
+        if isinstance(self.schedule, Constant):
+            xp.copyto(self.rate, self.schedule.lr)
+            return
+        rates = [self.schedule(self.t + i) for i in range(RATES_AHEAD)]
+        xp.copyto(self.rates, xp.asarray(np.array(rates)))
+        xp.copyto(self.position, 0)
+
+    # ---- memory -------------------------------------------------------------------------------
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return the arrays that the optimizer remembers between steps, by name."""
+        return {}
+
+    def make_state(self) -> None:
+        """Make those arrays."""
+
+    def host_state(self) -> dict[str, Any]:
+        """Return all that must survive a move to another backend, on the host."""
+        arrays = {k: np.array(self.xp.asnumpy(v)) for k, v in self.state_vectors().items()}
+        return {"t": self.t, **arrays}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back `host_state` on the network's present backend."""
+        self.t = state["t"]
+        self._place()
+        for name, a in self.state_vectors().items():
+            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))
+
+    def _place(self) -> None:
+        """Make every array on the network's backend."""
+        self.xp, p = self.net.xp, self.net.params
+        self.version = self.xp.renew()  # its arrays are new
+        self.work = self.like(p)
+        self.rate, self.norm = self.xp.zeros(1, np.float64), self.xp.zeros((), p.dtype)
+        self.rates = self.xp.zeros(RATES_AHEAD, np.float64)
+        self.position = self.xp.zeros(1, np.int64)
+        if self.clip_norm is not None or self.weight_decay:
+            self.own_gradient = self.like(p)
+        self.make_state()
+        self._fill_rates()
+
+    def like(self, p: Array) -> Array:
+        """Return zeros of the shape and type of p."""
+        return self.xp.zeros(p.shape, p.dtype)

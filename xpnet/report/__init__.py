@@ -1,8 +1,0 @@
-"""The report of a run: one page that needs no network, and the same as pictures.
-
-All of it is made from the run folder and the data, so that `xpnet report` can make it again.
-"""
-
-from xpnet.report.page import write_report as write_report
-from xpnet.report.pictures import require_matplotlib as require_matplotlib
-from xpnet.report.pictures import write_pictures as write_pictures

@@ -1,0 +1,1 @@
+"""Problems, and the folders that their trainings leave behind."""

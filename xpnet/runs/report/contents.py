@@ -1,0 +1,220 @@
+"""What the report shows, as an object that JSON can hold."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.plots import numbers as views
+from xpnet.plots.numbers import Floats
+from xpnet.runs.folder import Run
+from xpnet.runs.problems import Split
+from xpnet.support.errors import OptionError, XpnetError
+from xpnet.training.recording import Recorder
+
+SIDE = 81  # points of the grid behind a decision boundary, along each axis
+CURVE_POINTS = 241
+SCORE = 8.0  # where log(p / (1 - p)) ends: probabilities of 0.0003 and 0.9997
+UNITS, MISTAKES = 64, 24  # at most so many images
+IMAGE_BYTES = 1_500_000  # for the first layer's weights at all moments, and for the matrices
+MOMENTS = 25  # at which test and training data are classified
+SAMPLES = 10_000  # of the training data, at most
+FEW = 64  # parameters that are shown one by one
+ROWS = 6000  # of the log, at most; the longest recipe has 5000
+
+
+def contents(run: Run, data_dir: Any = None) -> dict[str, Any]:
+    """Return all that the page shows; what cannot be shown is left out, and ``notes`` say why."""
+    shown: dict[str, Any] = {
+        "config": run.config,
+        "environment": run.environment,
+        "results": run.results,
+        "status": status(run),
+        "log": _columns_of(run.log),
+        "frames": [],
+        "notes": [],
+    }
+    try:
+        split = run.load(data_dir)
+        recorder = run.recorder(split)
+    except (XpnetError, OSError, ValueError) as error:
+        shown["notes"].append(f"Only the curves can be shown: {error}.")
+        return shown
+    shown["frames"] = recorder.epochs
+    shown["network"] = [vars(column) for column in views.columns(recorder.trainer.net)]
+    shown["norms"] = _norms(recorder, split)
+    shown["training"] = training(recorder, split)
+    if recorder.trainer.net.size <= FEW:
+        shown["parameters"] = packed(views.finite(recorder.values), "f32")
+    shown["view"] = _view(recorder, split)
+    if kind_of(split) == "images":
+        shown |= _images(recorder, split, shown["notes"])
+    return shown
+
+
+def status(run: Run) -> str:
+    """Return in words how the training ended."""
+    done, planned = len(run.log), run.config["epochs"]
+    epochs = f"{done:,} of {planned:,} epochs"
+    if done >= planned:
+        return f"finished, {epochs}"
+    return f"{'stopped by Ctrl-C' if run.results else 'broken off'} after {epochs}"
+
+
+def _columns_of(log: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Return the log by names; of a very long one every k-th row, and always the last."""
+    step = -(-len(log) // ROWS) or 1
+    rows = log[::step] + (log[-1:] if len(log) % step != 1 and step > 1 else [])
+    names = [name for name in rows[-1] if all(name in row for row in rows)] if rows else []
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def training(recorder: Recorder, split: Split) -> dict[str, Any]:
+    """Return the metrics on the training data, which the log does not have, at some moments."""
+    X, t = split.train[0][:SAMPLES], split.train[1][:SAMPLES]
+    moments = views.some(len(recorder.epochs), max(MOMENTS, MOMENTS * SAMPLES // (8 * len(X))))
+    found = views.metrics(recorder, moments, X, t)
+    return {"at": moments, "samples": len(X), **found}
+
+
+def _norms(recorder: Recorder, split: Split) -> dict[str, Any]:
+    found = views.norms(recorder, *split.train)
+    return {
+        "names": found.names,
+        "gradients": _rounded(found.gradients.T),
+        "activations": _rounded(found.activations.T),
+    }
+
+
+# ---- what fits the problem --------------------------------------------------------------------
+
+
+def kind_of(split: Split) -> str:
+    """Return which kind of picture fits the data: plane, curve, surface, images, or none."""
+    features = int(np.prod(split.train[0].shape[1:]))
+    if split.classes > 2:
+        return "images"
+    fits = {(2, 2): "plane", (0, 1): "curve", (0, 2): "surface"}
+    return fits.get((split.classes, features), "")
+
+
+def _view(recorder: Recorder, split: Split) -> dict[str, Any] | None:
+    """Return what the slider moves, for samples of one or two features."""
+    makers = {"plane": _plane, "curve": _curve, "surface": _surface}
+    make = makers.get(kind_of(split))
+    return make(recorder, split) if make else None
+
+
+def _plane(recorder: Recorder, split: Split) -> dict[str, Any]:
+    """Return log(p / (1 - p)) on a grid: its zero is the boundary, at any sharpness of p."""
+    X, t = split.train
+    x1, x2 = views.plane(X, SIDE, margin=0.12)
+    points = views.grid(x1, x2)
+    scores = [_scores(views.probabilities(net, points)) for net in recorder.networks()]
+    return {
+        "kind": "plane",
+        "x1": x1[[0, -1]].tolist(),
+        "x2": x2[[0, -1]].tolist(),
+        "scores": packed(np.reshape(scores, (-1, SIDE, SIDE)), "u16", (-SCORE, SCORE)),
+        "points": _rounded(X),
+        "labels": views.labels_of(t).tolist(),
+    }
+
+
+def _scores(P: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        scores: Floats = np.log(P[:, 1]) - np.log(P[:, 0])
+    return scores.clip(-SCORE, SCORE)
+
+
+def _curve(recorder: Recorder, split: Split) -> dict[str, Any]:
+    X, t = split.train
+    x = np.linspace(*views.around(X, margin=0.02), CURVE_POINTS).reshape(-1, 1)
+    fitted = [views.outputs(net, x).ravel() for net in recorder.networks()]
+    return {
+        "kind": "curve",
+        "x": x.ravel().tolist(),
+        "fit": packed(np.array(fitted), "f32"),
+        "points": _rounded(np.hstack([X, t.reshape(-1, 1)])),
+        "truth": _rounded(np.hstack([split.test[0], split.test[1].reshape(-1, 1)])),
+    }
+
+
+def _surface(recorder: Recorder, split: Split) -> dict[str, Any]:
+    """Return network and truth on the grid of the test data."""
+    X, t = split.test
+    side = int(np.sqrt(len(X)))
+    shape = (-1, side, side)
+    fitted = np.reshape([views.outputs(net, X) for net in recorder.networks()], shape)
+    return {
+        "kind": "surface",
+        "x1": [float(X[:, 0].min()), float(X[:, 0].max())],
+        "x2": [float(X[:, 1].min()), float(X[:, 1].max())],
+        "fit": packed(fitted, "f32" if fitted.size < 400_000 else "u16"),
+        "truth": packed(t.reshape(shape), "f32"),
+    }
+
+
+def _images(recorder: Recorder, split: Split, notes: list[str]) -> dict[str, Any]:
+    """Return confusion matrices, mistakes and first-layer weights."""
+    fit = IMAGE_BYTES // (4 * split.classes**2)
+    moments = views.some(len(recorder.epochs), max(2, min(MOMENTS, fit)))
+    found = [
+        views.confusion_matrix(recorder.network(k), *split.test, split.classes) for k in moments
+    ]
+    shown: dict[str, Any] = {"confusion": packed(np.array(found), "f32") | {"at": moments}}
+    try:
+        shape = views.image_shape(int(np.prod(split.train[0].shape[1:])))
+    except OptionError as error:
+        notes.append(f"No images: {error}.")
+        return shown
+    return shown | {"weights": _weights(recorder, shape), "mistakes": _mistakes(recorder, split)}
+
+
+def _weights(recorder: Recorder, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return the weights of the first units as images; a unit has one scale for all moments."""
+    units, features = views.first_weights(recorder.network(-1)).shape
+    units = max(1, min(units, UNITS, IMAGE_BYTES // (2 * features)))
+    moments = views.some(len(recorder.epochs), max(2, IMAGE_BYTES // (units * features)))
+    W = np.array([views.first_weights(recorder.network(k))[:units] for k in moments])
+    W /= np.abs(W).max(axis=(0, 2), keepdims=True).clip(1e-300)
+    return packed(W.reshape(-1, units, *shape), "u8", (-1.0, 1.0)) | {"at": moments}
+
+
+def _mistakes(recorder: Recorder, split: Split) -> dict[str, Any]:
+    X, t = split.test
+    found = views.mistakes(recorder.network(-1), X, t)
+    images = X[[mistake.sample for mistake in found[:MISTAKES]]]
+    shape = views.image_shape(int(np.prod(X.shape[1:])))
+    high = 255.0 if X.dtype == np.uint8 else float(X.max()) or 1.0
+    return {
+        "number": len(found),
+        "of": len(X),
+        "list": [vars(mistake) for mistake in found[:MISTAKES]],
+        "images": packed(images.reshape(-1, *shape), "u8", (0.0, high)),
+    }
+
+
+# ---- packing ----------------------------------------------------------------------------------
+
+
+def packed(a: NDArray[Any], kind: str, ends: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Return an array as base64 text: float32, or whole numbers from one end to the other."""
+    low, high = ends or ((float(a.min()), float(a.max())) if a.size else (0.0, 1.0))
+    if kind == "f32":
+        raw = a.astype("<f4")
+    else:
+        steps = 255 if kind == "u8" else 65535
+        part = (np.asarray(a, np.float64) - low) / (high - low or 1.0)
+        raw = np.rint(part * steps).astype("<u1" if kind == "u8" else "<u2")
+    text = base64.b64encode(raw.tobytes()).decode()
+    return {"type": kind, "shape": a.shape, "low": low, "high": high, "data": text}
+
+
+def _rounded(a: NDArray[Any]) -> list[Any]:
+    """Return numbers with 6 digits, as lists."""
+    rows: list[Any] = [[float(f"{v:.6g}") for v in row] for row in a.tolist()]
+    return rows

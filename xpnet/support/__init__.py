@@ -1,0 +1,1 @@
+"""What all rooms use: errors, messages, checks of arguments, files."""

@@ -1,0 +1,1 @@
+"""The step, and the trainer that takes it."""

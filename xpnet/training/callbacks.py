@@ -1,0 +1,230 @@
+"""Callbacks: what happens between the steps of a training; the names are those of Keras."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TextIO
+
+from xpnet.backend import say_once
+from xpnet.support.checks import at_least_0, count
+from xpnet.support.errors import OptionError
+
+if TYPE_CHECKING:
+    from xpnet.training.trainer import Trainer
+
+
+class Callback:
+    """Override what you need. ``self.trainer`` is the `Trainer`; set its ``stop`` to end early.
+
+    ``logs`` has the row of the history that is being written: ``loss`` and, with validation data,
+    ``val_loss`` and ``val_`` of each metric. It is empty before the first number is known.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    every_step : bool
+        False: what is done after a step may be done after some steps together, which lets a GPU
+        start them at once; ``batch`` is then the last of them.
+    after_others : bool
+        True: what it does, it does after all other callbacks, as `xpnet.Checkpoint` must.
+    once : bool
+        True: of several processes that train together only rank 0 calls it, as what prints and
+        writes files must be. Others are called on all of them, and must do the same on each.
+    """
+
+    trainer: Trainer
+    every_step = True
+    after_others = False
+    once = False
+
+    def on_train_begin(self, logs: Mapping[str, float]) -> None:
+        """Before the first step."""
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Before the first step of an epoch; the first epoch is 0."""
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Before a step."""
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """After a step; ``float(self.trainer.loss)`` is its loss, and waits for the device."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """After an epoch and its validation; ``logs`` is complete."""
+
+    def on_interrupt(self) -> None:
+        """After the last step before Ctrl-C or SIGTERM ends the training."""
+
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """After the last step, also after Ctrl-C."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it needs to go on from a checkpoint: arrays, numbers, words, by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave; `on_train_begin` has been called before."""
+
+
+class EarlyStopping(Callback):
+    """Stops when a number has not improved for a while, and brings back the best weights.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the history. Accuracies, R² and scores are to grow, all others to shrink.
+    patience : int
+        Epochs without improvement that are waited for.
+    min_delta : float
+        What counts as an improvement.
+    restore_best_weights : bool
+        True: the network ends with the weights of its best epoch.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value so far, that of the epoch ``best_epoch``.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best_weights: bool = True,
+    ) -> None:
+        self.monitor, self.patience = monitor, count("patience", patience)
+        self.min_delta = at_least_0("min_delta", min_delta)
+        self.restore_best_weights = restore_best_weights
+        grows = "accuracy" in monitor or "r2" in monitor or monitor.endswith("score")
+        self.sign = -1.0 if grows else 1.0
+
+    def on_train_begin(self, logs: Mapping[str, float]) -> None:
+        """Forget the training before."""
+        self.best: float | None = None
+        self.best_epoch = self.trainer.epoch - 1  # patience begins with this fit
+        self._weights: Any = None
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Keep the weights if they are the best; else see whether patience is at its end."""
+        if self.monitor not in logs:
+            raise OptionError(
+                f"EarlyStopping watches {self.monitor!r}, but the history has {', '.join(logs)}; "
+                "values that begin with val_ need validation_data"
+            )
+        value = logs[self.monitor]
+        first = self.best is None and isfinite(value)
+        if first or (self.best is not None and self.sign * (self.best - value) > self.min_delta):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self._weights = self.trainer.net.state_dict()
+        elif epoch - self.best_epoch >= self.patience:
+            self.trainer.stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, its epoch, and the weights it had."""
+        weights = {f"weights.{name}": a for name, a in (self._weights or {}).items()}
+        return {"best": self.best, "best_epoch": self.best_epoch, **weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        values = dict(state)
+        self.best = values.pop("best")
+        self.best_epoch = count("best_epoch", values.pop("best_epoch"), least=-1)
+        if self.best is not None and not isinstance(self.best, float):
+            raise OptionError(f"best must be a number; got {self.best!r}")
+        self._weights = {name.removeprefix("weights."): a for name, a in values.items()} or None
+
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """Bring back the best weights."""
+        if self._weights is not None:
+            self.trainer.net.load_state_dict(self._weights)
+
+
+class ProgressBar(Callback):
+    """A bar on standard error over all epochs, and a row for each.
+
+    Up to 50 epochs have a row each; of more, about 20 do, and always the last. tqdm draws the bar.
+    Where tqdm is not installed, the rows are all, and a terminal is told so once.
+
+    Parameters
+    ----------
+    file : text file, optional
+        Where the rows go; by default standard output.
+    """
+
+    every_step = False
+    once = True
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file
+
+    def on_train_begin(self, logs: Mapping[str, float]) -> None:
+        """Draw the empty bar; where standard error is no terminal there is none."""
+        trainer, steps = self.trainer, self.trainer.steps_per_epoch
+        epochs = trainer.epochs - trainer.first_epoch
+        self._every = 1 if epochs <= 50 else epochs // 20
+        self._waiting = ""
+        done = (trainer.epoch - trainer.first_epoch) * steps + trainer.batch
+        total = epochs * steps
+        self._bar = _bar(total, done)
+        if trainer.resumed:
+            where = f"{trainer.epoch:,} of {trainer.epochs:,} epochs"
+            self._write(f"going on after {done:,} of {total:,} steps, {where}")
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Count from the steps that have been done."""
+        self._steps = self.trainer.batch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Move the bar."""
+        self._bar.update(batch + 1 - self._steps)
+        self._steps = batch + 1
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Print the row of the epoch, if it is its turn."""
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        total = self.trainer.epochs
+        self._waiting = f"epoch {epoch + 1:>{len(str(total))}}/{total}  {numbers}"
+        if (epoch + 1) % self._every == 0:
+            self._print()
+
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """Print the last row, if that has not been done, and remove the bar."""
+        self._print()
+        self._bar.close()
+
+    def _print(self) -> None:
+        if self._waiting:
+            self._write(self._waiting)
+        self._waiting = ""
+
+    def _write(self, line: str) -> None:
+        self._bar.write(line, file=self.file or sys.stdout)
+
+
+class _NoBar:
+    """What stands in for a bar of tqdm: it prints the rows."""
+
+    def update(self, steps: int) -> None:
+        """Draw nothing."""
+
+    def write(self, line: str, file: TextIO) -> None:
+        """Print a row."""
+        print(line, file=file, flush=True)
+
+    def close(self) -> None:
+        """Remove nothing."""
+
+
+def _bar(total: int, done: int) -> Any:
+    """Return a bar of tqdm, drawn on a terminal only; without tqdm something that prints rows."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        if sys.stderr.isatty():
+            say_once("tqdm, which draws the progress bar, is not installed; run pip install tqdm")
+        return _NoBar()
+    return tqdm(total=total, initial=done, unit="step", leave=False, disable=None)

@@ -1,0 +1,1 @@
+"""What shows that gradients are right, and the same on all backends."""

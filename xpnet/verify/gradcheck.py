@@ -1,0 +1,361 @@
+"""Gradient check: is the gradient that ``backward`` gives the slope of the loss?
+
+Central differences, (L(p + h) - L(p - h)) / 2h with h = 10⁻⁵, are right to about 10⁻⁹ for any
+network. The complex step, Im L(p + ih) / h with h = 10⁻²⁰, subtracts nothing and is right to the
+last digits, where every primitive is an analytic function (Squire and Trapp, 1998). Both are done
+in float64, whatever the network's type: in float32 neither could tell a small mistake from
+rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.backend.random import Random
+from xpnet.losses import Loss, find_loss
+from xpnet.network import Sequential
+from xpnet.support.checks import on_host
+from xpnet.support.errors import DataError
+from xpnet.support.messages import look_up
+
+TOLERANCE = {"central": 1e-7, "complex": 1e-13}
+STEP = {"central": 1e-5, "complex": 1e-20}
+FLOOR = {"central": 1e-2, "complex": 1.0}  # a sum that cancels is right to u times its terms
+
+
+@dataclass
+class Entry:
+    """One gradient and its check.
+
+    Attributes
+    ----------
+    name : str
+        The parameter, such as ``"0.W"``, or ``"input"``.
+    error : float
+        The largest difference between analytic and numerical gradient, over the largest numerical
+        value (but no less than a hundredth of the largest of the whole network, and for the
+        complex step no less than that one itself: it sees the rounding of sums that cancel).
+    worst : tuple of int
+        Where that is.
+    analytic, numerical : float
+        Both values there.
+    ok : bool
+        The error is within the tolerance.
+    kinks : int
+        Entries that stand at a kink such as that of ReLU, where the slopes on the two sides differ;
+        they are not counted in the error.
+    guess : str
+        What may be wrong, if something is.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    error: float
+    worst: tuple[int, ...]
+    analytic: float
+    numerical: float
+    ok: bool
+    kinks: int = 0
+    guess: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.name:<12} {self.shape!s:<14} {self.error:9.1e}  "
+        if self.ok:
+            return line + "ok" + (f"  ({self.kinks} at a kink)" if self.kinks else "")
+        place = "".join(f"[{i}]" for i in self.worst)
+        line += (
+            f"WRONG  worst at {place}: analytic {self.analytic:.8g}, numerical {self.numerical:.8g}"
+        )
+        return line + (f"; {self.guess}" if self.guess else "")
+
+
+@dataclass
+class GradientReport:
+    """The outcome of `gradcheck`; ``print`` it, or test ``report.ok``."""
+
+    method: str
+    tolerance: float
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True if every gradient is right."""
+        return all(entry.ok for entry in self.entries)
+
+    @property
+    def error(self) -> float:
+        """The largest error of all."""
+        return max((entry.error for entry in self.entries), default=0.0)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __getitem__(self, name: str) -> Entry:
+        return look_up("gradient", name, {entry.name: entry for entry in self.entries})
+
+    def __str__(self) -> str:
+        head = f"gradient check, {self.method} differences, tolerance {self.tolerance:g}"
+        if self.method == "complex":
+            head = f"gradient check, complex step, tolerance {self.tolerance:g}"
+        return "\n".join([head, *map(str, self.entries), "all right" if self.ok else "NOT right"])
+
+
+def gradcheck(
+    net: Sequential,
+    loss: Loss | str,
+    X: Any,
+    t: Any,
+    *,
+    sample_weight: Any = None,
+    method: str = "central",
+    tolerance: float | None = None,
+    max_entries: int = 500,
+) -> GradientReport:
+    """Compare every gradient of a network with the slope of its loss.
+
+    The network itself is not touched: the check runs on a float64 copy on the same backend, in the
+    same mode (training or prediction), with the same dropout masks in each evaluation.
+
+    Parameters
+    ----------
+    net : Sequential
+    loss : Loss or str
+    X, t, sample_weight : array or list
+        A batch, as for the loss; a few samples are enough.
+    method : str
+        ``"central"`` for any network, ``"complex"`` for smooth ones; that one computes the
+        numerical side with NumPy.
+    tolerance : float, optional
+        The largest error that is right: 1e-7 for central differences, 1e-13 for the complex step.
+    max_entries : int
+        In a larger gradient so many entries are checked, chosen at random but always the same.
+
+    Returns
+    -------
+    GradientReport
+        An entry for each parameter and one for the input.
+
+    Raises
+    ------
+    OptionError
+        If the method is unknown.
+    DataError
+        If the loss is not finite at the point of the check.
+    """
+    look_up("method", method, TOLERANCE)
+    limit = TOLERANCE[method] if tolerance is None else tolerance
+    given = (net, find_loss(loss), X, t, sample_weight)
+    point = _Point(*given, net.xp.ordinary, "float64")
+    displaced = _Point(*given, ComplexStep(), "complex128") if method == "complex" else point
+    with net.xp.here(), np.errstate(all="ignore"):  # what is not finite is reported by name
+        value = point.value().real
+        if not np.isfinite(value):
+            raise DataError(f"the loss is {value} at the point of the check: it has no slope there")
+        analytic = point.analytic()
+        slopes = {
+            name: _slopes(displaced, name, g, method, value, max_entries)
+            for name, g in analytic.items()
+        }
+    largest = max(float(np.abs(s.central).max(initial=0.0)) for s in slopes.values())
+    entries = [
+        _compare(name, g, slopes[name], limit, FLOOR[method] * largest, len(point.X))
+        for name, g in analytic.items()
+    ]
+    for entry in entries:
+        if not entry.ok and point.changed:
+            entry.guess = (
+                f"backward changed {point.changed}: update a parameter only after all gradients "
+                "have been passed down"
+            )
+    return GradientReport(method, limit, entries)
+
+
+@dataclass
+class _Slopes:
+    """Numerical slopes of some entries of one gradient; left and right are one-sided."""
+
+    index: np.ndarray[Any, Any]
+    central: np.ndarray[Any, Any]
+    left: np.ndarray[Any, Any]
+    right: np.ndarray[Any, Any]
+
+
+class _Point:
+    """The place where the slope is taken: a copy of network, loss and batch in another type."""
+
+    def __init__(
+        self, net: Sequential, loss: Loss, X: Any, t: Any, weight: Any, xp: Backend, dtype: str
+    ) -> None:
+        self.net, self.loss = net.copy().to(xp, dtype), deepcopy(loss)
+        self.net.input_gradient = True
+        self.loss.use(xp)
+        self.X = _converted(xp, X, dtype)
+        self.t = xp.asarray(on_host(t, f"{loss!r}: t"))
+        self.weight = None if weight is None else xp.asarray(on_host(weight, "sample_weight"))
+        self.states = self.net.host_states()
+        self.changed = ""
+
+    def forward(self) -> Array:
+        """Return the loss on the device; layer state is put back first, so masks are the same."""
+        for (_, layer), state in zip(self.net.walk(""), self.states, strict=True):
+            for name, value in state.items():
+                layer.xp.copyto(layer.state[name], layer.xp.asarray(value))
+        return self.loss.forward(self.net.forward(self.X), self.t, self.weight)
+
+    def value(self) -> complex:
+        """Return the loss on the host."""
+        return complex(self.net.xp.asnumpy(self.forward()))
+
+    def analytic(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every gradient that backward gives, on the host, and note what it changed."""
+        host = self.net.xp.asnumpy
+        self.forward()
+        before = self.net.state_dict()
+        self.net.xp.copyto(self.net.grads, np.nan)  # each is overwritten
+        dX = self.net.backward(self.loss.backward())
+        after = self.net.state_dict()
+        names = [n for n in before if not np.array_equal(before[n], after[n])]
+        self.changed = " and ".join(names)
+        self.net.load_state_dict(before)
+        gradients = {
+            f"{path}.{name}": np.array(host(getattr(layer, "d" + name)))
+            for path, layer in self.net.walk("")
+            for name in layer.parameters
+        }
+        return gradients if dX is None else gradients | {"input": np.array(host(dX))}
+
+    def where(self, name: str) -> Array:
+        """Return the array that holds the values of a parameter, or the input."""
+        if name == "input":
+            return self.X
+        path, _, parameter = name.rpartition(".")
+        return getattr(dict(self.net.walk(""))[path], parameter)
+
+
+def _slopes(
+    point: _Point, name: str, g: np.ndarray[Any, Any], method: str, value: float, most: int
+) -> _Slopes:
+    """Return the numerical slopes along some entries of one gradient."""
+    index = np.arange(g.size)
+    if g.size > most:
+        index = np.sort(Random(0, "gradcheck", name).permutation(g.size)[:most])
+    array, h = point.where(name), STEP[method]
+    places = [_place(int(i), g.shape) for i in index]
+    if method == "complex":
+        slope = np.array([_at(point.value, array, p, 1j * h).imag / h for p in places])
+        return _Slopes(index, slope, slope, slope)
+    up = np.array([_at(point.value, array, p, h).real for p in places])
+    down = np.array([_at(point.value, array, p, -h).real for p in places])
+    return _Slopes(index, (up - down) / (2 * h), (value - down) / h, (up - value) / h)
+
+
+def _at(f: Callable[[], complex], array: Array, place: tuple[int, ...], step: complex) -> complex:
+    """Return f with one entry of an array moved by a step, and put the entry back."""
+    before = array[place].copy()
+    array[place] = before + step
+    try:
+        return f()
+    finally:
+        array[place] = before
+
+
+def _compare(
+    name: str, g: np.ndarray[Any, Any], s: _Slopes, limit: float, floor: float, n: int
+) -> Entry:
+    """Return the entry of one gradient."""
+    analytic, numerical = g.flat[s.index], s.central
+    scale = max(np.abs(numerical).max(initial=0.0), floor, 1e-30)
+    error = np.abs(analytic - numerical) / scale
+    kink = (error > limit) & (np.abs(s.right - s.left) > 1e-3 * scale)
+    error[kink] = 0.0  # the slopes on the two sides differ: there is none to compare with
+    worst = int(np.argmax(error))
+    entry = Entry(
+        name=name,
+        shape=g.shape,
+        error=float(error[worst]),
+        worst=_place(int(s.index[worst]), g.shape),
+        analytic=float(analytic[worst]),
+        numerical=float(numerical[worst]),
+        ok=bool((error <= limit).all()),
+        kinks=int(kink.sum()),
+    )
+    if not np.isfinite(g).all():  # looked for everywhere, not only where slopes were taken
+        bad = int(np.argmin(np.isfinite(g)))
+        entry.ok, entry.worst, entry.analytic = False, _place(bad, g.shape), float(g.flat[bad])
+        entry.error = entry.numerical = float("nan")
+        if bad in s.index:
+            entry.numerical = float(numerical[list(s.index).index(bad)])
+    if not entry.ok:
+        entry.guess = _guess(g, s, n)
+    return entry
+
+
+def _place(i: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of the i-th value of an array."""
+    return tuple(int(k) for k in np.unravel_index(i, shape))
+
+
+def _guess(g: np.ndarray[Any, Any], s: _Slopes, n: int) -> str:
+    """Return what may be wrong with a gradient, from how it differs from the slope."""
+    a, b = g.flat[s.index], s.central
+    if np.isnan(g).all():
+        return "it is NaN everywhere: was it never written, or added to what was there?"
+    if not np.isfinite(g).all():
+        return "it is not finite"
+    if not a.any():
+        return "it is zero everywhere: is the way to it cut?"
+    factor = float(a @ b / (b @ b)) if b.any() else 0.0
+    if np.abs(a - factor * b).max() <= 1e-5 * np.abs(a).max():
+        return _name_factor(factor, n)
+    square = g.ndim == 2 and g.shape[0] == g.shape[1] and len(s.index) == g.size
+    if square and np.abs(g.T.ravel() - b).max() <= 1e-5 * np.abs(b).max():
+        return "it is the transpose of the right one"
+    return "not a multiple of the right one: look at the formula, or at the layers after it"
+
+
+def _name_factor(factor: float, n: int) -> str:
+    """Return where a constant factor between gradient and slope may come from."""
+    names = {
+        -1.0: "the sign is reversed",
+        float(n): f"too large by n = {n}: a sum over the samples where the loss is their mean",
+        1.0 / n: f"too small by n = {n}: divided by the number of samples twice",
+    }
+    for value, name in names.items():
+        if abs(factor - value) < 1e-5 * abs(value):
+            return name
+    return f"{factor:.6g} times the right one: a constant factor is lost or there twice"
+
+
+class ComplexStep(Backend):
+    """The primitives on complex numbers, each as the analytic function of its real one.
+
+    Comparisons look at the real parts first, as NumPy's do, so that max and where choose the branch
+    that they choose without the step.
+    """
+
+    name = "numpy"
+    module = np
+    on_host = True
+
+    def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
+        """Return the array itself."""
+        return np.asarray(a)
+
+    def softplus(self, X: Array, out: Array) -> Array:
+        """Y = log(1 + exp X), as max(X, 0) + log(1 + exp(-|X|)) with |X| = ±X by the real part"""
+        magnitude = np.where(X.real < 0, -X, X)
+        return self.copyto(out, np.maximum(X, 0) + np.log(1 + np.exp(-magnitude)))
+
+
+def _converted(xp: Backend, X: Any, dtype: str) -> Array:
+    """Return the batch in a type; uint8 means pixels, as everywhere."""
+    X = xp.asarray(on_host(X, "X"))
+    converted = xp.empty(X.shape, dtype)
+    xp.copyto(converted, X)
+    return xp.divide(converted, 255.0, out=converted) if X.dtype == np.uint8 else converted
