@@ -142,7 +142,7 @@ def chain(xp, nodes: int, forked: bool) -> Callable[[], None]:
     def step() -> None:
         for i in range(nodes):
             if forked and i % 2:
-                with xp.aside():
+                with xp.off_path():
                     xp.relu(b, out=b)
             else:
                 xp.relu(a, out=a)

@@ -2,8 +2,8 @@
 
 ``python bench/gpu_report.py FOLDER [FOLDER ...]``, with the folders of one call or of both, writes
 ``bench/results/gpu-<device>.json`` and ``.html``; adds the device to
-``xpnet/verify/verified.json`` if the golden hashes and the whole check agreed there; and brings the README's sentence and table about the
-GPU up to date. Nothing else writes these.
+``xpnet/verify/verified.json`` if the golden hashes and the whole check agreed there; and brings the
+README's sentence and table about the GPU up to date. Nothing else writes these.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ FLOATS = (np.float32, np.float64)
 SHAPES = ((1, 1), (3, 5), (1, 33), (33, 1), (70, 31), (9, 64), (130, 100), (0, 5))
 ARRAY_METHODS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}  # check_array_methods
 # test_capture.py and test_capture_memory.py
-ARRAY_METHODS |= {"capture", "aside", "join", "renew", "here", "peak_memory"}
+ARRAY_METHODS |= {"capture", "aside", "off_path", "join", "renew", "here", "peak_memory"}
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e4, -1e4, 1e-30, -1e-30])
 
 KEY = np.array([0xF123456789ABCDEF], np.uint64)

@@ -505,7 +505,7 @@ def test_long_sums_that_run_at_the_same_time_have_scratch_of_their_own(make):
         a, b = xp.zeros((), np.float64), xp.zeros((), np.float64)
 
         def step(xp=xp, A=A, B=B, a=a, b=b):
-            with xp.aside():
+            with xp.off_path():
                 xp.sum(A, out=a)
             xp.sum(B, out=b)
             xp.join()
@@ -532,7 +532,7 @@ def test_a_python_number_stays_what_it_was(make):
 def test_what_is_done_aside_outside_a_recording_is_done_at_once(make):
     xp = make()
     a = xp.zeros(2, np.float32)
-    with xp.aside():
+    with xp.off_path():
         xp.add(a, 1.0, out=a)
     xp.join()
     assert xp.asnumpy(a).tolist() == [1, 1]
@@ -546,7 +546,7 @@ def test_on_numpy_a_captured_step_is_the_step():
 
     assert xp.capture(step) is step
     assert not xp.captures
-    with xp.aside():
+    with xp.off_path():
         xp.join()
     xp.renew()
 

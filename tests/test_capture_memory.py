@@ -116,7 +116,7 @@ def test_memory_of_the_main_stream_waits_for_the_side_stream(make):
 
         def step(xp=xp, X=X, out=out):
             first = X + 1.0
-            with xp.aside():
+            with xp.off_path():
                 xp.multiply(first, 2.0, out=out)
             del first
             later = [X + 50.0, X + 50.0]  # of the same size: none may be written over the first

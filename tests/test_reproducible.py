@@ -266,7 +266,7 @@ def test_what_is_taken_over_from_the_ordinary_backend_has_no_arithmetic():
         *("dropout_mask", "capture", "renew", "here", "peak_memory"),
     }
     left = public(Backend) - public(Reproducible) - set(reproducible.AS_THEY_ARE)
-    assert left == {"require", "sqrt", "mean", "affine_grad", "aside", "join"}
+    assert left == {"require", "sqrt", "mean", "affine_grad", "aside", "off_path", "join"}
 
 
 def test_arrays_are_made_and_recognised():

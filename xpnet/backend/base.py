@@ -49,7 +49,7 @@ class Backend:
         True where a captured step becomes one CUDA graph; set it to False to run each operation on
         its own.
     forks : bool
-        True where work `aside` becomes a branch of that graph; set it to False for a graph that is
+        True where work `off_path` becomes a branch of that graph; set it to False for a graph that is
         a chain.
     """
 
@@ -144,7 +144,7 @@ class Backend:
         """
         return step
 
-    def aside(self) -> AbstractContextManager[None]:
+    def off_path(self) -> AbstractContextManager[None]:
         """Mark work whose results nobody needs before the next `join`; see `capture`.
 
         Between here and there, nothing else may write what it reads, or read what it writes.
@@ -152,7 +152,11 @@ class Backend:
         return _NOTHING
 
     def join(self) -> None:
-        """From here on the results of all work `aside` may be needed."""
+        """From here on the results of all work `off_path` may be needed."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Return `off_path`: its name in release 1."""
+        return self.off_path()
 
     def renew(self) -> int:
         """Note that arrays have been replaced by new ones; return the number of such changes.

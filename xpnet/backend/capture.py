@@ -7,7 +7,7 @@ next by itself.
 While a step is recorded, nothing runs: what it queues becomes the graph. So a replay does the same
 with the same arrays, and what changes from step to step must be in arrays. Arrays that a recorded
 step makes come from a pool of memory that lives as long as the graph. Work that nobody waits for
-before the optimizer is put on a second stream, `Recording.aside`, which becomes a branch of the
+before the optimizer is put on a second stream, `Recording.off_path`, which becomes a branch of the
 graph.
 
 CuPy's pool gives a freed block to the next request on the stream that made the block. That is right
@@ -218,7 +218,7 @@ class Recording:
             self.main.end_capture()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def off_path(self) -> Iterator[None]:
         """Put work on the side, after all that has been recorded so far."""
         if self.lane or not self.forks:
             yield

@@ -39,7 +39,7 @@ COLUMN_BLOCK = 1024  # threads of a block that adds up columns
 PARTIALS = 1024  # a longer sum is first split into up to so many
 PART_OF_ROWS, BLOCKS_OF_COLUMNS = 1024, 512  # columns are split where that fills the GPU
 # What needs no device, or goes there by itself.
-ANYWHERE = {"owns", "require", "capture", "aside", "join", "renew", "here", "scratch"}
+ANYWHERE = {"owns", "require", "capture", "aside", "off_path", "join", "renew", "here", "scratch"}
 
 # The types of the arrays of each kernel, in the order of its parameters: T is float or double,
 # d double, q int64, Q uint64, B uint8.
@@ -217,10 +217,10 @@ class CuPyBackend(Backend):
                 self._gemm.prepare()  # leaves the streams, which end here
                 self._now.recording = None
 
-    def aside(self) -> AbstractContextManager[None]:
+    def off_path(self) -> AbstractContextManager[None]:
         """Put the work on a branch of the graph that is being recorded, if one is."""
         recording = self._now.recording
-        return nullcontext() if recording is None else recording.aside()
+        return nullcontext() if recording is None else recording.off_path()
 
     def join(self) -> None:
         """End the branch."""

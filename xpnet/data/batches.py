@@ -111,7 +111,7 @@ class Batches:
         if self._whole_is_there:
             return out
         self._gather(0, pieces[0][0], out[0])
-        with self.xp.aside():  # what follows the inputs is needed later
+        with self.xp.off_path():  # what follows the inputs is needed later
             for k in range(1, len(out)):
                 self._gather(k, pieces[k][0], out[k])
             self.xp.add(self._position, size, out=self._position)

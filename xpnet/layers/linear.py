@@ -63,7 +63,7 @@ class Linear(Layer):
     def backward(self, dY: Array) -> Array | None:
         """Write dW and db, and return dX, shape (n, n_in)."""
         if self.bias:
-            with self.xp.aside():  # nobody waits for it before the optimizer
+            with self.xp.off_path():  # nobody waits for it before the optimizer
                 self.xp.sum(dY, axis=0, out=self.db)
         return self.backward_of_product(dY)
 
@@ -73,7 +73,7 @@ class Linear(Layer):
         if self.dX is None:  # the first layer: nobody upstream needs it
             xp.matmul(X.T, dY, out=self.dW)
             return None
-        with xp.aside():
+        with xp.off_path():
             xp.matmul(X.T, dY, out=self.dW)
         return xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])
 

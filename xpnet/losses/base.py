@@ -106,7 +106,7 @@ class Loss:
         else:
             self._share = self._shares(sample_weight)
         self.elements(Y, self.T, out=self._elements[:n])
-        with self.xp.aside():
+        with self.xp.off_path():
             return self._mean(self._elements[:n])
 
     def backward(self) -> Array:

@@ -135,7 +135,7 @@ class Trainer:
         X, t, *weights = self.batches.gather(size)
         if self._together is not None:
             self._together.begin(size)
-        with self.net.xp.aside():
+        with self.net.xp.off_path():
             self.optimizer.advance()
         self.backpropagate(X, t, *weights)
         self.optimizer.descend()
@@ -150,7 +150,7 @@ class Trainer:
             xp.join()
             loss.forward(Y, t, *weights)
             net.backward(loss.backward())
-        with xp.aside():
+        with xp.off_path():
             xp.record(loss.value, self.losses, self._place_of_loss)
 
     def _steps(self, size: int, number: int) -> None:
