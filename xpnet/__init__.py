@@ -3,6 +3,7 @@
 Importing it imports NumPy and nothing else.
 """
 
+from xpnet import exchange as exchange
 from xpnet import parallel as parallel
 from xpnet import schedules as schedules
 from xpnet.backend import Backend as Backend
