@@ -347,6 +347,10 @@ class CuPyBackend(Backend):
         """Return scratch for the sums of parts; what runs at the same time has another one."""
         return self.scratch(("sums of parts", self._lane), (max(size, PARTIALS),), dtype)[:size]
 
+    def _part_of_sum(self, out: Array) -> Array:
+        """Return scratch for a part of a sum; what runs at the same time has another one."""
+        return self.scratch(("part of a sum", self._lane), out.shape, out.dtype)
+
     # ---- NumPy's vocabulary, where CuPy's own cannot be captured, or allocates -------------------
 
     @fused
