@@ -7,7 +7,7 @@ import numpy as np
 
 import xpnet
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("helpers", "storage")]
 from test_checkpoint import fit, make
 
 HERE, FORMAT = Path(__file__).parent, xpnet.storage.archive.FORMAT

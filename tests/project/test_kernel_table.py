@@ -12,7 +12,7 @@ pytest.importorskip("cupy", reason="no CuPy: the CUDA kernels are not compiled")
 
 from xpnet.backend import on_cupy, reproducible_cupy
 
-BENCH = Path(__file__).parents[1] / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))  # as when a script of that folder runs
 kernel_table = import_module("kernel_table")
 Need, assembler_log, main = kernel_table.Need, kernel_table.assembler_log, kernel_table.main

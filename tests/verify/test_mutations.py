@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mutations import MUTATIONS, package, source_of
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 WORKERS = min(4, os.cpu_count() or 1)
 AS_IT_IS = -1  # the number of no mutation
 
@@ -32,11 +32,11 @@ def outcomes():
 
 
 def _python(script, *arguments):
-    """Start a script of this folder, with the same xpnet, on one core."""
+    """Start a script of tests/helpers, with the same xpnet, on one core."""
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
-        [sys.executable, "-W", "error", HERE / script, *map(str, arguments)],
+        [sys.executable, "-W", "error", HELPERS / script, *map(str, arguments)],
         env=os.environ | one | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "bench"))  # as when a script of that folder runs
 model, parallel = map(import_module, ("cost_model", "parallel"))
 

@@ -17,7 +17,7 @@ import pytest
 from xpnet.backend import find_backend
 from xpnet.data.mnist import find_mnist
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "bench"))  # as when a script of that folder runs
 NAMES = ("cpu_common", "cpu_xpnet", "compare", "step")
 common, cpu_xpnet, compare, step = map(import_module, NAMES)

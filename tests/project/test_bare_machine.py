@@ -18,7 +18,7 @@ from xpnet.parallel.launch import THREADS, start
 
 MISSING = ("pooch", "tqdm", "threadpoolctl", "polars", "numba", "mpi4py")
 ROOT = Path(xpnet.__file__).parent.parent
-BENCH = Path(__file__).parents[1] / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 NO_SKLEARN = "the pictures that scikit-learn draws are left out"  # it needs threadpoolctl
 HOMES = "XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR XPNET_BACKEND XPNET_REPRODUCIBLE XPNET_DATA"
 

@@ -67,7 +67,7 @@ from xpnet.parallel.split import split
 from xpnet.support.errors import DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.training.callbacks import Callback
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 SIZES = 2, 3, 4
 LIMIT = 60  # seconds for real processes
 TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
@@ -947,7 +947,7 @@ def ended(process, limit=LIMIT):
 
 def worker(processes, *arguments):
     """Start `parallel_worker` on so many processes."""
-    command = [*start(processes), HERE / "parallel_worker.py", *arguments]
+    command = [*start(processes), HELPERS / "parallel_worker.py", *arguments]
     return begun(list(map(str, command)), PYTHONWARNINGS="error")
 
 

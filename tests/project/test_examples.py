@@ -19,7 +19,7 @@ from xpnet.parallel.launch import environment, start
 
 plt = pytest.importorskip("matplotlib.pyplot", reason="the examples draw with matplotlib")
 
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py"))
 FAST = {"mnist": 1, "mnist_parallel": 1, "spiral": 1, "grid_search": 8}  # epochs; 2 of all others
 PUBLISHED = [0.5321, 0.3786, 0.3333, 0.3089, 0.2916, 0.2776, 0.2649]  # at 100, 200 ... 700

@@ -26,8 +26,8 @@ import pytest
 
 from xpnet.data.idx import write_idx
 
-ROOT = Path(__file__).parents[1]
-BENCH = ROOT / "bench"
+ROOT = Path(__file__).parents[2]
+BENCH, HELPERS = ROOT / "bench", ROOT / "tests/helpers"
 sys.path.insert(0, str(BENCH))  # as when a script of that folder runs
 NAMES = ("gpu_common", "gpu_found", "gpu_first", "gpu_junit", "gpu_results", "gpu_running")
 common, gpu_found, gpu_first, gpu_junit, gpu_results, gpu_running = map(import_module, NAMES)
@@ -649,7 +649,7 @@ def test_a_rehearsal_puts_the_stand_in_first(fake):
     assert "--look" in look
     assert len(commands) == len(STAGES)
     for stage, line in zip(gpu_table.STAGES, commands, strict=True):
-        path = ":".join(map(str, (ROOT / "tests/standin", ROOT / "tests", ROOT, BENCH)))
+        path = ":".join(map(str, (HELPERS / "standin", HELPERS, ROOT, BENCH)))
         assert line.startswith(f"1 {path}")
         assert line.endswith(" ".join(stage.quick))
 

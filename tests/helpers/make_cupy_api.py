@@ -2,7 +2,7 @@
 
 Run it where CuPy is installed (no GPU needed) after an upgrade of CuPy::
 
-    python tests/make_cupy_api.py
+    python tests/helpers/make_cupy_api.py
 
 The file holds
 

@@ -1,8 +1,8 @@
 """Fuzzing of everything that reads a file: only the library's own errors may come out.
 
-``python tests/fuzz.py idx --runs 10000000`` lets atheris look for inputs that lead elsewhere. What
-it finds belongs into ``tests/corpus/idx``, where the suite tries it again, together with some
-thousands of mutations that need no atheris: `test_fuzz_corpus.py`.
+``python tests/storage/fuzz.py idx --runs 10000000`` lets atheris look for inputs that lead
+elsewhere. What it finds belongs into ``tests/storage/corpus/idx``, where the suite tries it again,
+together with some thousands of mutations that need no atheris: `test_fuzz_corpus.py`.
 """
 
 from __future__ import annotations

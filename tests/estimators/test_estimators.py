@@ -822,7 +822,7 @@ def test_digits_are_learnt():
 
 @pytest.fixture
 def bench(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "bench")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "bench")
     module = import_module("estimators")
     monkeypatch.delitem(sys.modules, "estimators")
     monkeypatch.setattr(xpnet, "available_backends", lambda: ["numpy", "cupy"])

@@ -1,4 +1,4 @@
-"""Trainings that are killed at random and go on: ``python tests/survive.py kills 200``.
+"""Trainings that are killed at random and go on: ``python tests/helpers/survive.py kills 200``.
 
 Each case is a process that is forked, trains with checkpoints, and is killed in a step or in the
 middle of writing a file; a second one goes on to the end. What it ends with must be, bit by bit,

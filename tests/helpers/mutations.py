@@ -1,8 +1,8 @@
 """Mistakes to put into xpnet one at a time, and a worker that sees whether `kill` notices each.
 
 A mutation exists in memory only: the worker imports xpnet anew for each one, with the text of one
-module replaced. ``python tests/mutations.py 3 17`` tries numbers 3 and 17 and prints a line of JSON
-for each; without numbers it tries them all.
+module replaced. ``python tests/helpers/mutations.py 3 17`` tries numbers 3 and 17 and prints a line
+of JSON for each; without numbers it tries them all.
 """
 
 from __future__ import annotations

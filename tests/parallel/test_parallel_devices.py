@@ -18,7 +18,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -664,7 +663,7 @@ def test_two_processes_on_one_gpu():
     problems = ["xor", "spiral", *["mnist"] * bool(find_mnist())]
     if os.environ.get("XPNET_REHEARSAL") == "1":  # see bench/gpu.sh: the stand-in is slow
         problems = ["xor"]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     done = subprocess.run(
         [*start(2), "-c", TWO, *problems],
         env={**environment(2), "PYTHONPATH": path},

@@ -26,7 +26,7 @@ from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.data.mnist import find_mnist
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / "helpers"
 X86 = platform.machine() in ("x86_64", "AMD64")
 CORES = ("Sandybridge", "Haswell", "Nehalem")  # the first one is what others are compared with
 NO_MNIST = "" if find_mnist() else "no MNIST: XPNET_DATA names no folder with it"
@@ -91,7 +91,7 @@ def outcome(variant: str) -> dict:
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     done = subprocess.run(
-        [sys.executable, "-W", "error", HERE / "reproducible_variants.py", *jobs],
+        [sys.executable, "-W", "error", HELPERS / "reproducible_variants.py", *jobs],
         env=os.environ | one | settings | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         check=True,

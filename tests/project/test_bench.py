@@ -16,7 +16,7 @@ import pytest
 import xpnet
 from xpnet.data.mnist import find_mnist
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "bench"
 sys.path.insert(0, str(BENCH))  # as when a script of that folder runs
 NAMES = ("gpu_common", "gpu_report", "gpu_xpnet", "peers", "report", "time_to_accuracy")

@@ -18,7 +18,7 @@ import xpnet
 import xpnet.cli.commands as cli
 from xpnet.backend import find_backend
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (FOLDER / "parallel.md").read_text(encoding="utf-8")
 SLURM = (FOLDER / "parallel" / "slurm.sh").read_text(encoding="utf-8")
 KUBERNETES = (FOLDER / "parallel" / "mpijob.yaml").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ import pytest
 import xpnet
 from xpnet import data, initializers, layers, losses, schedules
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS, PACKAGE = ROOT / "docs", Path(xpnet.__file__).parent
 PAGES = sorted(DOCS.glob("*.md"))
 WITH_EXAMPLES = sorted(p for p in PACKAGE.rglob("*.py") if ">>>" in p.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib import pyplot
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BLOCKS = [
     block.partition("```")[0]
     for block in (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1:]

@@ -1,7 +1,7 @@
 """A second's worth of checks that a mistake anywhere in xpnet should not survive.
 
-`test_mutations.py` runs them on xpnet with one mistake put in; ``python tests/kill.py`` runs them
-on xpnet as it is. Every formula is written here once more, in plain NumPy, in the most direct way.
+`test_mutations.py` runs them on xpnet with one mistake put in, ``python tests/helpers/kill.py`` on
+xpnet as it is. Every formula is written here once more, in plain NumPy, in the most direct way.
 """
 
 from __future__ import annotations

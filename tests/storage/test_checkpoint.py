@@ -24,7 +24,8 @@ from xpnet.storage.checkpoint import find_checkpoints
 from xpnet.support.errors import CheckpointError, DivergenceError, OptionError, XpnetError
 from xpnet.training.callbacks import Callback
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
+SAVED = TESTS / "saved"
 DRAW = np.random.default_rng(0)
 X = Random(0, "X").normal((50, 4)).astype(np.float32)  # the same with every NumPy
 T = Random(0, "T").integers(50, 3)
@@ -187,10 +188,10 @@ def test_layers_that_cannot_be_saved(tmp_path, layer, why):
 
 def test_the_file_of_the_first_release():
     """A file of version 0.1.0, format 1, which every later version has to read."""
-    net = xpnet.load(HERE / "saved" / "network-1.npz", backend="numpy")
+    net = xpnet.load(SAVED / "network-1.npz", backend="numpy")
     assert repr(net) == repr(make().net)
     inputs = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
-    with np.load(HERE / "saved" / "outputs-1.npz") as file:
+    with np.load(SAVED / "outputs-1.npz") as file:
         assert np.allclose(net.predict(inputs), file["outputs"], rtol=1e-6, atol=1e-7)
 
 
@@ -198,9 +199,9 @@ def test_the_checkpoint_of_the_first_release():
     """It was written in reproducible mode, so every machine ends with the same bits."""
     with xpnet.use_backend("numpy", reproducible=True):
         trainer = make(backend=None, lr=0.01)
-    path = HERE / "saved" / "checkpoint-1.npz"
+    path = SAVED / "checkpoint-1.npz"
     fit(trainer, [xpnet.EarlyStopping()], resume=path)
-    with np.load(HERE / "saved" / "outputs-1.npz") as file:
+    with np.load(SAVED / "outputs-1.npz") as file:
         assert np.array_equal(trainer.net.params, file["params"])
 
 
@@ -714,7 +715,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
 def in_a_process_of_its_own(*arguments):
     """Run a script of this folder, with the same xpnet; return what it prints."""
-    paths = os.pathsep.join(os.path.abspath(path) for path in [*sys.path, HERE])
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     done = subprocess.run(
         [sys.executable, "-W", "error", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
@@ -904,7 +905,7 @@ def test_a_divergence_keeps_the_last_good_checkpoint(tmp_path):
 @pytest.mark.parametrize(("case", "n"), [("kills", 20), ("signals", 10)])
 def test_who_is_killed_at_random_ends_as_who_is_not(case, n):
     """In the middle of a step, and of a file; bench/reliability.py does it 200 times."""
-    result = json.loads(in_a_process_of_its_own(HERE / "survive.py", case, n))
+    result = json.loads(in_a_process_of_its_own(TESTS / "helpers/survive.py", case, n))
     assert result["identical"] == n
     if case == "signals":
         assert result["broken off"] == n

@@ -1,4 +1,6 @@
-"""A package named ``cupy`` for a rehearsal without a GPU: ``PYTHONPATH=tests/standin:tests``.
+"""A package named ``cupy`` for a rehearsal without a GPU.
+
+``PYTHONPATH=tests/helpers/standin:tests/helpers`` puts it in the place of CuPy.
 
 The arrays are those of `strictxp`, devices, streams, graphs and memory those of `strict_cuda`, the
 kernels are compiled by g++, and cuBLAS is played by NumPy. So everything that is to run on a GPU
