@@ -63,7 +63,7 @@ from xpnet.data.mnist import find_mnist
 from xpnet.parallel import Communicator, communicator, launch
 from xpnet.parallel.communicator import ALONE, Share, processes_started, rank_started
 from xpnet.parallel.launch import THREADS, start
-from xpnet.parallel.split import split
+from xpnet.parallel.sharing import shared_backend
 from xpnet.support.errors import DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.training.callbacks import Callback
 
@@ -771,9 +771,9 @@ def test_a_network_is_as_any_other_one_afterwards(alone, options):
 def test_a_backend_is_split_once(reproducible):
     """A second training uses it again; one with other processes begins with what is beneath."""
     xp, comm = find_backend("numpy", reproducible), Communicator()
-    first = split(xp, comm)
-    assert split(first, comm) is first
-    other = split(first, Communicator())
+    first = shared_backend(xp, comm)
+    assert shared_backend(first, comm) is first
+    other = shared_backend(first, Communicator())
     assert other is not first
     assert other.whole is xp
 
@@ -783,7 +783,7 @@ def test_merged_gradients_are_sums_over_all_processes():
     dY, Y = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
 
     def gradient(comm):
-        xp, share = split(find_backend("numpy", True), comm), comm.share(7)
+        xp, share = shared_backend(find_backend("numpy", True), comm), comm.share(7)
         grads, rows = xp.zeros(3, np.float32), slice(share.first, share.first + share.rows)
         with xp.backward_over(share, grads):
             xp.affine_grad(

@@ -27,7 +27,7 @@ class Predicting(Storing):
     """
 
     capacity: int
-    in_use: threading.RLock  # type: ignore[valid-type]
+    in_use: threading.RLock
     _steps: list[Any]
 
     def predict(self, X: Any) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.parallel.communicator import Communicator, Share
-from xpnet.parallel.split import SplitReproducible
+from xpnet.parallel.shared_reproducible import SharedReproducible
 
 
 class Together:
@@ -73,7 +73,7 @@ class Together:
         if not part.rows:  # a sample that is computed for nothing counts for nothing
             xp.copyto(net.grads, 0.0)
         xp.multiply(loss.value, count, out=self._sum)
-        xp.between.allreduce(self.vector)
+        xp.across.allreduce(self.vector)
         xp.divide(net.grads, count, out=net.grads)
         xp.divide(self._sum, count, out=loss.value)
 
@@ -89,10 +89,10 @@ class TogetherReproducible(Together):
     """In reproducible mode each process computes the loss of the whole batch from all outputs.
 
     So its value and its gradient dY have the bits of a single process, and each takes its rows of
-    dY. The gradients of the parameters are summed as they arise, see `SplitReproducible`.
+    dY. The gradients of the parameters are summed as they arise, see `SharedReproducible`.
     """
 
-    xp: SplitReproducible
+    xp: SharedReproducible
 
     def targets(self, size: int) -> tuple[int, int]:
         """Return the whole batch."""
@@ -110,11 +110,11 @@ class TogetherReproducible(Together):
             Y = net.forward(X)
         xp.join()
         outputs = self._outputs[: part.total]
-        xp.between.put_together(Y[: part.rows], part.first, outputs, xp)
+        xp.across.put_together(Y[: part.rows], part.first, outputs, xp)
         loss.forward(outputs, t, *weights)
         first, rows = part.gathered
         dY = loss.backward()[first : first + rows]
-        with xp.backward_over(part, net.grads):
+        with xp.backward_over(part, net):
             net.backward(dY)
 
 

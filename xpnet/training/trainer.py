@@ -22,7 +22,7 @@ from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
 from xpnet.parallel.alike import fingerprint, require_equal, require_same, spread
 from xpnet.parallel.communicator import ALONE, Communicator
-from xpnet.parallel.split import split
+from xpnet.parallel.sharing import shared_backend
 from xpnet.parallel.step import Together, together
 from xpnet.storage.checkpoint import find_training, save_training, settings_of
 from xpnet.support.checks import count, on_host
@@ -455,7 +455,7 @@ class Trainer:
 
     def _share_with_others(self) -> None:
         """Move the network to a backend that knows of the other processes."""
-        xp = split(self.net.xp, self.comm)
+        xp = shared_backend(self.net.xp, self.comm)
         if xp is not self.net.xp:
             self.net.to(xp)
 

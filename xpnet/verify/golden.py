@@ -44,7 +44,7 @@ from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
 from xpnet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xpnet.parallel.communicator import ALONE, Communicator
-from xpnet.parallel.split import split
+from xpnet.parallel.sharing import shared_backend
 from xpnet.parallel.step import together
 from xpnet.support.errors import DataError
 
@@ -266,7 +266,7 @@ class Run:
         t: NDArray[Any],
         comm: Communicator = ALONE,
     ) -> None:
-        xp = xp if comm.size == 1 else split(xp, comm)
+        xp = xp if comm.size == 1 else shared_backend(xp, comm)
         self.net = net = Sequential(*recipe.layers(), seed=SEED, backend=xp)
         self.loss: Loss = find_loss(recipe.loss)
         self.loss.use(xp)
