@@ -287,6 +287,9 @@ def _products(dtype: Any, letter: str) -> Iterator[Case]:
         scale = np.abs(A).astype(np.float64) @ np.abs(B)
         title = f"{letter}-{n}x{k}x{m}"
         yield _case("matmul", title, A=A, B=B, out=out, ulps=k + 2, scale=scale)
+        before = _random((n, m), dtype, 4)
+        both = scale + np.abs(before)
+        yield _case("add_matmul", title, A=A, B=B, out=before, ulps=k + 2, scale=both)
         b = _random((m,), dtype, 3)
         for f in ("", "relu", "sigmoid", "tanh"):
             arrays = {"X": A, "W": B, "b": b, "out": out, "scale": scale + np.abs(b) + 1}
@@ -310,6 +313,14 @@ def _sums(dtype: Any, letter: str) -> Iterator[Case]:
     yield _sum(_random((1_100_000,), dtype), None, False)
     rows, out = _special(dtype, 0), _junk(len(SPECIAL), dtype)
     yield _case("sum", f"{letter}-special", A=rows, axis=1, out=out, ulps=16, scale=1e5)
+    for shape, axis in (((7, 3), 0), ((7, 3), 1), ((7, 3), None), ((90,), 0), ((0, 4), 0)):
+        A = _random(shape, dtype)
+        scale = np.sum(np.abs(A), axis=axis, dtype=np.float64)
+        before = _random(scale.shape, dtype, 1)
+        both = scale + np.abs(before)
+        title = f"{letter}-{'x'.join(map(str, shape))}-{axis}"
+        arrays = {"A": A, "axis": axis, "out": before}
+        yield _case("add_sum", title, ulps=16, scale=both, kernel=A.size > 0, **arrays)
     A, out = np.ones((5, 6), dtype), _junk((), np.float64)
     yield _case("sum", f"{letter}-into-double", A=A, out=out, kernel=dtype is np.float64)
 
