@@ -53,10 +53,15 @@ class Stage:
 
 
 def tests(marker: str, *files: str) -> tuple[str, ...]:
-    """Return the command that runs the tests with a marker."""
+    """Return the command that runs the tests with a marker, the thorough ones too."""
     return (
         *("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"),
-        *("--junitxml={out}/tests.xml", "--continue-on-collection-errors", "{timeout}"),
+        *(
+            "--thorough",
+            "--junitxml={out}/tests.xml",
+            "--continue-on-collection-errors",
+            "{timeout}",
+        ),
         *("-m", marker, *files),
     )
 

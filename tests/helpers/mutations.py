@@ -7,6 +7,7 @@ of JSON for each; without numbers it tries them all.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import sys
@@ -30,9 +31,9 @@ BROKEN = (DoesNotFit, SyntaxError, ImportError, NameError, AttributeError, TypeE
 
 @dataclass(frozen=True)
 class Mutation:
-    """``old`` stands in the module once, or ``nth`` says which one is meant (0 for the first)."""
+    """``old`` stands in the file once, or ``nth`` says which one is meant (0 for the first)."""
 
-    module: str  # path under xpnet
+    module: str  # path under xpnet: a file, or a folder of which one file has the text
     what: str
     old: str
     new: str
@@ -212,7 +213,7 @@ LAYERS = [
 
 LOSSES = [
     *_in(
-        "losses.py",
+        "losses",
         (
             "a mean with the gradient of the sum",
             "return self.xp.multiply(dY, self._share, out=dY)",
@@ -310,7 +311,7 @@ LOSSES = [
 
 OPTIMIZERS = [
     *_in(
-        "optimizers.py",
+        "optimizers",
         ("clip not applied", "xp.multiply(g, self.norm, out=own)", "xp.copyto(own, g)"),
         ("norm without its root", "            xp.sqrt(self.norm, out=self.norm)\n", ""),
         (
@@ -651,7 +652,7 @@ NUMPY = [
 
 REST = [
     *_in(
-        "network.py",
+        "network",
         (
             "the first layer gets no gradient",
             "wanted = wanted or layer.size > 0",
@@ -689,7 +690,7 @@ REST = [
         ("modes not passed on", "layer.training = training\n        self", "pass\n        self"),
     ),
     *_in(
-        "training.py",
+        "training",
         (
             "a step before the gradient",
             "        self.backpropagate(X, t, *weights)\n        self.optimizer.descend()\n",
@@ -767,7 +768,7 @@ REST = [
         ("n_out for n_in", "else n_in)", "else n_out)"),
     ),
     *_in(
-        "random.py",
+        "backend/random.py",
         ("uniform on [0, 2)", "* 2.0**-53", "* 2.0**-52"),
         ("normal: 2 missing", "np.sqrt(-2 * log(1 - u))", "np.sqrt(-log(1 - u))"),
         ("normal: half a circle", "cos_sin(v)", "cos_sin(v / 2)"),
@@ -779,7 +780,7 @@ REST = [
         ("permutation not sorted", "(np.sort(keys) & low)", "(keys & low)"),
     ),
     *_in(
-        "metrics.py",
+        "training/metrics.py",
         ("the least score", "a.argmax(axis=1)", "a.argmin(axis=1)"),
         ("any threshold", "> threshold)", "> 0.5)"),
         ("rmse without its root", "np.sqrt(np.mean((Y", "np.abs(np.mean((Y"),
@@ -789,12 +790,12 @@ REST = [
 
 PROCESSES = [
     *_in(
-        "parallel/communicator.py",
+        "parallel",
         ("a share: nobody has more", "each + (self.rank < more)", "each"),
         ("a share: the same first", "self.rank * each + min(self.rank, more)", "self.rank * each"),
     ),
     *_in(
-        "parallel/split.py",
+        "parallel",
         ("mean: of the samples here", "1.0 / self.part.total", "1.0 / self.part.gathered[1]"),
         ("mean: not of all", "        self.between.allreduce(out)\n", ""),
         ("mean: what idles counts", "if self.part.rows:", "if True:"),
@@ -808,7 +809,7 @@ PROCESSES = [
         ("total: of those here", "return self.xp.between.allreduce(S)", "return S"),
     ),
     *_in(
-        "parallel/step.py",
+        "parallel",
         ("dY not times the count", "        xp.multiply(dY, count, out=dY)\n", ""),
         ("what idles counts", "            xp.copyto(net.grads, 0.0)\n", "            pass\n"),
         (
@@ -865,7 +866,7 @@ class Mutated(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         source, mutation = Path(self.path).read_text(encoding="utf-8"), type(self).mutation
-        if mutation is not None and Path(self.path) == package() / mutation.module:
+        if mutation is not None and Path(self.path) == file_of(mutation):
             return compile(mutation.apply(source), self.path, "exec")
         if fullname not in self.compiled:
             self.compiled[fullname] = compile(source, self.path, "exec")
@@ -890,8 +891,20 @@ def package() -> Path:
     return Path(importlib.util.find_spec("xpnet").origin).parent
 
 
+@functools.cache
+def file_of(mutation: Mutation) -> Path:
+    """Return the file that the mistake is put into."""
+    path = package() / mutation.module
+    if not path.is_dir():
+        return path
+    found = [file for file in sorted(path.rglob("*.py")) if mutation.old in file.read_text("utf-8")]
+    if len(found) != 1:
+        raise DoesNotFit(f"{mutation}: the old text is in {len(found)} files")
+    return found[0]
+
+
 def source_of(mutation: Mutation) -> str:
-    return (package() / mutation.module).read_text(encoding="utf-8")
+    return file_of(mutation).read_text(encoding="utf-8")
 
 
 def attempt(mutation: Mutation | None) -> dict[str, str | float]:

@@ -3,73 +3,72 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import graphlib
 import importlib.metadata
 import inspect
 import io
+import re
 import subprocess
 import sys
 import tokenize
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 import xpnet
 
-PACKAGE = Path(xpnet.__file__).parent
-FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
-LAYER_FILES = [name for name in FILES if name.startswith("layers/")]
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "bench"))  # as when a script of that folder runs
+import house  # noqa: E402
+from house import imports, room  # noqa: E402
 
-# What each part may import of the library, besides itself. A new part needs a line here.
-LOWEST = {"checks", "errors", "names", "random"}
-COMPUTING = {*LOWEST, "archive", "backend", "initializers", "layers", "losses", "network"}
-SAVING = {"callbacks", "checkpoint", "files"}
-TRAINING = {*COMPUTING, *SAVING, "data", "metrics", "optimizers", "parallel", "schedules"}
-TRAINING |= {"training"}
+PACKAGE = Path(xpnet.__file__).parent
+HOUSE = house.House(PACKAGE)
+TREES = HOUSE.trees
+FILES = {name: PACKAGE / name for name in TREES}
+LAYER_FILES = [name for name in FILES if room(name) == "layers"]
+COMPUTING_FILES = [name for name in FILES if room(name) in ("layers", "losses", "optimizers")]
+
+# What the files of each room may import of the library, besides its own. A new room needs a line.
+LOWEST = {"support", "backend"}
+LAYERS = {*LOWEST, "initializers", "layers", "losses"}
+NETWORKS = {*LAYERS, "network", "optimizers", "schedules"}
+TRAINING = {*NETWORKS, "data", "parallel", "training"}
 MAY_IMPORT = {
-    "errors": set(),
-    "files": {"errors"},
-    "archive": {"__version__", "errors", "files"},
-    "names": {"errors"},
-    "checks": {"errors"},
-    "functions": {"backend"},
-    "random": {"checks", "errors", "functions"},
-    "backend": {"errors", "names"},
-    "initializers": {"names", "random"},
-    "schedules": {"checks", "errors", "functions"},
-    "data": {"checks", "errors", "files", "functions", "random"},
-    "layers": {*LOWEST, "backend", "initializers"},
-    "losses": {*LOWEST, "backend", "initializers"},
-    "parallel": {*LOWEST, "backend"},
-    "network": {*LOWEST, "archive", "backend", "initializers", "layers.base"},
-    "optimizers": {*LOWEST, "backend", "network", "schedules"},
-    "metrics": {"losses", "names"},
-    "callbacks": {"backend", "checks", "errors", "files"},
-    "training": TRAINING - {"training"},
-    "recording": {*LOWEST, "backend", "callbacks", "network"},
-    "views": {*COMPUTING, "recording"},
-    "gradcheck": COMPUTING,
-    "parity": {*COMPUTING, "gradcheck"},
-    "golden": {*COMPUTING, "data", "optimizers", "parallel"},
-    "consistency": {*LOWEST, "__version__", "backend", "golden", "network", "parity"},
-    "consistency_html": {"consistency", "parity"},
-    "consistency_processes": {"backend", "golden", "parallel"},
-    "checkpoint": {*COMPUTING, *SAVING, "schedules"} - {"checkpoint"},
-    "exchange": {*LOWEST, "__version__", "backend", "files", "layers.base", "network"},
-    "problems": TRAINING,
-    "plots": {*TRAINING, "recording", "views"},
-    "runs": {*TRAINING, "files", "problems", "recording"},
-    "report": {*TRAINING, "files", "plots", "problems", "recording", "runs", "views"},
+    "support": set(),
+    "backend": {"support"},
+    "initializers": LOWEST,
+    "schedules": LOWEST,
+    "data": LOWEST,
+    "layers": {*LOWEST, "initializers"},
+    "losses": LOWEST,
+    "storage.archive": {"support"},  # the format of files, without what is in them
+    "network": {*LOWEST, "initializers", "layers", "storage.archive"},
+    "optimizers": {*LOWEST, "network", "schedules"},
+    "extensions": NETWORKS,
+    "parallel": {*LOWEST, "layers", "network"},
+    "exchange": {*LOWEST, "layers", "network"},
+    "training": {*TRAINING, "storage.archive"} - {"training"},
+    "storage": {*TRAINING, "storage.archive"},
+    "verify": {*TRAINING, "storage"},
+    "plots": TRAINING,
+    "runs": {*TRAINING, "extensions", "plots", "storage"},
     "estimators": TRAINING,
 }
-ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of public names
+ANYTHING = {"__init__", "__main__", "cli"}  # xpnet/__init__.py is the list of public names
 
 # Files that need more than NumPy and the standard library at their first line.
-NEEDS = {f"backend/{name}.py": {"cupy"} for name in ("on_cupy", "capture", "reproducible_cupy")}
-NEEDS["backend/on_numba.py"] = {"numba"}
-NEEDS["parallel/mpi.py"] = {"mpi4py"}
-NEEDS |= {f"estimators/{name}.py": {"sklearn"} for name in ("base", "classifier", "regressor")}
+NEEDS = {
+    "backend/*cupy*": "cupy",
+    "backend/*capture*": "cupy",
+    "backend/*numba*": "numba",
+    "parallel/mpi.py": "mpi4py",
+    "estimators/base.py": "sklearn",
+    "estimators/classifier.py": "sklearn",
+    "estimators/regressor.py": "sklearn",
+}
 OPTIONAL = (
     "cupy matplotlib mpi4py numba onnx pandas polars pooch safetensors sklearn threadpoolctl torch "
     "tqdm"
@@ -77,29 +76,13 @@ OPTIONAL = (
 
 
 def part(name):
-    """Return the part that a file belongs to: its folder, or its own name."""
-    return "" if name == "__init__.py" else name.partition("/")[0].removesuffix(".py")
-
-
-def imports(tree):
-    """Return the (line, full name) of all imports that are not for type checkers only."""
-    found, nodes = [], [tree]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            nodes += node.orelse
-            continue
-        nodes += ast.iter_child_nodes(node)
-        if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: imports are written in full"
-            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
-    return found
+    """Return the line of `MAY_IMPORT` that a file belongs to: its own, or that of its room."""
+    own = name.removesuffix(".py").replace("/", ".")
+    return own if own in MAY_IMPORT else room(name)
 
 
 def within(name, parts):
-    """Tell whether a dotted name is one of the parts or lies in it."""
+    """Return True if a dotted name is one of the parts or lies in one of them."""
     return any(f"{name}.".startswith(f"{p}.") for p in parts)
 
 
@@ -107,28 +90,38 @@ def within(name, parts):
 
 
 def test_the_table_has_no_cycle_and_knows_every_part():
-    graph = {name: {p.partition(".")[0] for p in below} for name, below in MAY_IMPORT.items()}
-    graphlib.TopologicalSorter(graph).prepare()
+    graphlib.TopologicalSorter(MAY_IMPORT).prepare()
+    assert set().union(*MAY_IMPORT.values()) <= MAY_IMPORT.keys()
     assert {part(name) for name in FILES} - MAY_IMPORT.keys() - ANYTHING == set()
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_point_down(name):
+    """Also those inside functions, and those for type checkers."""
     mine = part(name)
+    allowed = {} if mine in ANYTHING else {f"xpnet.{p}" for p in (mine, *MAY_IMPORT[mine])}
     wrong = [
         f"{name}:{line} imports {target}"
         for line, target in imports(TREES[name])
-        if within(target, ["xpnet"])
-        and mine not in ANYTHING
-        and not within(target.removeprefix("xpnet").lstrip("."), {mine, *MAY_IMPORT[mine]})
+        if within(target, ["xpnet"]) and not (mine in ANYTHING or within(target, allowed))
     ]
     assert wrong == []
+
+
+def test_no_file_imports_one_that_imports_it():
+    """Not through other files, and not through the list of public names either."""
+    assert house.circles(HOUSE.inside) == []
+    assert house.circles(HOUSE.graph) == []
 
 
 def test_the_import_test_sees_wrong_imports():
     tree = ast.parse("def f():\n  from xpnet import cli\n  import xpnet.cli, numpy as np")
     assert sorted(imports(tree)) == [(2, "xpnet.cli"), (3, "numpy"), (3, "xpnet.cli")]
-    assert imports(ast.parse("if TYPE_CHECKING:\n  import a\nelse:\n  import b")) == [(4, "b")]
+    tree = ast.parse("if TYPE_CHECKING:\n  import a\nelse:\n  import b")
+    assert sorted(imports(tree)) == [(2, "a"), (4, "b")]
+    assert part("storage/archive.py") == "storage.archive"
+    assert part("storage/checkpoint.py") == "storage"
+    assert part("schedules.py") == "schedules"
     assert within("layers.base.Layer", {"layers.base"})
     assert not within("layers.linear.Linear", {"layers.base"})
     assert not within("layers", {"layers.base"})
@@ -137,7 +130,8 @@ def test_the_import_test_sees_wrong_imports():
 
 @pytest.mark.parametrize("name", FILES)
 def test_other_libraries_are_imported_where_they_are_used(name):
-    allowed = {*sys.stdlib_module_names, "numpy", "xpnet", *NEEDS.get(name, ())}
+    needed = {library for files, library in NEEDS.items() if fnmatch.fnmatch(name, files)}
+    allowed = {*sys.stdlib_module_names, "numpy", "xpnet", *needed}
     heads = [node for node in TREES[name].body if isinstance(node, ast.Import | ast.ImportFrom)]
     found = {target.partition(".")[0] for _, target in imports(ast.Module(heads, []))}
     assert found <= allowed
@@ -208,7 +202,9 @@ def strings(tree):
     return [c.value for c in constants if isinstance(c.value, str) and id(c) not in docs]
 
 
-@pytest.mark.parametrize("name", [*LAYER_FILES, "losses.py", "optimizers.py", "network.py"])
+@pytest.mark.parametrize(
+    "name", [*COMPUTING_FILES, *(name for name in FILES if room(name) == "network")]
+)
 def test_nobody_asks_for_the_device(name):
     """Layers, losses and optimizers are written once, for every backend."""
     tree = TREES[name]
@@ -216,7 +212,7 @@ def test_nobody_asks_for_the_device(name):
     assert not {text for text in strings(tree) if text.lower() in ("cupy", "numpy", "cuda", "gpu")}
     assert "on_host" not in attributes
     assert "get_array_module" not in ast.dump(tree)
-    if name != "network.py":
+    if room(name) != "network":
         assert "module" not in attributes  # the closed list of primitives is enough
 
 
@@ -232,6 +228,77 @@ def test_layers_compute_with_xp_alone(name):
     modules = [target for _, target in imports(TREES[name]) if within(target, {"numpy", "cupy"})]
     assert modules in ([], ["numpy"])
     assert modules == [] or "import numpy as np" in ast.unparse(TREES[name])
+
+
+OTHER_ROOMS = re.compile(r"(?<![a-z])(reproducible|capture|comm|onnx|torch)(?![a-z])", re.I)
+
+
+@pytest.mark.parametrize("name", COMPUTING_FILES)
+def test_layers_losses_and_optimizers_are_mathematics(name):
+    """Modes, graphs, processes and other libraries are the matter of other rooms."""
+    lines = HOUSE.texts[name].splitlines()
+    assert [f"{name}:{k}: {line}" for k, line in enumerate(lines, 1) if mentions(line)] == []
+
+
+def mentions(line):
+    return OTHER_ROOMS.findall(line)
+
+
+def test_whole_words_are_seen():
+    assert mentions("self.comm, _onnx and torch.nn, Reproducible mode") == [
+        "comm", "onnx", "torch", "Reproducible",
+    ]  # fmt: skip
+    assert mentions("a command is captured by PyTorch") == []
+
+
+def asks_for_processes(tree):
+    """Return the lines of the conditions that depend on the number of processes.
+
+    These are the conditions with an attribute of a communicator that is not its rank and is not
+    called: ``comm.size > 1``, ``if self.comm.alone``.
+    """
+    tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.If | ast.IfExp)]
+    tests += [node.test for node in ast.walk(tree) if isinstance(node, ast.While | ast.Assert)]
+    tests += [n for node in ast.walk(tree) for n in getattr(node, "ifs", ())]
+    tests += [node for node in ast.walk(tree) if isinstance(node, ast.BoolOp | ast.Compare)]
+    return sorted({test.lineno for test in tests if _of_a_communicator(test)})
+
+
+def _of_a_communicator(test):
+    called = {id(node.func) for node in ast.walk(test) if isinstance(node, ast.Call)}
+    return any(
+        re.fullmatch(r"(.*\.)?_?(comm|communicator)", ast.unparse(node.value))
+        for node in ast.walk(test)
+        if isinstance(node, ast.Attribute)
+        and node.attr not in ("rank", "local_rank")
+        and id(node) not in called
+    )
+
+
+def test_one_process_is_no_special_case():
+    """At most 3 conditions outside parallel/ depend on the number of processes."""
+    outside = {name: tree for name, tree in TREES.items() if room(name) != "parallel"}
+    found = [f"{name}:{k}" for name, tree in outside.items() for k in asks_for_processes(tree)]
+    assert len(found) <= 3, found
+
+
+@pytest.mark.parametrize(
+    ("code", "n"),
+    [
+        ("if comm.size > 1: pass", 1),
+        ("x = 1 if self.trainer.comm.size == 1 else 2", 1),
+        ("together = comm.size > 1", 1),
+        ("while not self._comm.alone: pass", 1),
+        ("[a for a in b if comm.size]", 1),
+        ("if comm.rank == 0: pass", 0),
+        ("if comm.any(stop): pass", 0),
+        ("if comm is None: pass", 0),
+        ("split(xp, comm.size)", 0),
+        ("if command.size: pass", 0),
+    ],
+)
+def test_conditions_on_processes_are_seen(code, n):
+    assert len(asks_for_processes(ast.parse(code))) == n
 
 
 # ---- size, names, package -----------------------------------------------------------------------
@@ -254,10 +321,7 @@ def code_lines(path):
 
 @pytest.mark.parametrize("name", LAYER_FILES)
 def test_layers_are_short(name):
-    """Under 80 lines of code for a layer and what it needs; a function has at most 15.
-
-    The base of all has what files, threads and ONNX need besides.
-    """
+    """Under 80 lines of code for a layer and what it needs; a function has at most 15."""
     lines = code_lines(FILES[name])
     nodes = [n for n in ast.walk(TREES[name]) if isinstance(n, ast.ClassDef | ast.FunctionDef)]
     sizes = {n.name: len(lines & set(range(n.lineno, n.end_lineno + 1))) for n in nodes}
@@ -267,6 +331,17 @@ def test_layers_are_short(name):
     assert len(lines) < most * max(1, len(layers))
     functions = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
     assert {k: v for k, v in sizes.items() if k in functions and v > 15} == {}
+
+
+def test_the_base_of_the_layers_is_short():
+    assert len(HOUSE.texts["layers/base.py"].splitlines()) <= 150
+
+
+def test_every_class_has_a_name_of_its_own():
+    files = defaultdict(list)
+    for place, _ in HOUSE.definitions(ast.ClassDef):
+        files[re.split(r"[ .]", place)[-1]].append(place.partition(":")[0])
+    assert {name: where for name, where in files.items() if len(where) > 1} == {}
 
 
 def public_names():
