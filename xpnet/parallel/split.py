@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnet.backend import Array, Backend
-from xpnet.backend.reproducible import Blocks, Here, Reproducible
+from xpnet.backend.reproducible import Blocks, LocalTerms, Reproducible
 from xpnet.parallel.alike import require_same
 from xpnet.parallel.communicator import Communicator, Share
 
@@ -42,8 +42,9 @@ class Split(Backend):
         self.part: Share | None = None
         for name in ("name", "module", "on_host", "reproducible", "takes_pixels", "dtypes"):
             setattr(self, name, getattr(whole, name))
-        own = {name for cls in type(self).__mro__ if cls is not Backend for name in vars(cls)}
-        for name in vars(Backend):
+        kinds = [kind for kind in type(self).__mro__ if not issubclass(Backend, kind)]
+        own = {name for kind in kinds for name in vars(kind)}
+        for name in dir(Backend):
             if not name.startswith("_") and name not in own and callable(getattr(whole, name)):
                 setattr(self, name, getattr(whole, name))
 
@@ -116,7 +117,7 @@ class Split(Backend):
         return self.whole.dropout_mask(key, counter, out, keep, work, first)
 
 
-class Elsewhere(Here):
+class Elsewhere(LocalTerms):
     """The samples of a batch, some of which are on other processes."""
 
     def __init__(self, xp: SplitReproducible) -> None:
