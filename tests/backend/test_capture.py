@@ -327,7 +327,7 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
 @pytest.mark.parametrize("launch", [1, 3])
 def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
     wanted = eager(make, "adamw")
-    monkeypatch.setattr(xpnet.optimizers.base, "RATES_AHEAD", 7)
+    monkeypatch.setattr(xpnet.optimizers.rates, "RATES_AHEAD", 7)
     trainer = trainer_of("adamw", make("aside last"))
     trainer.launch = launch
     fit(trainer, "adamw")

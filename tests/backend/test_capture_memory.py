@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import strictxp
 from at_once import at_once
-from primitive_cases import on_cupy
+from primitive_cases import cupy_device
 from test_capture import ORDERS, TRAININGS, bits, data, eager, fit, linear, trainer_of
-from test_reproducible_kernels import ReproducibleCuPy, fused
+from test_reproducible_kernels import ReproducibleCuPy
 
 import xpnet
 from xpnet.backend import capture, find_backend, gemm
@@ -456,8 +456,7 @@ def test_everything_else_goes_to_the_device_too(two):
 
 
 def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels, monkeypatch):
-    for name, module in (("on_cupy", on_cupy), ("reproducible_cupy", fused)):  # without CuPy, too
-        monkeypatch.setitem(sys.modules, f"xpnet.backend.{name}", module)
+    monkeypatch.setitem(sys.modules, "xpnet.backend.cupy_device", cupy_device)  # without CuPy, too
     trainer = trainer_of("pixels", Reproducible(find_backend("numpy")))
     fit(trainer, "pixels", epochs=3)
     wanted, (_, xp) = bits(trainer), two()

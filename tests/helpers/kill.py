@@ -199,12 +199,12 @@ def check_overwriting(xp):
 
 
 def check_optimizers(xp):
-    optimizers.RATES_AHEAD = 3  # so that the table of rates is refilled
+    optimizers.rates.RATES_AHEAD = 3  # so that the table of rates is refilled
     try:
         for make, rule, options in OPTIMIZERS:
             _check_optimizer(xp, make, rule, options)
     finally:
-        optimizers.RATES_AHEAD = 1024
+        optimizers.rates.RATES_AHEAD = 1024
 
 
 def _check_optimizer(xp, make, rule, options):

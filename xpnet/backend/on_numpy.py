@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend.base import GELU_A, GELU_C, GOLDEN, Array, Backend, is_image, mix64
+from xpnet.backend.options import (
+    AdamOptions,
+    AdamState,
+    CrossEntropyArrays,
+    MomentumOptions,
+    RMSpropOptions,
+)
 
 
 class NumPyBackend(Backend):
@@ -131,17 +138,10 @@ class NumPyBackend(Backend):
         return np.equal(labels[:, None], np.arange(out.shape[1]), out=out)
 
     def softmax_cross_entropy(
-        self,
-        Z: Array,
-        T: Array,
-        *,
-        losses: Array,
-        dZ: Array,
-        work: Array,
-        hot: Array | None = None,
-        scale: float = 1.0,
+        self, Z: Array, T: Array, out: CrossEntropyArrays, scale: float = 1.0
     ) -> Array:
         """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
+        losses, dZ, work, hot = out
         column, columns, ones = losses[:, None], dZ.reshape(Z.T.shape), _ones(Z.shape[1], Z.dtype)
         if T.ndim == 1:
             T = self.one_hot(T, out=hot)
@@ -200,9 +200,10 @@ class NumPyBackend(Backend):
         np.subtract(p, work, out=p)
 
     def momentum(
-        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+        self, p: Array, g: Array, v: Array, rate: Array, options: MomentumOptions, *, work: Array
     ) -> None:
         """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
+        mu, nesterov = options
         np.multiply(v, mu, out=v)
         np.add(v, g, out=v)
         if nesterov:
@@ -214,9 +215,10 @@ class NumPyBackend(Backend):
         np.subtract(p, work, out=p)
 
     def rmsprop(
-        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+        self, p: Array, g: Array, s: Array, rate: Array, options: RMSpropOptions, *, work: Array
     ) -> None:
         """s = ρ s + (1 - ρ) g²,  p = p - η (g / (√s + ε))"""
+        rho, eps = options
         np.multiply(g, g, out=work)
         _average(s, work, rho, work)
         np.sqrt(s, out=work)
@@ -226,21 +228,10 @@ class NumPyBackend(Backend):
         np.subtract(p, work, out=p)
 
     def adam(
-        self,
-        p: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        rate: Array,
-        powers: Array,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        decay: float,
-        work: Array,
+        self, p: Array, g: Array, state: AdamState, options: AdamOptions, *, work: Array
     ) -> None:
         """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) c m / (√v + c ε)  with  c = √(1 - β₂ᵗ)"""
+        (m, v, rate, powers), (beta1, beta2, eps, decay) = state, options
         eta, c = float(rate[0]), (1 - float(powers[1])) ** 0.5
         _average(m, g, beta1, work)
         np.multiply(g, g, out=work)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.backend import why_no_cupy, why_no_numba
+from xpnet.backend import describe, why_no_cupy, why_no_numba
 from xpnet.data.mnist import find_mnist
 from xpnet.support.errors import BackendError
 from xpnet.support.messages import if_known, what_went_wrong
@@ -137,11 +137,11 @@ def _gpu(problems: list[str]) -> dict[str, str]:
     if reason:
         problems.append(reason)
     try:
-        from xpnet.backend.on_cupy import describe
+        found = describe({"cupy"})
     except Exception:  # a CuPy that does not import; the reason says so
         return {"GPU": "unknown"}
     nccl = partial(_which, "nvidia-nccl-cu13", "nvidia-nccl-cu12")
-    return describe() | {"NCCL": if_known(nccl)}
+    return found | {"NCCL": if_known(nccl)}
 
 
 def _cupy_packages() -> list[str]:

@@ -39,8 +39,9 @@ class SharedBackend(Backend):
         self.part: Share | None = None
         for name in ("name", "module", "on_host", "reproducible", "takes_pixels", "dtypes"):
             setattr(self, name, getattr(whole, name))
-        own = {name for cls in type(self).__mro__ if cls is not Backend for name in vars(cls)}
-        for name in vars(Backend):
+        kinds = [kind for kind in type(self).__mro__ if not issubclass(Backend, kind)]
+        own = {name for kind in kinds for name in vars(kind)}
+        for name in dir(Backend):
             if not name.startswith("_") and name not in own and callable(getattr(whole, name)):
                 setattr(self, name, getattr(whole, name))
 

@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any
 
 from xpnet.backend import Array, Backend
-from xpnet.backend.reproducible import Blocks, Here, Reproducible
+from xpnet.backend.reproducible import Blocks, LocalTerms, Reproducible
 from xpnet.parallel.communicator import Communicator, Share
 from xpnet.parallel.gradients import SharedGradient, owner, plain, shared_gradients
 from xpnet.parallel.shared_backend import SharedBackend
@@ -25,7 +25,7 @@ ELEMENT_BY_ELEMENT = {
 }  # fmt: skip
 
 
-class SharedTerms(Here):
+class SharedTerms(LocalTerms):
     """The terms of a sum over the samples of a batch, some of which are on other processes."""
 
     def __init__(self, xp: SharedReproducible) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Backend, find_backend, parse_name
+from xpnet.backend import Backend, describe, find_backend, parse_name
 from xpnet.network import Sequential
 from xpnet.support.checks import count
 from xpnet.support.errors import BackendError, DataError, OptionError
@@ -409,11 +409,7 @@ def _machine(backends: dict[str, Backend]) -> dict[str, str]:
         "Python": f"{platform.python_version()}, {platform.machine()}",
         "NumPy": np.__version__,
     }
-    if "cupy" in {xp.name for xp in backends.values()}:
-        from xpnet.backend.on_cupy import describe
-
-        found |= describe()
-    return found
+    return found | describe({xp.name for xp in backends.values()})
 
 
 def verified() -> list[dict[str, str]]:
