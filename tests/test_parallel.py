@@ -60,7 +60,9 @@ from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.data import mapped
 from xpnet.data.mnist import find_mnist
+from xpnet.network import PREDICTION_BATCH
 from xpnet.parallel import Communicator, communicator, launch
+from xpnet.parallel.batch import shared_predict
 from xpnet.parallel.communicator import ALONE, Share, processes_started, rank_started
 from xpnet.parallel.launch import THREADS, start
 from xpnet.parallel.split import split
@@ -287,7 +289,7 @@ def test_evaluation(rows, options):
         trainer = case.trainer(comm)
         metrics = {"metrics": ["accuracy", f1], "comm": comm}
         judge = xpnet.Trainer(trainer.net, "softmax_cross_entropy", **metrics)
-        return judge.evaluate(X, t), judge._outputs(X)
+        return judge.evaluate(X, t), shared_predict(judge.net, X, comm, PREDICTION_BATCH)
 
     ((wanted, outputs),) = team(1, evaluated)
     assert set(wanted) == {"loss", "accuracy", "f1"}

@@ -17,7 +17,7 @@ from typing import Any
 
 from xpnet.backend import Array, Backend
 from xpnet.backend.reproducible import Blocks, Here, Reproducible
-from xpnet.parallel.alike import require_same
+from xpnet.parallel.agreement import require_same
 from xpnet.parallel.communicator import Communicator, Share
 
 
