@@ -39,7 +39,7 @@ from xpnet.optimizers import AdamW as AdamW
 from xpnet.optimizers import Optimizer as Optimizer
 from xpnet.optimizers import RMSprop as RMSprop
 from xpnet.storage.checkpoint import Checkpoint as Checkpoint
-from xpnet.storage.checkpoint import load as load
+from xpnet.storage.network_file import load as load
 from xpnet.support.errors import BackendError as BackendError
 from xpnet.support.errors import CheckpointError as CheckpointError
 from xpnet.support.errors import DataError as DataError
@@ -55,8 +55,8 @@ from xpnet.training.callbacks import Callback as Callback
 from xpnet.training.callbacks import EarlyStopping as EarlyStopping
 from xpnet.training.callbacks import ProgressBar as ProgressBar
 from xpnet.training.recording import Recorder as Recorder
-from xpnet.training.trainer import History as History
 from xpnet.training.trainer import Trainer as Trainer
+from xpnet.training.training import History as History
 from xpnet.verify import golden as golden
 from xpnet.verify.consistency import CheckReport as CheckReport
 from xpnet.verify.consistency import check as check

@@ -224,7 +224,7 @@ class Others(xpnet.Callback):
         self.graphs = []
 
     def on_epoch_end(self, epoch, logs):
-        self.graphs.append({id(graph) for graph in self.trainer._run.graphs.values()})
+        self.graphs.append({id(graph) for graph in self.trainer._steps.captured.graphs.values()})
         if epoch in (2, 4):
             fit(trainer_of("wide", self.trainer.net.xp), "wide", epochs=3)
 
@@ -517,7 +517,7 @@ def test_two_threads_train_two_networks_on_a_gpu(name, reproducible, often):
     wanted, _ = on_a_gpu(name, xp)
     found = at_once(*[lambda: on_a_gpu(name, xp)] * 2)
     assert [one for one, _ in found] == [wanted] * 2
-    assert all(trainer._run.graphs for _, trainer in found)
+    assert all(trainer._steps.captured.graphs for _, trainer in found)
 
 
 @pytest.mark.gpu

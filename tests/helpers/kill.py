@@ -20,7 +20,7 @@ from xpnet.backend.random import Random
 from xpnet.data.batches import Batches
 from xpnet.initializers import find_initializer
 from xpnet.parallel.communicator import ALONE
-from xpnet.parallel.sharing import shared_backend
+from xpnet.parallel.sharing import shared
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
 
@@ -541,7 +541,7 @@ def check_common_grid(xp):
     A = np.array([[2.0**30], [-(2.0**30)], [0.7 * 2.0**-18]], np.float32)
 
     def mean(comm):
-        both, share = shared_backend(mode, comm), comm.share(3)
+        both, share = shared(mode, comm), comm.share(3)
         with both.over(share):
             return both.mean(A[share.first :][: share.rows], 0, out=np.empty(1, np.float32))
 

@@ -60,10 +60,12 @@ from xpnet import golden
 from xpnet.backend import find_backend
 from xpnet.data import mapped
 from xpnet.data.mnist import find_mnist
+from xpnet.network import PREDICTION_BATCH
 from xpnet.parallel import Communicator, communicator, launch
+from xpnet.parallel.batch import shared_predict
 from xpnet.parallel.communicator import ALONE, Share, processes_started, rank_started
 from xpnet.parallel.launch import THREADS, start
-from xpnet.parallel.sharing import shared_backend
+from xpnet.parallel.sharing import shared
 from xpnet.support.errors import DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.training.callbacks import Callback
 
@@ -285,7 +287,7 @@ def test_evaluation(rows, options):
         trainer = case.trainer(comm)
         metrics = {"metrics": ["accuracy", f1], "comm": comm}
         judge = xpnet.Trainer(trainer.net, "softmax_cross_entropy", **metrics)
-        return judge.evaluate(X, t), judge._outputs(X)
+        return judge.evaluate(X, t), shared_predict(judge.net, X, comm, PREDICTION_BATCH)
 
     ((wanted, outputs),) = team(1, evaluated)
     assert set(wanted) == {"loss", "accuracy", "f1"}
@@ -769,9 +771,9 @@ def test_a_network_is_as_any_other_one_afterwards(alone, options):
 def test_a_backend_is_split_once(reproducible):
     """A second training uses it again; one with other processes begins with what is beneath."""
     xp, comm = find_backend("numpy", reproducible), Communicator()
-    first = shared_backend(xp, comm)
-    assert shared_backend(first, comm) is first
-    other = shared_backend(first, Communicator())
+    first = shared(xp, comm)
+    assert shared(first, comm) is first
+    other = shared(first, Communicator())
     assert other is not first
     assert other.whole is xp
 
@@ -786,7 +788,7 @@ def test_merged_gradients_are_sums_over_all_processes():
             self.parameter("b", (3,), "zeros")
 
     def gradient(comm):
-        xp, share = shared_backend(find_backend("numpy", True), comm), comm.share(7)
+        xp, share = shared(find_backend("numpy", True), comm), comm.share(7)
         net = xpnet.Sequential(Bias(), backend=xp)
         rows = slice(share.first, share.first + share.rows)
         with xp.backward_over(share, net):

@@ -456,7 +456,7 @@ def test_where_one_process_cannot_record_none_does(gpus, monkeypatch):
         if comm.rank == 1:
             here.xp._record_graph = refuse
         trainer = train(here.backend, comm, name)
-        assert trainer._run.failed
+        assert trainer._steps.captured.failed
         return numbers(trainer)
 
     wanted = gpus(2, lambda comm: numbers(train(here.backend, comm, name)))
@@ -640,7 +640,7 @@ def test_steps_with_nccl_in_a_graph_have_the_bits_of_steps(nccl, name, reproduci
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # a capture that fails warns
                 trainer = train(xp, Alone(nccl), name, "float32")
-            assert bool(getattr(trainer._run, "graphs", {})) == captures
+            assert bool(getattr(trainer._steps.captured, "graphs", {})) == captures
             found.append(numbers(trainer))
         finally:
             xp.ordinary.captures = True

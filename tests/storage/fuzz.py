@@ -158,11 +158,11 @@ class Network(Json):
 
     def __init__(self) -> None:
         from xpnet.backend import set_backend
-        from xpnet.storage import checkpoint
+        from xpnet.storage import network_file
 
         set_backend("numpy")
-        self.load = checkpoint.load
-        checkpoint.read_archive = lambda path: self.archive  # a zip would take most of the time
+        self.load = network_file.load
+        network_file.read_archive = lambda path: self.archive  # a zip would take most of the time
 
     def read(self, mode: int, data: bytes) -> None:
         try:
@@ -193,7 +193,7 @@ class Network(Json):
 
 
 class Training(Json):
-    """A `SavedTraining` of what an archive may hold, and all that it restores."""
+    """`read_training` of what an archive may hold, and all that it restores."""
 
     words = (
         *("network", "settings", "progress", "t", "lr", "history", "callbacks", "machine"),
@@ -203,7 +203,8 @@ class Training(Json):
 
     def __init__(self) -> None:
         import xpnet
-        from xpnet.storage import checkpoint
+        from xpnet.storage import training_file
+        from xpnet.training import trainer
 
         self.path = Path("file")
         layers = xpnet.Linear(2, 2), xpnet.Dropout(0.1), xpnet.BatchNorm1d(2)
@@ -212,11 +213,11 @@ class Training(Json):
         self.trainer.fit(
             *np.ones((2, 4, 2)), epochs=1, callbacks=[xpnet.EarlyStopping("loss")], batch_size=2
         )
-        checkpoint._machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
-        checkpoint.write_archive = self.write
+        trainer.machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
+        training_file.write_archive = self.write
         self.trainer.save(self.path)
-        checkpoint.read_archive = lambda path: self.archive
-        self.saved = checkpoint.SavedTraining
+        training_file.read_archive = lambda path: self.archive
+        self.saved = training_file.read_training
 
     def write(self, path: Path, arrays: Any, about: Any) -> None:
         shapes = {name: [a.dtype.str, a.shape] for name, a in arrays.items()}
@@ -231,8 +232,8 @@ class Training(Json):
             return
         self.archive = arrays, about
         found = self.saved(self.path)
-        found.restore(self.trainer)
-        found.restore_callbacks(self.trainer)
+        self.trainer.restore(found)
+        found.restore_callbacks(self.trainer.callbacks)
 
     def valid(self) -> list[Any]:
         return [self.good]

@@ -6,8 +6,9 @@ import pytest
 from fuzz import CORPUS, TARGETS, mutations
 
 from xpnet.runs import folder as runs
-from xpnet.storage import checkpoint
+from xpnet.storage import network_file, training_file
 from xpnet.support.errors import XpnetError
+from xpnet.training import trainer
 
 MUTATIONS = 5000
 
@@ -23,7 +24,10 @@ def target(name, monkeypatch):
     if name == "safetensors":
         pytest.importorskip("safetensors", reason="safetensors is not installed")
     for module, word in (
-        *((checkpoint, word) for word in ("read_archive", "write_archive", "_machine")),
+        (network_file, "read_archive"),
+        (training_file, "read_archive"),
+        (training_file, "write_archive"),
+        (trainer, "machine"),
         (runs, "_text"),
     ):
         monkeypatch.setattr(module, word, getattr(module, word))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from xpnet.backend import Backend
 from xpnet.backend.reproducible import Reproducible
-from xpnet.parallel.alike import require_same
+from xpnet.parallel.agreement import require_same
 from xpnet.parallel.communicator import Communicator
 from xpnet.parallel.shared_backend import SharedBackend
 from xpnet.parallel.shared_reproducible import SharedReproducible
 
 
-def shared_backend(xp: Backend, comm: Communicator) -> SharedBackend:
+def shared(xp: Backend, comm: Communicator) -> SharedBackend:
     """Return the backend of a network that shares its batches with other processes."""
     if isinstance(xp, SharedBackend):
         if xp.comm is comm:
