@@ -11,6 +11,7 @@ from xpnet.backend import get_array_module as get_array_module
 from xpnet.backend import get_backend as get_backend
 from xpnet.backend import set_backend as set_backend
 from xpnet.backend import use_backend as use_backend
+from xpnet.extensions import register as register
 from xpnet.layers import GELU as GELU
 from xpnet.layers import BatchNorm1d as BatchNorm1d
 from xpnet.layers import Dropout as Dropout
