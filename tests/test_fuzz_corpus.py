@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fuzz import CORPUS, TARGETS, mutations
 
-from xpnet.runs import folder as runs
+from xpnet.runs import reading
 from xpnet.storage import checkpoint
 from xpnet.support.errors import XpnetError
 
@@ -24,7 +24,7 @@ def target(name, monkeypatch):
         pytest.importorskip("safetensors", reason="safetensors is not installed")
     for module, word in (
         *((checkpoint, word) for word in ("read_archive", "write_archive", "_machine")),
-        (runs, "_text"),
+        (reading, "_text"),
     ):
         monkeypatch.setattr(module, word, getattr(module, word))
     return TARGETS[name]()

@@ -15,9 +15,9 @@ from xpnet import plots
 from xpnet.backend import say_once
 from xpnet.plots import numbers as views
 from xpnet.plots.style import BLUE
-from xpnet.runs.folder import Run, read_run
-from xpnet.runs.problems import Split
+from xpnet.runs.problems import ProblemData
 from xpnet.runs.report.contents import kind_of, training
+from xpnet.runs.saved import SavedRun, read_run
 from xpnet.support.errors import XpnetError
 from xpnet.training.recording import Recorder
 
@@ -96,41 +96,41 @@ def require_matplotlib() -> None:
         logger.setLevel(level)
 
 
-def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure | None]]:
+def _figures(run: SavedRun, data_dir: Any) -> Iterator[tuple[str, Figure | None]]:
     """Give each picture with its name."""
     names = run.log[0] if run.log else {}
     rows = {name: [row[name] for row in run.log if name in row] for name in names}
     history = {name: views.finite(values).tolist() for name, values in rows.items()}
     if "loss" in history:
         yield "loss", _drawn(partial(plots.loss_curve, history))
-    split: Any = None
+    data: Any = None
     recorder: Any = None
     with suppress(XpnetError, OSError, ValueError):  # the report says why
-        split = run.load(data_dir)
-        recorder = run.recorder(split)
+        data = run.load(data_dir)
+        recorder = run.recorder(data)
     for metric in ("accuracy", "rmse"):
         if f"val_{metric}" in history:
-            yield metric, _drawn(partial(_metric, history, metric, recorder, split))
+            yield metric, _drawn(partial(_metric, history, metric, recorder, data))
     if recorder is not None:
-        yield from _of_the_network(recorder, split)
+        yield from _of_the_network(recorder, data)
 
 
-def _metric(history: Any, metric: str, recorder: Any, split: Any, ax: Any) -> None:
+def _metric(history: Any, metric: str, recorder: Any, data: Any, ax: Any) -> None:
     """Draw a metric on the validation data, of the log, and on the training data beside it."""
     if recorder is not None:
-        found = training(recorder, split)
+        found = training(recorder, data)
         epochs = [recorder.epochs[k] for k in found["at"]]
         ax.plot(epochs, found[metric], color=BLUE, label="training")
     plots.loss_curve(history, ax, metric=metric)
 
 
-def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure | None]]:
-    train, test = split.train, split.test
+def _of_the_network(recorder: Recorder, data: ProblemData) -> Iterator[tuple[str, Figure | None]]:
+    train, test = data.train, data.test
     for of in ("gradients", "activations"):
         yield of, _drawn(partial(plots.gradient_flow, recorder, *train, of=of))
     net = recorder.network(-1)
     yield "network", _drawn(partial(plots.network, net))
-    match kind_of(split):
+    match kind_of(data):
         case "plane":
             yield "boundary", _drawn(partial(plots.decision_boundary, net, *train), (6.4, 5.6))
         case "curve":
