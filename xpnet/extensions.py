@@ -95,6 +95,11 @@ def _check_class(thing: Any) -> None:
             f"a loss that has a name is made without arguments: give each argument of "
             f"{thing.__name__}.__init__ a default"
         )
+    if issubclass(thing, Optimizer) and not _takes_learning_rate(thing):
+        raise OptionError(
+            f"an optimizer that has a name is made as {thing.__name__}(net, lr=0.01): its __init__ "
+            "needs an argument lr"
+        )
 
 
 def _needs_no_arguments(kind: type[Any]) -> bool:
@@ -104,6 +109,15 @@ def _needs_no_arguments(kind: type[Any]) -> bool:
         p.default is not Parameter.empty or p.kind in optional
         for p in signature(kind).parameters.values()
     )
+
+
+def _takes_learning_rate(kind: type[Any]) -> bool:
+    """Return True if ``kind(net, lr=0.01)`` makes an object."""
+    try:
+        signature(kind).bind(None, lr=0.01)
+    except TypeError:
+        return False
+    return True
 
 
 def _entries(thing: type[Any], name: str) -> list[tuple[str, dict[str, Any], str]]:

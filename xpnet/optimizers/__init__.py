@@ -55,7 +55,7 @@ def default_learning_rate(name: str) -> float | Schedule:
     """
     made = look_up("optimizer", name, OPTIMIZERS)
     lr = signature(made).parameters.get("lr")
-    if lr is None or lr.default is Parameter.empty:
+    if lr is None or lr.default in (None, Parameter.empty):
         raise OptionError(
             f"the optimizer {name!r} has no default learning rate; give one: lr=0.01 in Python, "
             "--lr 0.01 on the command line"
