@@ -29,7 +29,7 @@ import xpnet
 from xpnet import plots
 from xpnet.backend import why_no_cupy
 from xpnet.data import write_idx
-from xpnet.plots import numbers as views
+from xpnet.plots import layer_numbers
 from xpnet.runs import folder as runs
 from xpnet.runs import reading
 from xpnet.runs.layout import PICTURES
@@ -674,7 +674,7 @@ def test_metrics_and_norms_are_those_of_the_training_data(made, name):
     assert training["samples"] == len(split.train[0])
     assert (training["at"][0], training["at"][-1]) == (0, len(recorder.epochs) - 1)
     assert training[metric][-1] == pytest.approx(results[f"train_{metric}"], rel=1e-6)
-    wanted = views.norms(recorder, *split.train)
+    wanted = layer_numbers.norms_of_layers(recorder, *split.train)
     assert found["norms"]["names"] == wanted.names
     for of in ("gradients", "activations"):
         np.testing.assert_allclose(found["norms"][of], getattr(wanted, of).T, rtol=6e-6)
