@@ -27,7 +27,7 @@ OF_A_NEW_TRAINING = (
 OF_THE_PROBLEM = ("hidden", "activation", "loss", "optimizer", "lr", "epochs", "batch_size")
 
 
-class Training(NamedTuple):
+class PreparedTraining(NamedTuple):
     """A problem as it is to be trained, its data, and the trainer."""
 
     problem: Problem
@@ -35,17 +35,17 @@ class Training(NamedTuple):
     trainer: Trainer
 
 
-def new_training(options: argparse.Namespace, comm: Communicator) -> Training:
+def new_training(options: argparse.Namespace, comm: Communicator) -> PreparedTraining:
     """Return the training that the options describe."""
     problem, backend = problem_of(options), _backend_of(options, comm)
     seed, dtype = options.seed or 0, options.dtype or "float32"
     data = _load_in_turn(comm, lambda: problem.load(seed, options.data_dir))
     with use_backend(backend):
         trainer = build(problem, data, dtype=dtype, seed=seed, comm=comm)
-    return Training(problem, data, trainer)
+    return PreparedTraining(problem, data, trainer)
 
 
-def resumed_training(options: argparse.Namespace, comm: Communicator) -> Training:
+def resumed_training(options: argparse.Namespace, comm: Communicator) -> PreparedTraining:
     """Return the training of the folder that ``--resume`` names, before its first step."""
     _check_only_options_that_may_change(options)
     saved = read_run(Path(options.resume))
@@ -53,7 +53,7 @@ def resumed_training(options: argparse.Namespace, comm: Communicator) -> Trainin
     data = _load_in_turn(comm, lambda: saved.load(options.data_dir))
     with use_backend(_backend_to_resume_on(config, options.backend, comm)):
         trainer = build(problem, data, dtype=config["dtype"], seed=config["seed"], comm=comm)
-    return Training(problem, data, trainer)
+    return PreparedTraining(problem, data, trainer)
 
 
 def problem_of(options: argparse.Namespace) -> Problem:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.cli.prepare import Training
+from xpnet.cli.prepare import PreparedTraining
 from xpnet.data.mnist import find_mnist
 from xpnet.runs.layout import SETTINGS
 from xpnet.schedules import OneCycle
 
 
-def config_of(training: Training, data_dir: str | None) -> dict[str, Any]:
+def config_of(training: PreparedTraining, data_dir: str | None) -> dict[str, Any]:
     """Return all that is needed to run the same training again."""
     problem, data, trainer = training
     folder = find_mnist(data_dir) if problem.name == "mnist" else None
@@ -37,7 +37,7 @@ def config_of(training: Training, data_dir: str | None) -> dict[str, Any]:
     }
 
 
-def headline(training: Training) -> str:
+def headline(training: PreparedTraining) -> str:
     """Return the lines that say what is going to be trained."""
     problem, data, trainer = training
     net = trainer.net
@@ -53,7 +53,7 @@ def headline(training: Training) -> str:
     )
 
 
-def results_of(training: Training, seconds: float) -> dict[str, Any]:
+def results_of(training: PreparedTraining, seconds: float) -> dict[str, Any]:
     """Return the results of a training, on its training data and its test data."""
     problem, data, trainer = training
     train, test = trainer.evaluate(*data.train), trainer.evaluate(*data.test)

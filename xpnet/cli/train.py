@@ -13,7 +13,7 @@ from typing import TextIO
 
 from xpnet.cli.exit_codes import INTERRUPTED
 from xpnet.cli.info import environment
-from xpnet.cli.prepare import Training, new_training, resumed_training
+from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
 from xpnet.cli.summary import closing_table, config_of, headline, results_of
 from xpnet.runs.folder import Frames, RunFolder
@@ -33,7 +33,7 @@ def train(options: argparse.Namespace) -> int:
     return _take_part(training) if comm.rank else _lead(options, training)
 
 
-def _take_part(training: Training) -> int:
+def _take_part(training: PreparedTraining) -> int:
     """Train as one of several processes: rank 0 prints, and writes the folder."""
     trainer = training.trainer
     try:
@@ -49,7 +49,7 @@ def _take_part(training: Training) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _lead(options: argparse.Namespace, training: Training) -> int:
+def _lead(options: argparse.Namespace, training: PreparedTraining) -> int:
     """Train, print how it goes, and leave the results in a folder."""
     if options.plots == "all":
         require_matplotlib()  # not only after the training
@@ -86,7 +86,7 @@ def _say_nothing(*words: str) -> None:
 # ---- before -----------------------------------------------------------------------------------
 
 
-def _run_folder(options: argparse.Namespace, training: Training) -> RunFolder:
+def _run_folder(options: argparse.Namespace, training: PreparedTraining) -> RunFolder:
     """Return a new folder for the training, or the folder in which it began."""
     name = training.problem.name
     if options.resume is not None:
@@ -98,7 +98,10 @@ def _run_folder(options: argparse.Namespace, training: Training) -> RunFolder:
 
 
 def _say_what_begins(
-    options: argparse.Namespace, training: Training, run: RunFolder, say: Callable[..., None]
+    options: argparse.Namespace,
+    training: PreparedTraining,
+    run: RunFolder,
+    say: Callable[..., None],
 ) -> None:
     say(headline(training))
     if training.trainer.comm.size > 1:
@@ -122,7 +125,10 @@ def _callbacks(options: argparse.Namespace, run: RunFolder, text: TextIO) -> lis
 
 
 def _fit_and_report_failures(
-    options: argparse.Namespace, training: Training, callbacks: list[Callback], run: RunFolder
+    options: argparse.Namespace,
+    training: PreparedTraining,
+    callbacks: list[Callback],
+    run: RunFolder,
 ) -> bool:
     """Train, and return True if Ctrl-C has ended it; say what a failure leaves in the folder."""
     try:
@@ -140,7 +146,7 @@ def _fit_and_report_failures(
         raise
 
 
-def _fit(training: Training, callbacks: list[Callback], checkpoints: Path) -> bool:
+def _fit(training: PreparedTraining, callbacks: list[Callback], checkpoints: Path) -> bool:
     """Train, and return True if Ctrl-C has ended it."""
     problem, data, trainer = training
     try:
