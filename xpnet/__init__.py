@@ -55,6 +55,7 @@ from xpnet.training.callbacks import Callback as Callback
 from xpnet.training.callbacks import EarlyStopping as EarlyStopping
 from xpnet.training.callbacks import ProgressBar as ProgressBar
 from xpnet.training.recording import Recorder as Recorder
+from xpnet.training.register import register as register
 from xpnet.training.trainer import Trainer as Trainer
 from xpnet.training.training import History as History
 from xpnet.verify import golden as golden

@@ -83,7 +83,7 @@ class Npz(Target):
     """`decode_archive`; odd modes are members, of which a zip is made here."""
 
     def __init__(self) -> None:
-        from xpnet.storage.archive import decode_archive
+        from xpnet.support.archive import decode_archive
 
         self.decode = decode_archive
 
@@ -294,7 +294,7 @@ class Safetensors(Json):
 
 
 class Config(Json):
-    """`xpnet.runs.folder.read_run`: odd modes are ``results.json``, beside a good configuration."""
+    """`xpnet.runs.saved.read_run`: odd modes are ``results.json``, beside a good configuration."""
 
     good: dict[str, Any] = {  # noqa: RUF012
         **{"problem": "xor", "hidden": [8, 4], "activation": "tanh", "loss": "bce_logits"},
@@ -305,17 +305,17 @@ class Config(Json):
     words = (*good, "digits", "relu", "sgd", "full", "seconds", "test_accuracy", "epoch", "loss")
 
     def __init__(self) -> None:
-        from xpnet.runs import folder as runs
+        from xpnet.runs import reading, saved
 
-        self.runs, self.texts = runs, dict[str, str]()
-        runs._text = lambda path: self.texts.get(path.name, "")
+        self.reading, self.saved, self.texts = reading, saved, dict[str, str]()
+        reading._text = lambda path: self.texts.get(path.name, "")
 
     def read(self, mode: int, data: bytes) -> None:
         text = data.decode(errors="replace")
         self.texts = {"config.json": json.dumps(self.good), "results.json": text}
         if mode % 2 == 0:
             self.texts = {"config.json": text}
-        run = self.runs.read_run(Path("folder"))
+        run = self.saved.read_run(Path("folder"))
         assert run.problem.epochs == run.config["epochs"]
 
     def valid(self) -> list[Any]:
@@ -327,14 +327,14 @@ class Config(Json):
 
 
 class Log(Config):
-    """`xpnet.runs.folder._row` for each line of ``log.jsonl``."""
+    """`xpnet.runs.reading._row` for each line of ``log.jsonl``."""
 
     words = ("epoch", "loss", "val_loss", "val_accuracy", 1e308, -0.0)
     most = 300  # a few lines
 
     def read(self, mode: int, data: bytes) -> None:
         lines = data.decode(errors="replace").splitlines()
-        for row in filter(None, map(self.runs._row, lines)):
+        for row in filter(None, map(self.reading._row, lines)):
             json.dumps([row["epoch"], row["loss"]], allow_nan=False)
 
     def seeds(self) -> Seeds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fuzz import CORPUS, TARGETS, mutations
 
-from xpnet.runs import folder as runs
+from xpnet.runs import reading
 from xpnet.storage import network_file, training_file
 from xpnet.support.errors import XpnetError
 from xpnet.training import trainer
@@ -28,7 +28,7 @@ def target(name, monkeypatch):
         (training_file, "read_archive"),
         (training_file, "write_archive"),
         (trainer, "machine"),
-        (runs, "_text"),
+        (reading, "_text"),
     ):
         monkeypatch.setattr(module, word, getattr(module, word))
     return TARGETS[name]()

@@ -18,7 +18,7 @@ from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.network.checks import check_shapes, checked_dtype
 from xpnet.network.description import arguments
-from xpnet.storage.archive import write_archive
+from xpnet.support.archive import write_archive
 from xpnet.support.checks import on_host
 from xpnet.support.messages import look_up
 

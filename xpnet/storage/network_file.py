@@ -11,7 +11,7 @@ from xpnet.backend import Backend
 from xpnet.initializers import Constant
 from xpnet.layers import LAYERS, Layer
 from xpnet.network import DTYPES, Sequential
-from xpnet.storage.archive import Arrays, read_archive
+from xpnet.support.archive import Arrays, read_archive
 from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.support.messages import unknown
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.storage.archive import read_archive, write_archive
+from xpnet.support.archive import read_archive, write_archive
 from xpnet.support.errors import CheckpointError
 from xpnet.training.state import PROGRESS, TrainingState
 
