@@ -220,6 +220,21 @@ def test_the_reference_has_nothing_else():
     assert sorted(entries) == public_names()
 
 
+def test_a_layer_that_no_page_names_is_added_to_the_reference(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    more_layers = importlib.import_module("more_layers")
+    for name, page in (("layers.rst", "api/layers"), ("index.md", "api/index")):
+        text = (DOCS / "api" / name).read_text(encoding="utf-8")
+        assert more_layers.PAGES[page](text) == text
+    without = text.replace("| {py:obj}`ReLU <xpnet.ReLU>` | max(X, 0) |\n", "")
+    assert (
+        more_layers.with_rows(without).count("| {py:obj}`ReLU <xpnet.ReLU>` | the rectifier |") == 1
+    )
+    entries = (DOCS / "api" / "layers.rst").read_text(encoding="utf-8")
+    without = entries.replace(".. autoclass:: xpnet.ReLU\n", "")
+    assert more_layers.with_entries(without).endswith("\n.. autoclass:: xpnet.ReLU\n")
+
+
 # ---- how it is built --------------------------------------------------------------------------
 
 
