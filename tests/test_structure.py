@@ -66,7 +66,7 @@ MAY_IMPORT = {
 ANYTHING = {"", "__main__", "cli", "info"}  # "" is xpnet itself, its list of public names
 
 # Files that need more than NumPy and the standard library at their first line.
-NEEDS = {f"backend/{name}.py": {"cupy"} for name in ("on_cupy", "capture", "reproducible_cupy")}
+NEEDS = {f"backend/{name}.py": {"cupy"} for name in ("cupy_device", "cupy_probe", "capture")}
 NEEDS["backend/on_numba.py"] = {"numba"}
 NEEDS["parallel/mpi.py"] = {"mpi4py"}
 NEEDS |= {f"estimators/{name}.py": {"sklearn"} for name in ("base", "classifier", "regressor")}
