@@ -16,6 +16,7 @@ from xpnet.backend import backend_of, find_backend, register_backend, registry
 
 pytest.importorskip("torch", reason="PyTorch is not installed: no backend is made of its tensors")
 
+import torch
 from torch_backend import TORCH_KIND, Tensor, TorchBackend
 
 NO_UINT64 = ("dropout_mask", "add-Q-wraps")  # PyTorch does not calculate with uint64
@@ -29,9 +30,13 @@ def cases():
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """The one line, undone after each test."""
+    """The one line, undone after each test; one thread, since threads are slow on small arrays."""
     monkeypatch.setattr(registry, "KINDS", dict(registry.KINDS))
     register_backend(TORCH_KIND)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)

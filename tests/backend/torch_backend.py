@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-
 from xpnet.backend import Backend, Kind
 
 NAMES = ("float16", "float32", "float64", "int32", "int64", "uint8", "uint64", "bool")
