@@ -56,17 +56,15 @@ def register(thing: Any = None, name: str | None = None) -> Any:
 
     Examples
     --------
-    >>> import xpnet
-    >>> @xpnet.register
-    ... class Half(xpnet.Layer):
-    ...     def forward(self, X):
-    ...         return self.xp.multiply(X, 0.5, out=self.Y[: len(X)])
-    ...
-    ...     def backward(self, dY):
-    ...         return self.xp.multiply(dY, 0.5, out=self.dX[: len(dY)])
-    >>> xpnet.Sequential(xpnet.Linear(2, 3), Half(), xpnet.Linear(3, 1)).save("half.npz")
-    >>> xpnet.load("half.npz")
-    Sequential(Linear(2, 3), Half(), Linear(3, 1))
+    ::
+
+        @xpnet.register
+        class Swish(xpnet.Layer): ...
+
+        @xpnet.register(name="log_cosh")
+        class LogCosh(xpnet.Loss): ...
+
+        trainer = xpnet.Trainer(net, "log_cosh", "adam")
     """
     if thing is None:
         return lambda given: register(given, name)
