@@ -143,6 +143,13 @@ class Weighted(xpnet.Loss):
         super().__init__()
 
 
+class Shift(xpnet.Layer):
+    """It cannot be made without arguments."""
+
+    def __init__(self, n):
+        super().__init__()
+
+
 class NoRate(xpnet.Optimizer):
     """It has no learning rate that has a name."""
 
@@ -167,6 +174,11 @@ class Other:
         (Linear, None, "'Linear' of .*is taken: xpnet has a layer of that name; rename the class"),
         (Huber, None, r"'huber' of .*is taken: xpnet has a loss.*register\(\.\.\., name="),
         (Weighted, None, "made without arguments: give each argument of Weighted.__init__ a def"),
+        (
+            Shift,
+            "shift",
+            "Shift needs arguments, so it cannot be the activation 'shift'; leave out",
+        ),
         (NoRate, None, r"made as NoRate\(net, lr=0\.01\): its __init__ needs an argument lr"),
         (Huber, "two words", "letters, digits and _, as swish2; got 'two words'"),
         (Huber, "", "got ''"),

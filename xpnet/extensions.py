@@ -51,8 +51,8 @@ def register(thing: Any = None, name: str | None = None) -> Any:
     Raises
     ------
     OptionError
-        If it is not such a class, if a loss cannot be made without arguments, or if the name is
-        taken by another class.
+        If it is not such a class, if it cannot be made with the arguments that it would get, or if
+        another class has the name.
 
     Examples
     --------
@@ -72,6 +72,11 @@ def register(thing: Any = None, name: str | None = None) -> Any:
     chosen = thing.__name__.lower() if name is None else name
     if not isinstance(chosen, str) or not chosen.isidentifier():
         raise OptionError(f"a registered name is letters, digits and _, as swish2; got {chosen!r}")
+    if name is not None and issubclass(thing, Layer) and not _needs_no_arguments(thing):
+        raise OptionError(
+            f"{thing.__name__} needs arguments, so it cannot be the activation {name!r}; leave out "
+            "the name, or give each argument of its __init__ a default"
+        )
     for what, table, key in _entries(thing, chosen):
         _check_free(what, table.get(key), key, thing)
     for _, table, key in _entries(thing, chosen):
