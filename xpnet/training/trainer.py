@@ -121,7 +121,7 @@ class Trainer:
         step = self._ready.step
         step.gather(size)
         self.backpropagate(*step.samples)
-        step.update()
+        self.optimizer.descend()
 
     def backpropagate(self, X: Array, t: Array, *weights: Array) -> None:
         """Record the loss of a batch, and write its gradient."""
@@ -298,14 +298,17 @@ class Trainer:
 
     def _launch(self) -> None:
         """Take the next step, or some steps at once."""
-        i = self.batch
-        self._call("on_train_batch_begin", i)
+        steps, i = self._steps, self.batch
+        assert steps is not None
+        for callback in self.callbacks:
+            callback.on_train_batch_begin(i, NO_LOGS)
         self._stepping = True
-        number = self._ready.launch(i, self._at_once)
+        number = steps.launch(i, self._at_once)
         self.batch, self._stepping = i + number, False
         if self.net.xp.on_host and not isfinite(self.loss.value):
             raise self._diverged("loss", float(self.loss.value), i)
-        self._call("on_train_batch_end", i + number - 1)
+        for callback in self.callbacks:
+            callback.on_train_batch_end(self.batch - 1, NO_LOGS)
 
     def _leave_if(self, interrupted: list[int]) -> None:
         """End the training if a signal has come: what ends it knows the number of the signal."""

@@ -111,7 +111,7 @@ class RecipeRun:
 
     def update(self) -> None:
         """Change the parameters."""
-        self._step.update()
+        self.optimizer.descend()
 
     def step(self) -> None:
         """Take all phases of one step."""
