@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.parallel.communicator import Communicator, Share
+from xpnet.parallel.base import Communicator, Share
 from xpnet.parallel.split import SplitReproducible, split
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, parse_name, say_once, why_no_cupy
-from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.base import Communicator
 
 
 class Between(Communicator):

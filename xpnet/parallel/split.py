@@ -18,7 +18,7 @@ from typing import Any
 from xpnet.backend import Array, Backend
 from xpnet.backend.reproducible import Blocks, Here, Reproducible
 from xpnet.parallel.agreement import require_same
-from xpnet.parallel.communicator import Communicator, Share
+from xpnet.parallel.base import Communicator, Share
 
 
 class Split(Backend):
