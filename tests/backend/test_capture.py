@@ -241,9 +241,8 @@ def test_each_size_of_batch_and_each_number_of_steps_has_a_graph(make):
     trainer.launch = 3
     fit(trainer)
     assert set(trainer._steps.captured.graphs) == {(20, 3), (20, 1), (3, 1)}
-    three, one, last = (
-        len(trainer._steps.captured.graphs[k]._graph.nodes) for k in trainer._steps.captured.graphs
-    )
+    graphs = trainer._steps.captured.graphs.values()
+    three, one, last = (len(graph._graph.nodes) for graph in graphs)
     assert (three, last) == (3 * one, one)
     fit(trainer, batch_size=40)
     assert set(trainer._steps.captured.graphs) == {(40, 1), (3, 1)}

@@ -53,13 +53,14 @@ class Step:
                  processes: WholeBatch, penalty: Penalty | None = None) -> None:  # fmt: skip
         self.net, self.loss, self.optimizer, self.batches = net, loss, optimizer, batches
         self.processes, self.penalty, self.samples = processes, penalty, list[Array]()
-        self.losses = net.xp.zeros(len(batches) + 1, net.dtype)
-        self._place_of_loss = net.xp.zeros(1, np.int64)
+        self.xp = xp = net.xp
+        self.losses = xp.zeros(len(batches) + 1, net.dtype)
+        self._place_of_loss = xp.zeros(1, np.int64)
 
     def start(self, epoch: int, batch: int = 0) -> None:
         """Go to a batch of an epoch."""
         self.batches.start(epoch, batch)
-        self.net.xp.copyto(self._place_of_loss, batch)
+        self.xp.copyto(self._place_of_loss, batch)
 
     def take(self, size: int, number: int = 1) -> None:
         """Take some steps; the host's part, ``optimizer.prepare(number)``, comes before."""
@@ -67,13 +68,13 @@ class Step:
             self.gather(size)
             self.forward()
             self.backward()
-            self.update()
+            self.optimizer.descend()
 
     def gather(self, size: int) -> None:
         """Get the next samples, and the learning rate of this step."""
         self.samples = self.batches.gather(size)
         self.processes.begin(size)
-        with self.net.xp.off_path():
+        with self.xp.off_path():
             self.optimizer.advance()
 
     def forward(self) -> None:
@@ -82,15 +83,11 @@ class Step:
 
     def backward(self) -> None:
         """dp = ∂L/∂p, and L is recorded."""
-        self.processes.backward(*self.samples[2:])
-        with self.net.xp.off_path():
-            self.net.xp.record(self.loss.value, self.losses, self._place_of_loss)
+        self.processes.backward()
+        with self.xp.off_path():
+            self.xp.record(self.loss.value, self.losses, self._place_of_loss)
         if self.penalty is not None:
             self.penalty.add_gradient(*self.samples)
-
-    def update(self) -> None:
-        """p = update(p, dp)"""
-        self.optimizer.descend()
 
     def settings(self) -> tuple[Any, ...]:
         """Return all Python values that a step depends on: a captured step holds them fixed."""
@@ -109,7 +106,7 @@ class Launcher:
     def __init__(self, step: Step) -> None:
         self.step, self.sizes = step, step.batches.sizes()  # those of the batches of an epoch
         self._whole = len(self.sizes) - (self.sizes[-1] != self.sizes[0])  # batches of full size
-        self.captured: Any = step.net.xp.capture(step.take, step.settings)
+        self.captured: Any = step.xp.capture(step.take, step.settings)
 
     def launch(self, batch: int, at_once: int = 1) -> int:
         """Take the step of a batch, or ``at_once`` steps of full size; return the number taken."""
