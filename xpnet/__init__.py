@@ -38,7 +38,6 @@ from xpnet.optimizers import Adam as Adam
 from xpnet.optimizers import AdamW as AdamW
 from xpnet.optimizers import Optimizer as Optimizer
 from xpnet.optimizers import RMSprop as RMSprop
-from xpnet.storage.checkpoint import Checkpoint as Checkpoint
 from xpnet.storage.network_file import load as load
 from xpnet.support.errors import BackendError as BackendError
 from xpnet.support.errors import CheckpointError as CheckpointError
@@ -54,6 +53,7 @@ from xpnet.support.version import __version__ as __version__
 from xpnet.training.callbacks import Callback as Callback
 from xpnet.training.callbacks import EarlyStopping as EarlyStopping
 from xpnet.training.callbacks import ProgressBar as ProgressBar
+from xpnet.training.checkpoint import Checkpoint as Checkpoint
 from xpnet.training.recording import Recorder as Recorder
 from xpnet.training.register import register as register
 from xpnet.training.trainer import Trainer as Trainer

@@ -20,7 +20,7 @@ from xpnet.layers import ACTIVATIONS, LAYERS
 from xpnet.losses import LOSSES, find_loss
 from xpnet.optimizers import OPTIMIZERS, default_learning_rate, find_optimizer
 from xpnet.runs.saved import read_run
-from xpnet.storage.checkpoint import find_checkpoints
+from xpnet.training.checkpoint import find_checkpoints
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder", "_tables")
 

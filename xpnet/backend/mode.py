@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from xpnet.backend.base import Backend
@@ -27,6 +28,11 @@ def suffix(xp: Backend) -> str:
 def settings(xp: Backend) -> dict[str, Any]:
     """Return backend and mode as a file holds them; see `FITS`."""
     return {"backend": xp.name, "reproducible": xp.reproducible}
+
+
+def gives_the_same_bits(xp: Backend, then: Mapping[str, Any]) -> bool:
+    """Return True if the bits on a backend are those on the backend of these settings."""
+    return xp.reproducible and then.get("reproducible") is True
 
 
 # What the settings in a file must be.

@@ -13,7 +13,7 @@ from xpnet.parallel.batch import share_batches
 from xpnet.parallel.communicator import Communicator
 from xpnet.support.errors import OutOfMemoryError
 from xpnet.training.data import Columns
-from xpnet.training.step import Penalty, Step
+from xpnet.training.step import Penalty, TrainingStep
 
 
 def make_step(
@@ -27,7 +27,7 @@ def make_step(
     seed: int,
     comm: Communicator,
     penalty: Penalty | None = None,
-) -> Step:
+) -> TrainingStep:
     """Return the step of a training, and make everything that it writes.
 
     Parameters
@@ -43,7 +43,7 @@ def make_step(
     comm : Communicator
         The processes that share each batch.
     penalty : Penalty, optional
-        See `Step`.
+        See `TrainingStep`.
     """
     shape = data.sample_shape
     processes = share_batches(net, loss, comm, batch_sizes(data.samples, size), shape)
@@ -55,7 +55,7 @@ def make_step(
             net.build(rows(size)[1], shape, net.input_gradient)
     (width,) = net.output_shape(shape) or ()
     loss.reserve(loss_rows(size)[1], width, net.dtype)
-    return Step(net, loss, optimizer, batches, processes, penalty)
+    return TrainingStep(net, loss, optimizer, batches, processes, penalty)
 
 
 def make_what_fits(size: int, make: Callable[[int], None]) -> None:

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
+from xpnet.backend.mode import gives_the_same_bits, settings
 from xpnet.data.batches import Batches
 from xpnet.schedules import Constant
 from xpnet.support.errors import CheckpointError, XpnetError
 from xpnet.training.callbacks import Callback
-from xpnet.training.step import Step
+from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
 
 Arrays = dict[str, NDArray[Any]]
@@ -107,14 +108,16 @@ class TrainingState:
     def other_bits(self, xp: Backend, processes: int) -> str:
         """Return in what the present `machine` differs, if the last bits may therefore differ."""
         now, then = machine(xp, processes), {"processes": 1} | self.about["machine"]
-        if xp.reproducible and then.get("reproducible") is True:
+        if gives_the_same_bits(xp, then):
             return ""
         return "; ".join(
             f"{k} was {then.get(k)}, is {v}" for k, v in now.items() if then.get(k) != v
         )
 
 
-def describe(training: Training, step: Step, callbacks: Sequence[Callback]) -> TrainingState:
+def describe(
+    training: Training, step: TrainingStep, callbacks: Sequence[Callback]
+) -> TrainingState:
     """Return the state of a training between two steps."""
     net, optimizer, memory = training.net, training.optimizer, training.optimizer.host_state()
     remembered, states = _callback_states(callbacks)
@@ -172,14 +175,9 @@ def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
 
 
 def machine(xp: Backend, processes: int) -> dict[str, Any]:
-    """Return what the bits of a training depend on outside reproducible mode."""
-    return {
-        "backend": xp.name,
-        "processes": processes,
-        "reproducible": xp.reproducible,
-        "numpy": np.__version__,
-        "blas": _blas(),
-    }
+    """Return what the bits of a training may depend on."""
+    found = settings(xp) | {"processes": processes, "numpy": np.__version__, "blas": _blas()}
+    return {name: found[name] for name in ("backend", "processes", *found)}
 
 
 def _blas() -> list[str]:

@@ -25,7 +25,7 @@ class Penalty(Protocol):
         """dp = dp + ∂penalty/∂p, for this batch"""
 
 
-class Step:
+class TrainingStep:
     """Gather X and t;  Y = f(X),  L = loss(Y, t);  dp = ∂L/∂p;  p = update(p, dp)
 
     Everything stays on the device, in arrays that are made before the first step.
@@ -103,7 +103,7 @@ class Step:
 class Launcher:
     """Starts the steps of an epoch; a GPU captures them as CUDA graphs, some steps in one graph."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: TrainingStep) -> None:
         self.step, self.sizes = step, step.batches.sizes()  # those of the batches of an epoch
         self._whole = len(self.sizes) - (self.sizes[-1] != self.sizes[0])  # batches of full size
         self.captured: Any = step.xp.capture(step.take, step.settings)
