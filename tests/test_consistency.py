@@ -22,7 +22,7 @@ from xpnet.support.errors import BackendError, OptionError
 from xpnet.verify import consistency, consistency_report
 from xpnet.verify.consistency import check
 from xpnet.verify.consistency_html import page
-from xpnet.verify.consistency_report import Training
+from xpnet.verify.consistency_report import GoldenTraining
 
 XOR, MOMENTUM, ADAM, GELU, DIGITS, DROPOUT = (r.name for r in golden.RECIPES[:6])
 NUMBER = r"-?\d+\.\d+(?:e-\d+)?"
@@ -642,5 +642,5 @@ def test_a_page_about_nothing_is_a_page(no_gpu):
     ("steps", "verdict"), [(5, "golden"), (200, "golden"), (201, "golden to 200")]
 )
 def test_golden_says_how_far_it_reaches(steps, verdict):
-    assert Training("a", "b", True, "", 1.0, steps).verdict == verdict
-    assert Training("a", "b", False, "step 1", 1.0, steps).verdict == "NOT GOLDEN"
+    assert GoldenTraining("a", "b", True, "", 1.0, steps).verdict == verdict
+    assert GoldenTraining("a", "b", False, "step 1", 1.0, steps).verdict == "NOT GOLDEN"

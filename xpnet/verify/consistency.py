@@ -24,7 +24,7 @@ from xpnet.support.messages import look_up
 from xpnet.support.version import __version__
 from xpnet.verify.consistency_difference import first_difference
 from xpnet.verify.consistency_report import CheckReport as CheckReport
-from xpnet.verify.consistency_report import RecipeReport, Training
+from xpnet.verify.consistency_report import GoldenTraining, RecipeReport
 from xpnet.verify.golden import (
     PHASES,
     PROBLEMS,
@@ -151,7 +151,7 @@ def _gradients(
     return parity(start.net, recipe.loss, X[batch], t[batch], backends=ordinary)
 
 
-def _training(found: Trace, wanted: Trace, milliseconds: float) -> Training:
+def _training(found: Trace, wanted: Trace, milliseconds: float) -> GoldenTraining:
     """Return how a training compares with the golden one."""
     where, first = found.first_difference(wanted), ""
     if where:
@@ -159,7 +159,7 @@ def _training(found: Trace, wanted: Trace, milliseconds: float) -> Training:
     elif len(found.phases[PHASES[0]]) == STEPS and found.sha256 != wanted.sha256:
         first = "the hashes of the whole training differ"
     hashes = found.sha256["backward"], found.sha256["update"]
-    return Training(*hashes, not first, first, milliseconds, len(found.phases[PHASES[0]]))
+    return GoldenTraining(*hashes, not first, first, milliseconds, len(found.phases[PHASES[0]]))
 
 
 def _machine(backends: dict[str, Backend]) -> dict[str, str]:

@@ -14,7 +14,7 @@ TITLE = "reproducible mode, SHA-256 of all gradients of all steps, and of the la
 
 
 @dataclass
-class Training:
+class GoldenTraining:
     """A golden training on one backend, in reproducible mode.
 
     Attributes
@@ -58,7 +58,7 @@ class RecipeReport:
         The data are those of the golden hashes.
     gradients : ParityReport
         One batch in float64, float32 and reproducible mode.
-    trainings : dict of str to Training
+    trainings : dict of str to GoldenTraining
         By backend.
     differences : list of str
         Where two backends part, a sentence each: step, layer, parameter, entry, and both values.
@@ -67,7 +67,7 @@ class RecipeReport:
     name: str
     inputs: bool
     gradients: ParityReport
-    trainings: dict[str, Training]
+    trainings: dict[str, GoldenTraining]
     differences: list[str] = field(default_factory=list)
 
     @property
