@@ -717,16 +717,19 @@ REST = [
     *_in(
         "training/trainer.py",
         (
-            "a mean of means for the epoch",
-            "(sizes / sizes.sum())",
-            "np.full(len(sizes), 1 / len(sizes))",
-        ),
-        (
             "each epoch in the order of the first",
             "steps.step.start(self.epoch, self.batch)",
             "steps.step.start(0, self.batch)",
         ),
         ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
+    ),
+    *_in(
+        "training/epoch_loss.py",
+        (
+            "a mean of means for the epoch",
+            "(sizes / sizes.sum())",
+            "np.full(len(sizes), 1 / len(sizes))",
+        ),
     ),
     *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),
     *_in(

@@ -13,7 +13,8 @@ from xpnet.parallel.batch import share_batches
 from xpnet.parallel.communicator import Communicator
 from xpnet.support.errors import OutOfMemoryError
 from xpnet.training.data import Columns
-from xpnet.training.step import Penalty, TrainingStep
+from xpnet.training.step import TrainingStep
+from xpnet.training.training import Penalty
 
 
 def make_step(

@@ -6,7 +6,7 @@ One process and several differ in what `xpnet.parallel.batch` does with a batch.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +16,7 @@ from xpnet.losses import Loss
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.batch import WholeBatch
-
-
-class Penalty(Protocol):
-    """A term of the loss that depends on the parameters alone, such as α ‖W‖²/2."""
-
-    def add_gradient(self, X: Array, t: Array, *weights: Array) -> None:
-        """dp = dp + ∂penalty/∂p, for this batch"""
+from xpnet.training.training import Penalty
 
 
 class TrainingStep:
@@ -46,7 +40,7 @@ class TrainingStep:
     samples : list of array
         X, t and perhaps the weights of the present batch; the next `gather` overwrites them.
     losses : array, shape (batches + 1,)
-        The loss of each step of the present epoch; the last place is free.
+        The loss of each step of the present epoch, and a last place for Σ p².
     """
 
     def __init__(self, net: Sequential, loss: Loss, optimizer: Optimizer, batches: Batches,

@@ -17,22 +17,22 @@ from xpnet.data.batches import Batches
 from xpnet.losses import Loss, find_loss
 from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
-from xpnet.parallel.agreement import require_equal
 from xpnet.parallel.batch import shared_backend, shared_predict
 from xpnet.parallel.communicator import ALONE, Communicator
 from xpnet.schedules import Constant
 from xpnet.storage.training_file import find_training, write_training
 from xpnet.support.checks import count
-from xpnet.support.errors import DataError, DivergenceError, OptionError, ShapeError, XpnetError
+from xpnet.support.errors import DataError, OptionError, ShapeError, XpnetError
 from xpnet.training.callbacks import Callback, acts_between_steps, in_order
 from xpnet.training.data import Columns, DataReader, pair_of
+from xpnet.training.epoch_loss import mean_loss, sum_squares
 from xpnet.training.failures import divergence, interruptible, leave, require_finite
 from xpnet.training.metrics import Metric, find_metric
 from xpnet.training.preparation import make_step, make_what_fits
 from xpnet.training.processes import begin_fit
 from xpnet.training.state import PROGRESS, TrainingState, describe, settings_of
-from xpnet.training.step import Launcher, Penalty
-from xpnet.training.training import History
+from xpnet.training.step import Launcher
+from xpnet.training.training import History, Penalty
 
 LAUNCH = 16  # steps in one CUDA graph, where no callback comes between two steps
 NO_LOGS: Mapping[str, float] = MappingProxyType({})
@@ -277,14 +277,15 @@ class Trainer:
             while self.batch < len(steps.sizes):
                 self._launch()
                 self._leave_if(interrupted)
-            self._sum_squares()
+            sum_squares(self, steps.step)
         if self.epoch + 1 < self.epochs:
             steps.step.batches.prepare(self.epoch + 1)
-        row = {"loss": self._mean_loss()}
+        row = {"loss": mean_loss(self, steps.step)}
         if validation is not None:
             row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
             if not isfinite(row["val_loss"]):
-                raise self._diverged("validation loss", row["val_loss"], len(steps.sizes) - 1)
+                last = len(steps.sizes) - 1
+                raise divergence(self, steps.step, "validation loss", row["val_loss"], last)
         self.history.add(row)
         self.epoch, self.batch = self.epoch + 1, 0
         self._call("on_epoch_end", self.epoch - 1, logs=row)
@@ -300,7 +301,7 @@ class Trainer:
         number = steps.launch(i, self._at_once)
         self.batch, self._stepping = i + number, False
         if self.net.xp.on_host and not isfinite(self.loss.value):
-            raise self._diverged("loss", float(self.loss.value), i)
+            raise divergence(self, steps.step, "loss", float(self.loss.value), i)
         for callback in self.callbacks:
             callback.on_train_batch_end(self.batch - 1, NO_LOGS)
 
@@ -321,29 +322,6 @@ class Trainer:
     def _between_steps(self) -> bool:
         """Whether a callback has something to do before or after each step."""
         return any(acts_between_steps(callback) for callback in self.callbacks)
-
-    def _mean_loss(self) -> float:
-        """Return the mean loss of the epoch's samples: the one time that the device is read."""
-        sizes = np.array(self._ready.sizes)
-        read = self.net.xp.asnumpy(self._ready.step.losses)
-        require_equal(self.comm, "the losses or parameters", read)
-        losses, squares = read[:-1], read[-1]
-        mean = float(losses.astype(np.float64) @ (sizes / sizes.sum()))
-        if not isfinite(mean):
-            i = int(np.argmin(np.isfinite(losses)))
-            raise self._diverged("loss", float(losses[i]), i)
-        if not isfinite(squares):
-            require_finite(self, self.net.state_dict())
-        return mean
-
-    def _sum_squares(self) -> None:
-        """Write Σ p² of all parameters behind the losses: no loss shows a NaN that a ReLU hides."""
-        xp, p, work = self.net.xp, self.net.params, self.optimizer.work
-        xp.multiply(p, p, out=work)
-        xp.sum(work, out=self._ready.step.losses[-1:].reshape(()))
-
-    def _diverged(self, what: str, value: float, i: int) -> DivergenceError:
-        return divergence(self, what, value, i, self._ready.step.processes.rows_here)
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
         for callback in self.callbacks:
