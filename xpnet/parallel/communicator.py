@@ -70,6 +70,17 @@ def communicator(kind: str = "auto") -> Communicator:
     return found
 
 
+def started_together() -> Communicator:
+    """Return all processes that mpiexec or srun has started along with this one."""
+    comm, steps = communicator("auto"), os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if comm.size == 1 and steps.isdigit() and int(steps) > 1:
+        raise ParallelError(
+            f"srun has started {steps} processes, each of which MPI takes for the only one; "
+            "start them with srun --mpi=pmix or --mpi=pmi2, see srun --mpi=list"
+        )
+    return comm
+
+
 def processes_started() -> int:
     """Return how many processes an mpiexec has started along with this one."""
     names = [*SIZES, "SLURM_STEP_NUM_TASKS"] if "PMIX_RANK" in os.environ else SIZES
