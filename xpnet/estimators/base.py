@@ -20,7 +20,7 @@ from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
 from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
-from xpnet.estimators.weights import first_weights, flat_of, weights_of
+from xpnet.estimators.weights import first_weights, flat_of, scaled, weights_of
 from xpnet.layers import Layer
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
@@ -191,7 +191,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Train from the present weights on, and keep what comes out."""
         X, t, w = training
-        n, (w, alpha) = X.shape[0], self._scaled(w)
+        n, alpha = X.shape[0], 0.0 if self.solver == "adamw" else float(self.alpha)
+        w, alpha = scaled(w, alpha)
         net = self._network(xp, self._seed_of_masks())
         optimizer = options.make_optimizer(net, self)
         if partial:
@@ -220,17 +221,6 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             text = "epochs are over, and the training has not converged yet."
             text = f"Stochastic optimizer: max_iter={self.max_iter} {text}"
             warnings.warn(text, ConvergenceWarning, stacklevel=5)
-
-    def _scaled(self, w: NumPyArray | None) -> tuple[NumPyArray | None, float]:
-        """Return the weights of the samples and α of the penalty, both times a power of 2.
-
-        The largest weight is then below 1, so no sum overflows.
-        """
-        alpha = 0.0 if self.solver == "adamw" else float(self.alpha)
-        if w is None:
-            return w, alpha
-        shift = -np.frexp(w.max())[1]
-        return np.ldexp(w, shift), float(np.ldexp(alpha, shift))
 
     def _run(self, trainer: EstimatorTrainer, X: Any, t: NumPyArray, how: dict[str, Any]) -> None:
         """Call ``trainer.fit``; Ctrl-C keeps what has been reached."""

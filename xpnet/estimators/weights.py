@@ -1,4 +1,4 @@
-"""The weights of an estimator: a matrix and a vector for each layer, or one flat vector for all."""
+"""Weights: a matrix and a vector for each layer, or one flat vector; and those of samples."""
 
 from __future__ import annotations
 
@@ -50,3 +50,14 @@ def weights_of(flat: NumPyArray, shapes: Sequence[tuple[int, ...]]) -> Weights:
         found.append(values)
         start += values.size
     return [values[:-1] for values in found], [values[-1] for values in found]
+
+
+def scaled(w: NumPyArray | None, alpha: float) -> tuple[NumPyArray | None, float]:
+    """Return the weights of the samples and α of the penalty, both times the same power of 2.
+
+    The largest weight is then below 1, so no sum overflows.
+    """
+    if w is None:
+        return w, alpha
+    shift = -np.frexp(w.max())[1]
+    return np.ldexp(w, shift), float(np.ldexp(alpha, shift))
