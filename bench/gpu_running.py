@@ -20,7 +20,7 @@ GRACE = 4  # seconds between the signal that asks a stage to end and the one tha
 WORKERS = 8
 PR_SET_PDEATHSIG = 1  # of prctl
 PYTHON = os.environ.get("PYTHON", sys.executable)
-STAND_IN = ("tests/standin", "tests")  # a package that takes the name of CuPy, and its modules
+STAND_IN = ("tests/helpers/standin", "tests/helpers")  # a package named CuPy, and its modules
 LAST_LINES, LAST_CHARACTERS = 6, 2000
 
 

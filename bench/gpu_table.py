@@ -13,10 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BUDGETS = {1: 410, 2: 235}  # seconds of a call, of the 420 and 240 after which it may be killed
 
-CAPTURED = ("tests/test_capture.py", "tests/test_capture_memory.py", "tests/test_gemm.py")
-PARALLEL = ("tests/test_parallel_devices.py",)  # where a process may wait for another one for ever
+CAPTURED = tuple(f"tests/backend/test_{name}.py" for name in ("capture", "capture_memory", "gemm"))
+# In these a process may wait for another one for ever.
+PARALLEL = ("tests/parallel/test_parallel_devices.py",)
 # The files with tests that have the marker cupy_reductions.
-REDUCTIONS = ("tests/test_on_cupy.py", "tests/test_strictxp.py")
+REDUCTIONS = ("tests/backend/test_on_cupy.py", "tests/backend/test_strictxp.py")
 ON_A_GPU = re.compile(r"pytest\.mark\.gpu|def \w+\([^)]*?\bbackend\b")
 
 
@@ -52,10 +53,15 @@ class Stage:
 
 
 def tests(marker: str, *files: str) -> tuple[str, ...]:
-    """Return the command that runs the tests with a marker."""
+    """Return the command that runs the tests with a marker, the thorough ones too."""
     return (
         *("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"),
-        *("--junitxml={out}/tests.xml", "--continue-on-collection-errors", "{timeout}"),
+        *(
+            "--thorough",
+            "--junitxml={out}/tests.xml",
+            "--continue-on-collection-errors",
+            "{timeout}",
+        ),
         *("-m", marker, *files),
     )
 

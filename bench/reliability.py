@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 import xpnet
-from xpnet.storage.archive import decode_archive
+from xpnet.support.archive import decode_archive
 from xpnet.support.errors import XpnetError
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests"))
+sys.path += [str(ROOT / "tests" / folder) for folder in ("helpers", "storage")]
 import survive  # noqa: E402
 import test_archive  # noqa: E402
 

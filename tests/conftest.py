@@ -14,6 +14,7 @@ import pytest
 from command import exit_code
 from mpi_here import why_no_mpi
 from strict_backend import StrictBackend
+from thorough import Thorough, add_option
 
 import xpnet
 from xpnet.backend import find_backend, why_no_cupy, why_no_numba
@@ -139,7 +140,13 @@ def run(capsys):
     return run
 
 
+def pytest_addoption(parser):
+    add_option(parser)
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: takes long; pytest --thorough runs it, too")
+    config.pluginmanager.register(Thorough(config), "thorough")
     config.addinivalue_line("markers", "gpu: needs an NVIDIA GPU")
     config.addinivalue_line("markers", "numba: needs Numba")
     config.addinivalue_line("markers", "cupy_reductions: CuPy compiles its own, for seconds each")

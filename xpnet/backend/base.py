@@ -212,6 +212,17 @@ class Backend(Fused, WholeSteps):
         """out = Σ A over one axis, or over all of them"""
         return self.module.sum(A, axis=axis, out=out, keepdims=keepdims)
 
+    def add_matmul(self, A: Array, B: Array, out: Array) -> Array:
+        """out = out + A B: a further part of a gradient, see `xpnet.Layer`"""
+        return self.add(out, self.matmul(A, B, out=self._part_of_sum(out)), out=out)
+
+    def add_sum(self, A: Array, axis: int | None = None, *, out: Array) -> Array:
+        """out = out + Σ A over one axis, or over all of them"""
+        return self.add(out, self.sum(A, axis, out=self._part_of_sum(out)), out=out)
+
+    def _part_of_sum(self, out: Array) -> Array:
+        return self.scratch("part of a sum", tuple(out.shape), out.dtype)
+
     def mean(self, A: Array, axis: int, *, out: Array, keepdims: bool = False) -> Array:
         """out = Σ A / n over one axis of length n, where axis 0 is that of the samples
 

@@ -33,6 +33,10 @@ from xpnet.backend.options import (
 class CuPyBackend(CuPyDevice):
     """One GPU. A primitive queues its kernel on CuPy's current stream and returns at once."""
 
+    def _part_of_sum(self, out: Array) -> Array:
+        """Return scratch for a part of a sum; what runs at the same time has another one."""
+        return self.scratch(("part of a sum", self._lane), out.shape, out.dtype)
+
     # ---- NumPy's vocabulary, where CuPy's own cannot be captured, or allocates -------------------
 
     @fused

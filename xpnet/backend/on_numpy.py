@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
@@ -35,7 +36,10 @@ class NumPyBackend(Backend):
 
     def matmul(self, A: Array, B: Array, out: Array) -> Array:
         """out = A B; ``numpy.dot`` calls BLAS sooner, for one column times one row as well"""
-        return np.dot(A, B, out=out)
+        try:
+            return np.dot(A, B, out=out)
+        except ValueError:  # it writes C-contiguous arrays only; other errors come again
+            return np.matmul(A, B, out=out)
 
     def sum(
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
@@ -45,7 +49,8 @@ class NumPyBackend(Backend):
         Else the ufunc's own method, which spares the microsecond that ``numpy.sum`` adds.
         """
         if axis == 0 and A.ndim == 2 and A.dtype == out.dtype and not keepdims and len(A):
-            return np.dot(_ones(len(A), A.dtype), A, out=out)
+            with suppress(ValueError):  # numpy.dot writes C-contiguous arrays only
+                return np.dot(_ones(len(A), A.dtype), A, out=out)
         return np.add.reduce(A, axis=axis, out=out, keepdims=keepdims)
 
     def max(self, A: Array, axis: int, *, out: Array) -> Array:

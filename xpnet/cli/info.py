@@ -1,7 +1,8 @@
-"""What ``xpnet info`` prints: the versions, the machine, and what is wrong if something is."""
+"""``xpnet info``: print the versions, the machine, and what is wrong if something is."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from collections.abc import Callable
@@ -19,6 +20,12 @@ from xpnet.support.messages import if_known, what_went_wrong
 
 AVX512 = {"AVX512_SKX", "X86_V4"}  # what NumPy calls it, older and newer
 NO_AVX512 = {"Haswell", "Zen", "Sandybridge", "Nehalem"}  # kernels of OpenBLAS
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print the report."""
+    print(report())
+    return 0
 
 
 def report() -> str:

@@ -20,7 +20,7 @@ from xpnet.backend import Backend, find_backend, get_backend, parse_name, say_on
 from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
-from xpnet.estimators.training import Convergence, PenalisedTrainer, pieces
+from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
 from xpnet.layers import Layer
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
@@ -189,7 +189,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         return [*training, *nothing], [*validation, *nothing]
 
     def _strata(self, t: NumPyArray) -> NumPyArray | None:
-        """Return what the validation data must have as much of as the training data."""
+        """Return the labels to stratify the split by, or None."""
         return None
 
     def _train(
@@ -206,29 +206,19 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         optimizer = options.make_optimizer(net, self)
         if partial:
             self._resume(optimizer)
-        trainer = PenalisedTrainer(net, self._loss(), optimizer, alpha, self._seed)
+        trainer = EstimatorTrainer(net, self._loss(), optimizer, alpha, self._seed)
         trainer.epoch = len(self.loss_curve_)
         score = None if validation is None else lambda: self._validate(net, *validation)
-        record = Convergence(self, score, n if w is None else float(w.sum()), n)
-        try:
-            trainer.fit(
-                SparseRows(X) if hasattr(X, "tocsr") else X,
-                t,
-                epochs=1 if partial else self.max_iter,
-                batch_size=options.batch_size(self.batch_size),
-                sample_weight=w,
-                shuffle=bool(self.shuffle),
-                callbacks=[record, *(self.callbacks or ())],
-            )
-        except DivergenceError as error:
-            raise DivergenceError(  # with the names of here
-                f"{str(error).rpartition(';')[0]}; scale the features, or lower learning_rate_init "
-                f"(now {self.learning_rate_init!r})"
-            ) from None
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        finally:
-            trainer.release()
+        total = n if w is None else float(w.sum())
+        record = Convergence(self, score, total, n, trainer.penalty)
+        how: dict[str, Any] = {
+            "epochs": 1 if partial else self.max_iter,
+            "batch_size": options.batch_size(self.batch_size),
+            "sample_weight": w,
+            "shuffle": bool(self.shuffle),
+            "callbacks": [record, *(self.callbacks or ())],
+        }
+        self._run(trainer, SparseRows(X) if hasattr(X, "tocsr") else X, t, how)
         self._take(record.weights if record.weights is not None else xp.asnumpy(net.params))
         self._optimizer_state = optimizer.host_state() | {"solver": self.solver, "lr": optimizer.lr}
         if not (partial or trainer.stop) and self.n_iter_ == self.max_iter:
@@ -238,6 +228,20 @@ class MLP(BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _run(self, trainer: EstimatorTrainer, X: Any, t: NumPyArray, how: dict[str, Any]) -> None:
+        """Call ``trainer.fit``; Ctrl-C keeps what has been reached."""
+        try:
+            trainer.fit(X, t, **how)
+        except DivergenceError as error:
+            raise DivergenceError(  # with the names of here
+                f"{str(error).rpartition(';')[0]}; scale the features, or lower learning_rate_init "
+                f"(now {self.learning_rate_init!r})"
+            ) from None
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        finally:
+            trainer.release()
 
     def _resume(self, optimizer: Any) -> None:
         """Give the optimizer the state of the one before, if it is of the same kind."""
@@ -337,7 +341,7 @@ def predict_rows(net: Sequential, X: Any) -> NumPyArray:
     """Return a network's outputs; sparse rows become dense a few at a time."""
     if not hasattr(X, "tocsr"):
         return np.asarray(net.predict(X))
-    return np.concatenate([net.predict(X[rows].toarray()) for rows in pieces(X.shape[0])])
+    return np.concatenate([net.predict(X[rows].toarray()) for rows in slices(X.shape[0])])
 
 
 def _without_training(callback: Any) -> Any:

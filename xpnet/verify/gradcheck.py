@@ -218,16 +218,17 @@ class _Point:
         self.forward()
         before = self.net.state_dict()
         self.net.xp.copyto(self.net.grads, np.nan)  # each is overwritten
+        views = {  # not those that a layer has put in their place
+            f"{path}.{name}": getattr(layer, "d" + name)
+            for path, layer in self.net.walk("")
+            for name in layer.parameters
+        }
         dX = self.net.backward(self.loss.backward())
         after = self.net.state_dict()
         names = [n for n in before if not np.array_equal(before[n], after[n])]
         self.changed = " and ".join(names)
         self.net.load_state_dict(before)
-        gradients = {
-            f"{path}.{name}": np.array(host(getattr(layer, "d" + name)))
-            for path, layer in self.net.walk("")
-            for name in layer.parameters
-        }
+        gradients = {name: np.array(host(g)) for name, g in views.items()}
         return gradients if dX is None else gradients | {"input": np.array(host(dX))}
 
     def where(self, name: str) -> Array:

@@ -1,0 +1,1022 @@
+"""Mistakes to put into xpnet one at a time, and a worker that sees whether `kill` notices each.
+
+A mutation exists in memory only: the worker imports xpnet anew for each one, with the text of one
+module replaced. ``python tests/helpers/mutations.py 3 17`` tries numbers 3 and 17 and prints a line
+of JSON for each; without numbers it tries them all.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType
+from typing import ClassVar
+
+HERE = Path(__file__).parent
+
+
+class DoesNotFit(Exception):
+    """The source has changed: the mutation must be written anew."""
+
+
+# Errors of a mutation that does not run at all, which would be no test of anything.
+BROKEN = (DoesNotFit, SyntaxError, ImportError, NameError, AttributeError, TypeError)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``old`` stands in the file once, or ``nth`` says which one is meant (0 for the first)."""
+
+    module: str  # path under xpnet: a file, or a folder of which one file has the text
+    what: str
+    old: str
+    new: str
+    nth: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.what}"
+
+    def apply(self, source: str) -> str:
+        """Return the text of the module with the mistake in it."""
+        pieces = source.split(self.old)
+        cut = (self.nth or 0) + 1
+        if len(pieces) <= cut or (self.nth is None and len(pieces) != 2):
+            raise DoesNotFit(f"{self}: the old text occurs {len(pieces) - 1} times")
+        return self.old.join(pieces[:cut]) + self.new + self.old.join(pieces[cut:])
+
+
+def package() -> Path:
+    """Return the folder of xpnet, without importing it."""
+    return Path(importlib.util.find_spec("xpnet").origin).parent
+
+
+def _in(module: str, *rows: tuple[str, str, str] | tuple[str, str, str, int]) -> list[Mutation]:
+    return [Mutation(module, *row) for row in rows]
+
+
+# ---- the layers ----------------------------------------------------------------------------------
+
+LAYERS = [
+    *_in(
+        "layers/linear.py",
+        ("dW with the wrong sign", "xp.matmul(self.X.T, dY, out=", "xp.matmul(self.X.T, -dY, out="),
+        (
+            "dW divided by n",
+            "xp.matmul(self.X.T, dY, out=",
+            "xp.matmul(self.X.T, dY / len(dY), out=",
+        ),
+        (
+            "dW transposed",
+            "xp.matmul(self.X.T, dY, out=self.dW)",
+            "xp.copyto(self.dW, xp.module.matmul(dY.T, self.X).reshape(self.dW.shape))",
+        ),
+        (
+            "dW added up, not overwritten",
+            "xp.matmul(self.X.T, dY, out=self.dW)",
+            "xp.add_matmul(self.X.T, dY, out=self.dW)",
+        ),
+        ("db is the last row", "xp.sum(dY, axis=0, out=self.db)", "xp.copyto(self.db, dY[-1])"),
+        ("db is a mean", "xp.sum(dY, axis=0,", "xp.sum(dY / len(dY), axis=0,"),
+        ("db is never written", "xp.sum(dY, axis=0, out=self.db)", "pass"),
+        (
+            "W updated before it is used",
+            "        return None if self.dX",
+            "        xp.subtract(self.W, self.dW, out=self.W)\n        return None if self.dX",
+        ),
+        ("dX with the wrong sign", "xp.matmul(dY, self.W.T, out=", "xp.matmul(-dY, self.W.T, out="),
+        (
+            "b left out of Y",
+            "if not self.bias:\n            return",
+            "if True:\n            return",
+        ),
+        ("b subtracted from Y", "affine(X, self.W, self.b,", "affine(X, self.W, -self.b,"),
+    ),
+    *_in(
+        "network/fusions.py",
+        ("Y is what comes in", "Y, dZ = self.activation.Y[:n],", "Y, dZ = dY,"),
+        ("another function", "out=dZ, db=linear.db", "out=dZ, db=linear.db[::-1]"),
+        ("dY for dZ in dW", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, dY,"),
+        ("dY passed on", "xp.matmul(dZ, linear.W.T,", "xp.matmul(dY, linear.W.T,"),
+        ("dW with the wrong sign", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,"),
+    ),
+    *_in(
+        "layers/normalization.py",
+        ("ε missing", "        xp.add(sigma, self.eps, out=sigma)\n", ""),
+        ("σ is the variance", "        xp.sqrt(sigma, out=sigma)\n", ""),
+        ("β left out of Y", "return xp.add(Y, self.beta, out=Y)", "return Y"),
+        ("γ left out of Y", "xp.multiply(Xhat, self.gamma,", "xp.multiply(Xhat, 1.0,"),
+        (
+            "dβ is the first row",
+            "xp.sum(dY, axis=0, out=self.dbeta)",
+            "xp.copyto(self.dbeta, dY[0])",
+        ),
+        ("dγ without X̂", "xp.multiply(dY, Xhat, out=work)", "xp.copyto(work, dY)"),
+        ("dX̂ without γ", "xp.multiply(dY, self.gamma, out", "xp.multiply(dY, 1.0, out"),
+        ("the mean of dX̂ missing", "dX = xp.subtract(dXhat, mean, out=dXhat)", "dX = dXhat"),
+        ("the term with X̂ missing", "        xp.subtract(dX, work, out=dX)\n", ""),
+        ("the term with X̂ added", "xp.subtract(dX, work, out=dX)", "xp.add(dX, work, out=dX)"),
+        ("dX not divided by σ", "return xp.divide(dX, sigma, out=dX)", "return dX"),
+        (
+            "the mean along the other axis",
+            "self.xp.mean(A, self.axis, out=out",
+            "self.xp.mean(A, 1 - self.axis, out=out",
+        ),
+        (
+            "a sum for the variance",
+            "self._mean(work, out=variance)",
+            "self.xp.sum(work, axis=self.axis, out=variance, keepdims=True)",
+        ),
+        (
+            "momentum the wrong way round",
+            "            scratch = xp.multiply(new, self.momentum, out=work[:1])\n"
+            "            xp.multiply(average, 1 - self.momentum, out=average)\n",
+            "            scratch = xp.multiply(new, 1 - self.momentum, out=work[:1])\n"
+            "            xp.multiply(average, self.momentum, out=average)\n",
+        ),
+        (
+            "running averages never fade",
+            "            xp.multiply(average, 1 - self.momentum, out=average)\n",
+            "",
+        ),
+        ("running averages swapped", "running, (mu, variance)", "running, (variance, mu)"),
+        (
+            "the batch's own statistics at rest",
+            "if not self.training:\n            xp.copyto(mu",
+            "if False:\n            xp.copyto(mu",
+        ),
+        (
+            "μ and σ not constant at rest",
+            "if not self.training:\n            return self.xp",
+            "if False:\n            return self.xp",
+        ),
+    ),
+    *_in(
+        "layers/dropout.py",
+        (
+            "no mask in backward",
+            "return self.xp.multiply(dY, self.M[:n], out=self.dX[:n])",
+            "return dY",
+        ),
+        ("the same mask each time", "        xp.add(drawn, 1, out=drawn)\n", ""),
+        ("p kept instead of silenced", "keep=1 - self.p", "keep=self.p"),
+        (
+            "silence at rest",
+            "if not self.training:\n            return X\n",
+            "if False:\n            return X\n",
+        ),
+        (
+            "a mask in backward at rest",
+            "if not self.training:\n            return dY\n",
+            "if False:\n            return dY\n",
+        ),
+        ("no mask in forward", "return xp.multiply(X, M, out=self.Y[: len(X)])", "return X"),
+    ),
+    *_in(
+        "layers/flatten.py",
+        (
+            "dX in another order of axes",
+            "dY.reshape(len(dY), *self.shape)",
+            "dY.reshape(len(dY), *self.shape[::-1]).swapaxes(1, -1)",
+        ),
+    ),
+    *_in(
+        "layers/leaky_relu.py",
+        ("slope lost in forward", "len(X)], slope=self.slope)", "len(X)])"),
+        ("slope lost in backward", "self.dX[:n], slope=self.slope)", "self.dX[:n])"),
+    ),
+    *_in("layers/relu.py", ("the mask of dY", "relu_grad(dY, self.Y[:n]", "relu_grad(dY, dY")),
+    *_in("layers/sigmoid.py", ("the slope of tanh", "xp.sigmoid_grad(", "xp.tanh_grad(")),
+    *_in("layers/tanh.py", ("the slope of the sigmoid", "xp.tanh_grad(", "xp.sigmoid_grad(")),
+    *_in(
+        "layers/gelu.py",
+        ("Y for X in backward", "gelu_grad(dY, self.X,", "gelu_grad(dY, self.Y[:n],"),
+    ),
+    *_in(
+        "layers/softmax.py",
+        (
+            "the diagonal of the Jacobian only",
+            "softmax_grad(dY, self.Y[:n], out=self.dX[:n], work=self.work[:n])",
+            "sigmoid_grad(dY, self.Y[:n], out=self.dX[:n])",
+        ),
+    ),
+    *_in(
+        "layers/part.py",
+        ("all parameters in one place", "            start += p.size\n", ""),
+    ),
+]
+
+# ---- the losses ----------------------------------------------------------------------------------
+
+LOSSES = [
+    *_in(
+        "losses",
+        (
+            "a mean with the gradient of the sum",
+            "return self.xp.multiply(dY, self._share, out=dY)",
+            "return dY",
+        ),
+        (
+            "a sum with the gradient of the mean",
+            "return xp.multiply(self.value, share, out=self.value)",
+            "return self.value",
+        ),
+        (
+            "divided by n alone",
+            "self._share: Any = 1.0 / (n * self._outputs)",
+            "self._share: Any = 1.0 / n",
+        ),
+        ("weights ignored", "if sample_weight is None:", "if True:"),
+        (
+            "weights ignored in the value",
+            "        xp.multiply(elements, share, out=elements)\n",
+            "        xp.multiply(elements, 1.0 / elements.size, out=elements)\n",
+        ),
+        (
+            "weights not divided by their sum",
+            "return xp.divide(share, self.value, out=share)",
+            "return share",
+        ),
+        ("weights divided by n", "xp.sum(share, out=self.value)", "xp.copyto(self.value, n)"),
+        (
+            "the number of outputs lost with weights",
+            "        xp.multiply(self.value, self._outputs, out=self.value)\n",
+            "",
+        ),
+        ("MSE: 2 missing", "        self.xp.multiply(out, 2.0, out=out)\n", ""),
+        (
+            "MSE: sign",
+            '"""2 (y - t)"""\n        self.xp.subtract(Y, T,',
+            '"""2 (y - t)"""\n        self.xp.subtract(T, Y,',
+        ),
+        ("Huber: open below", "        self.xp.maximum(out, -self.delta, out=out)\n", ""),
+        ("Huber: δ is 1", "self.xp.minimum(out, self.delta,", "self.xp.minimum(out, 1.0,"),
+        ("Huber: 1/2 missing", "        xp.multiply(out, 0.5, out=out)\n", ""),
+        ("Huber: e for e - c/2", "        xp.subtract(e, out, out=e)\n", ""),
+        (
+            "BCE: first ε missing",
+            "xp.add(Y, self.eps, out=work)\n        xp.log(work, out=work)\n        xp.multiply(T",
+            "xp.copyto(work, Y)\n        xp.log(work, out=work)\n        xp.multiply(T",
+        ),
+        (
+            "BCE: second ε missing in the slope",
+            "        xp.add(work, self.eps, out=work)\n        xp.subtract(1.0, T, out=out)\n",
+            "        xp.subtract(1.0, T, out=out)\n",
+        ),
+        (
+            "BCE: 1 - t missing",
+            "xp.multiply(other, work, out=other)",
+            "xp.copyto(other, work)",
+        ),
+        (
+            "BCE: sign of the first term in the slope",
+            "xp.divide(T, work, out=work)\n        xp.subtract(out, work",
+            "xp.divide(T, work, out=work)\n        xp.add(out, work",
+        ),
+        (
+            "BCE on scores: - t missing in the slope",
+            "            xp.sigmoid(Y, out=out)\n            xp.subtract(out, T, out=out)\n",
+            "            xp.sigmoid(Y, out=out)\n",
+        ),
+        (
+            "BCE on scores: sign of the second term",
+            "xp.multiply(out, work, out=out)\n            xp.add(",
+            "xp.multiply(out, work, out=out)\n            xp.subtract(",
+        ),
+        (
+            "BCE on scores: 1 - t missing",
+            "            xp.multiply(out, work, out=out)\n            xp.add(",
+            "            xp.add(",
+        ),
+        ("BCE on scores: y for -y", "xp.multiply(Y, -1.0, out=work)", "xp.copyto(work, Y)"),
+        ("CE: sign of the value", "self.xp.multiply(out, -1.0,", "self.xp.multiply(out, 1.0,", 0),
+        ("CE: sign of the slope", "self.xp.multiply(out, -1.0,", "self.xp.multiply(out, 1.0,", 1),
+        (
+            "CE: ε missing in the slope",
+            "self.xp.add(Y, self.eps, out=out)\n        self.xp.divide(T, out",
+            "self.xp.copyto(out, Y)\n        self.xp.divide(T, out",
+        ),
+        (
+            "softmax CE: sign of the slope",
+            "            return self.dZ\n",
+            "            return self.xp.multiply(self.dZ, -1, out=self.dZ)\n",
+        ),
+    ),
+]
+
+# ---- the optimizers ------------------------------------------------------------------------------
+
+OPTIMIZERS = [
+    *_in(
+        "optimizers/base.py",
+        (
+            "the table is not filled again",
+            "if self.scheduled and self.t + steps > self.table.end:",
+            "if False:",
+        ),
+        ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
+        (
+            "memory lost when the network moves",
+            "            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))\n",
+            "            pass\n",
+        ),
+    ),
+    *_in(
+        "optimizers/gradient.py",
+        ("clip not applied", "xp.multiply(g, norm, out=own)", "xp.copyto(own, g)"),
+        ("norm without its root", "        xp.sqrt(norm, out=norm)\n", ""),
+        ("short gradients lengthened", "        xp.maximum(norm, clip, out=norm)\n", ""),
+        (
+            "weight decay with the wrong sign",
+            "xp.add(own, work, out=own)",
+            "xp.subtract(own, work, out=own)",
+        ),
+        (
+            "weight decay ignored beside a clip",
+            "    if decay != 0.0:\n",
+            "    if decay != 0.0 and clip is None:\n",
+        ),
+        (
+            "the gradient is clipped in place",
+            "own, work, norm = optimizer.own_gradient",
+            "own, work, norm = g",
+        ),
+    ),
+    *_in(
+        "optimizers/rates.py",
+        ("the rate stays", "        self.xp.add(self.position, 1, out=self.position)\n", ""),
+        ("rates one step late", "schedule(t + i)", "schedule(max(t + i - 1, 0))"),
+        ("rates one step early", "schedule(t + i)", "schedule(t + i + 1)"),
+    ),
+    *_in(
+        "optimizers/sgd.py",
+        (
+            "Nesterov is plain momentum",
+            "MomentumOptions(self.mu, self.nesterov)",
+            "MomentumOptions(self.mu, False)",
+        ),
+        (
+            "momentum not used",
+            "if not self.mu:\n            self.xp.sgd",
+            "if True:\n            self.xp.sgd",
+        ),
+    ),
+    *_in(
+        "optimizers/rmsprop.py",
+        ("RMSprop: ρ is 1 - ρ", "RMSpropOptions(self.rho,", "RMSpropOptions(1 - self.rho,"),
+    ),
+    *_in(
+        "optimizers/adam.py",
+        (
+            "AdamW's decay in the gradient",
+            "    decoupled_decay = True\n",
+            "    decoupled_decay = False\n",
+        ),
+        (
+            "Adam's decay twice",
+            "self.weight_decay if self.decoupled_decay else 0.0",
+            "self.weight_decay",
+        ),
+        (
+            "powers of β stand still",
+            "self.xp.multiply(self.powers, self.betas, out=self.powers)",
+            "self.xp.copyto(self.powers, self.betas)",
+        ),
+        (
+            "β₁ and β₂ swapped in the correction",
+            "np.array([self.beta1, self.beta2])",
+            "np.array([self.beta2, self.beta1])",
+        ),
+    ),
+]
+
+# ---- the primitives: what they mean, and NumPy's versions ----------------------------------------
+
+BASE = [
+    *_in(
+        "backend/base.py",
+        ("affine: b left out", "        self.add(out, b, out=out)\n", ""),
+        ("affine: f left out", "return getattr(self, f)(out, out=out) if f else out", "return out"),
+        (
+            "affine_grad: the sum of dY",
+            "self.sum(out, axis=0, out=db)",
+            "self.sum(dY, axis=0, out=db)",
+        ),
+        (
+            "add_matmul: overwrites",
+            "self.add(out, self.matmul(A, B",
+            "self.add(self.copyto(out, 0), self.matmul(A, B",
+        ),
+        (
+            "add_sum: overwrites",
+            "self.add(out, self.sum(A, axis",
+            "self.add(self.copyto(out, 0), self.sum(A, axis",
+        ),
+        ("mean: of the other axis", "1.0 / A.shape[axis]", "1.0 / A.shape[axis - 1]"),
+        ("mean: the sum", "return self.multiply(out, 1.0 / A.shape[axis], out=out)", "return out"),
+        ("sgd: sign", "p -= rate.astype(p.dtype) * g\n", "p += rate.astype(p.dtype) * g\n"),
+        ("momentum: v does not fade", "self.copyto(v, mu * v + g)", "self.copyto(v, v + g)"),
+        ("momentum: term dropped", "self.copyto(v, mu * v + g)", "self.copyto(v, g)"),
+        ("momentum: rate inside v", "(g + mu * v if nesterov", "(mu * v if nesterov"),
+        (
+            "rmsprop: ρ the wrong way round",
+            "rho * s + (1 - rho) * g * g",
+            "(1 - rho) * s + rho * g * g",
+        ),
+        ("rmsprop: ε missing", "(self.module.sqrt(s) + eps)", "self.module.sqrt(s)"),
+        ("rmsprop: root missing", "(self.module.sqrt(s) + eps)", "(s + eps)"),
+        ("rmsprop: ε inside the root", "(self.module.sqrt(s) + eps)", "self.module.sqrt(s + eps)"),
+        ("adam: β₂ for β₁", "beta1 * m + (1 - beta1) * g", "beta2 * m + (1 - beta2) * g"),
+        ("adam: β₁ for β₂", "beta2 * v + (1 - beta2) * g * g", "beta1 * v + (1 - beta1) * g * g"),
+        ("adam: no correction of m", "(m / c1)", "m"),
+        ("adam: no correction of v", "sqrt(v / c2)", "sqrt(v)"),
+        ("adam: ε missing", "(self.module.sqrt(v / c2) + eps)", "self.module.sqrt(v / c2)"),
+        (
+            "adam: decay with the wrong sign",
+            "p -= eta * decay * p + eta",
+            "p -= -eta * decay * p + eta",
+        ),
+        ("adam: decay without the rate", "p -= eta * decay * p", "p -= decay * p"),
+    ),
+    *_in(
+        "backend/fused.py",
+        ("relu: slope lost", "slope * X if slope else 0", "0"),
+        ("relu_grad: wrong mask", "where(Y > 0, dY", "where(Y < 0, dY"),
+        ("relu_grad: slope lost", "dY, slope * dY)", "dY, 0 * dY)"),
+        ("sigmoid: sign", "exp(-X)))", "exp(X)))"),
+        ("sigmoid_grad: 1 - Y missing", "dY * Y * (1 - Y)", "dY * Y"),
+        ("tanh_grad: square missing", "dY * (1 - Y * Y)", "dY * (1 - Y)"),
+        ("gelu: a wrong constant", "GELU_A = 0.044715", "GELU_A = 0.04471"),
+        ("gelu: another wrong constant", "GELU_C = 0.7978845608028654", "GELU_C = 0.79788"),
+        ("gelu_grad: 3 missing", "3 * GELU_A", "GELU_A"),
+        ("gelu_grad: 1 + T missing", "slope = (1 + T) + X", "slope = X"),
+        (
+            "softmax: sum over the batch",
+            "E / self.module.sum(E, axis=1",
+            "E / self.module.sum(E, axis=0",
+        ),
+        (
+            "softmax: maximum not taken out",
+            "E = self.module.exp(X - self.module.max(X, axis=1, keepdims=True))",
+            "E = self.module.exp(X)",
+        ),
+        (
+            "softmax_grad: diagonal only",
+            "Y * (dY - self.module.sum(dY * Y, axis=1, keepdims=True))",
+            "Y * dY * (1 - Y)",
+        ),
+        (
+            "softmax_grad: sum without Y",
+            "self.module.sum(dY * Y, axis=1",
+            "self.module.sum(dY, axis=1",
+        ),
+        ("softplus: of X - 1", "logaddexp(X, 0)", "logaddexp(X, 1)"),
+        ("one_hot: shifted", "labels[:, None] ==", "labels[:, None] - 1 =="),
+        (
+            "softmax_cross_entropy: sign",
+            "T * (m.log(sums) - S)",
+            "T * (S - m.log(sums))",
+        ),
+        (
+            "softmax_cross_entropy: T ignored",
+            "m.sum(T * (",
+            "m.sum((",
+        ),
+        (
+            "softmax_cross_entropy: maximum not taken out",
+            "S = Z - m.max(Z, axis=1, keepdims=True)",
+            "S = Z",
+        ),
+        ("scale left out", "if scale != 1.0:", "if False:"),
+        (
+            "record: always the first",
+            "position[0] == self.module.arange",
+            "0 == self.module.arange",
+        ),
+        ("softmax_cross_entropy: T not subtracted", "E / sums - T", "E / sums"),
+        ("gather: k/256", "rows / 255", "rows / 256"),
+        ("gather: always from the start", "position[0] + self.module.arange", "self.module.arange"),
+        (
+            "gather: order ignored",
+            "rows = data[order[position[0] + self.module.arange(len(out))]]",
+            "rows = data[position[0] + self.module.arange(len(out))]",
+        ),
+        (
+            "dropout_mask: not rescaled",
+            "kept.reshape(out.shape) * (1.0 / keep)",
+            "kept.reshape(out.shape)",
+        ),
+        ("dropout_mask: scaled by keep", "(1.0 / keep)", "keep"),
+        ("dropout_mask: one bit less", "(z >> 11) <", "(z >> 12) <"),
+        ("dropout_mask: counter ignored", "mix64(key + mix64(counter))", "mix64(key)"),
+        (
+            "dropout_mask: always the first piece",
+            " + np.uint64(first * GOLDEN % 2**64)",
+            "",
+        ),
+        ("mix64: last step missing", "return z ^ (z >> 31)", "return z"),
+    ),
+]
+
+NUMPY = [
+    *_in(
+        "backend/on_numpy.py",
+        ("relu: absolute value", "return X.clip(0, np.inf, out=out)", "return np.abs(X, out=out)"),
+        ("relu: slope lost", "np.multiply(X, slope, out=out)", "np.multiply(X, 0.0, out=out)"),
+        ("relu_grad: wrong mask", "np.greater(Y, 0, out=out)", "np.less(Y, 0, out=out)"),
+        (
+            "relu_grad: slope lost",
+            "            np.maximum(out, slope, out=out)\n",
+            "            pass\n",
+        ),
+        ("sigmoid: sign", "np.negative(X, out=out)", "np.copyto(out, X)"),
+        ("sigmoid_grad: 1 - Y missing", "np.subtract(1, Y, out=out)", "np.copyto(out, 1)"),
+        ("sigmoid_grad: Y missing", "        np.multiply(out, Y, out=out)\n", ""),
+        (
+            "tanh_grad: square missing",
+            "np.multiply(Y, Y, out=out)\n        np.subtract(1, out",
+            "np.copyto(out, Y)\n        np.subtract(1, out",
+        ),
+        (
+            "gelu: 1/2 missing",
+            "np.multiply(out, X, out=out)\n        return np.multiply(out, 0.5,",
+            "np.multiply(out, X, out=out)\n        return np.multiply(out, 1.0,",
+        ),
+        ("gelu_grad: 3 missing", "_polynomial(X, 3 * GELU_A", "_polynomial(X, GELU_A"),
+        ("gelu_grad: T missing", "        np.add(out, T, out=out)\n", ""),
+        (
+            "gelu_grad: T² missing",
+            "np.multiply(T, T, out=out)\n        np.subtract(1, out, out=out)",
+            "np.copyto(out, 1)",
+        ),
+        (
+            "softmax: maximum not taken out",
+            "np.subtract(X, work, out=out)\n        np.exp",
+            "np.copyto(out, X)\n        np.exp",
+        ),
+        ("softmax: not divided", "return np.divide(out, work, out=out)", "return out"),
+        (
+            "softmax_grad: diagonal only",
+            "np.subtract(dY, work, out=out)\n        return np.multiply(out, Y",
+            "np.copyto(out, dY)\n        return np.multiply(out, Y",
+        ),
+        (
+            "softmax_grad: sum without Y",
+            "np.multiply(dY, Y, out=out)\n        np.add.reduce(out,",
+            "np.add.reduce(dY,",
+        ),
+        ("softplus: of X - 1", "np.logaddexp(X, 0, out=out)", "np.logaddexp(X, 1, out=out)"),
+        ("one_hot: shifted", "np.arange(out.shape[1]), out", "np.arange(1, out.shape[1] + 1), out"),
+        (
+            "softmax_cross_entropy: sign",
+            "np.subtract(column, work, out=work)",
+            "np.subtract(work, column, out=work)",
+        ),
+        ("softmax_cross_entropy: T ignored", "        np.multiply(work, T, out=work)\n", ""),
+        (
+            "softmax_cross_entropy: maximum not taken out",
+            "np.subtract(Z, column, out=work)",
+            "np.copyto(work, Z)",
+        ),
+        (
+            "softmax_cross_entropy: P not divided",
+            "        np.divide(dZ, column, out=dZ)\n",
+            "",
+        ),
+        (
+            "softmax_cross_entropy: T not subtracted",
+            "        np.subtract(dZ, T, out=dZ)\n",
+            "",
+        ),
+        ("gather: k/256", "np.divide(out, 255, out=out)", "np.divide(out, 256, out=out)"),
+        ("gather: always from the start", "start = int(position[0])", "start = 0"),
+        (
+            "gather: order ignored",
+            "rows = order[start : start + len(out)]",
+            "rows = np.arange(start, start + len(out))",
+        ),
+        (
+            "dropout_mask: not rescaled",
+            "            np.multiply(block, 1 / keep, out=block)\n",
+            "",
+        ),
+        (
+            "dropout_mask: p for 1 - p",
+            "np.less(z, threshold, out=block)",
+            "np.greater_equal(z, threshold, out=block)",
+        ),
+        (
+            "dropout_mask: every block alike",
+            "np.uint64((first + a) * GOLDEN % 2**64)",
+            "np.uint64(0)",
+        ),
+        ("dropout_mask: always the first piece", "(first + a) * GOLDEN", "a * GOLDEN"),
+        ("dropout_mask: counter ignored", "mix64(key + mix64(counter))", "mix64(key)"),
+        (
+            "dropout_mask: a bit too many",
+            "np.right_shift(z, 11, out=z)",
+            "np.right_shift(z, 10, out=z)",
+        ),
+        ("mix64: another shift", "(27, 0x94D0", "(28, 0x94D0"),
+        ("sgd: sign", "np.subtract(p, work, out=p)", "np.add(p, work, out=p)", 0),
+        ("momentum: sign", "np.subtract(p, work, out=p)", "np.add(p, work, out=p)", 1),
+        ("momentum: v does not fade", "        np.multiply(v, mu, out=v)\n", ""),
+        ("momentum: term dropped", "np.add(v, g, out=v)", "np.copyto(v, g)"),
+        ("Nesterov: g missing", "            np.add(work, g, out=work)\n", ""),
+        (
+            "Nesterov: rate missing",
+            "np.add(work, g, out=work)\n            np.multiply(work, float(rate[0]), out=work)\n",
+            "np.add(work, g, out=work)\n",
+        ),
+        (
+            "rmsprop: ρ the wrong way round",
+            "_average(s, work, rho, work)",
+            "_average(s, work, 1 - rho, work)",
+        ),
+        (
+            "rmsprop: ε missing",
+            "np.sqrt(s, out=work)\n        np.add(work, eps, out=work)",
+            "np.sqrt(s, out=work)",
+        ),
+        ("rmsprop: root missing", "np.sqrt(s, out=work)", "np.copyto(work, s)"),
+        ("adam: β₂ for β₁", "_average(m, g, beta1, work)", "_average(m, g, beta2, work)"),
+        ("adam: β₁ for β₂", "_average(v, work, beta2, work)", "_average(v, work, beta1, work)"),
+        (
+            "adam: g not squared",
+            "np.multiply(g, g, out=work)\n        _average(v",
+            "np.abs(g, out=work)\n        _average(v",
+        ),
+        (
+            "adam: no correction of m",
+            "eta * c / (1 - float(powers[0]))",
+            "eta * c",
+        ),
+        ("adam: no correction of v", "eta * c / (1", "eta / (1"),
+        (
+            "adam: correction of v upside down",
+            "(1 - float(powers[1])) ** 0.5",
+            "(1 - float(powers[1])) ** -0.5",
+        ),
+        ("adam: ε not corrected", "np.add(work, c * eps, out=work)", "np.add(work, eps, out=work)"),
+        (
+            "adam: ε missing",
+            "np.add(work, c * eps, out=work)\n        np.divide(m, work",
+            "np.divide(m, work",
+        ),
+        ("adam: decay with the wrong sign", "1 - eta * decay", "1 + eta * decay"),
+        ("adam: decay without the rate", "1 - eta * decay", "1 - decay"),
+        (
+            "the newest value not scaled",
+            "np.multiply(value, 1 - beta, out=work)",
+            "np.copyto(work, value)",
+        ),
+    ),
+]
+
+# ---- the network, the training, the data ---------------------------------------------------------
+
+REST = [
+    *_in(
+        "network",
+        (
+            "the first layer gets no gradient",
+            "if step.size), len(self._steps))",
+            "if step.size and i), len(self._steps))",
+        ),
+        (
+            "all layers share their parameters",
+            "params[piece], grads[piece])\n            start += layer.size\n",
+            "params[piece], grads[piece])\n",
+        ),
+        ("pixels over 256", "self.xp.divide(converted, 255,", "self.xp.divide(converted, 256,"),
+        (
+            "prediction in training mode",
+            "        self.train(False)\n",
+            "        self.train(True)\n",
+        ),
+        ("training mode lost by predict", "layer.training = training\n", "pass\n", 1),
+        ("prediction overwritten", "np.array(xp.asnumpy(Y)))", "xp.asnumpy(Y))"),
+        (
+            "a copy with layers of its own",
+            "if self._params is not None:  # the copied",
+            "if False:  # the copied",
+        ),
+        ("weights of any seed", 'Random(self.seed, "weights")', 'Random(0, "weights")'),
+        (
+            "state lost in a move",
+            "layer.state = {name: placed(value)",
+            "layer.state = {name: placed(0 * value)",
+        ),
+        (
+            "only the last layers do backward",
+            "self._steps[self._first_with_gradient :]",
+            "self._steps[self._first_with_gradient + 1 :]",
+        ),
+        ("modes not passed on", "layer.training = training\n        self", "pass\n        self"),
+    ),
+    *_in(
+        "training/step.py",
+        (
+            "a step before the gradient",
+            "            self.backward()\n            self.optimizer.descend()\n",
+            "            self.optimizer.descend()\n            self.backward()\n",
+        ),
+        (
+            "losses in the wrong places",
+            "        self.xp.copyto(self._place_of_loss, batch)\n",
+            "        self.xp.copyto(self._place_of_loss, len(self.losses) > 2)\n",
+        ),
+    ),
+    *_in(
+        "training/trainer.py",
+        (
+            "each epoch in the order of the first",
+            "steps.step.start(self.epoch, self.batch)",
+            "steps.step.start(0, self.batch)",
+        ),
+        ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
+    ),
+    *_in(
+        "training/epoch_loss.py",
+        (
+            "a mean of means for the epoch",
+            "(sizes / sizes.sum())",
+            "np.full(len(sizes), 1 / len(sizes))",
+        ),
+    ),
+    *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),
+    *_in(
+        "data/batches.py",
+        (
+            "shuffle not applied",
+            "            self.xp.copyto(self._order, self.xp.asarray(self._prepared[1]))\n",
+            "            pass\n",
+        ),
+        ("the last batch dropped", " + [rest] * (rest > 0)", ""),
+        (
+            "position not moved on",
+            "            self.xp.add(self._position, size, out=self._position)\n",
+            "",
+        ),
+        (
+            "position not put back",
+            "        self.xp.copyto(self._position, batch * self.batch_size)\n",
+            "",
+        ),
+        (
+            "one batch for all",
+            "self._whole_is_there = self.batch_size == self.n",
+            "self._whole_is_there = True",
+        ),
+        ("never shuffled", "self.shuffle = shuffle and", "self.shuffle = False and"),
+        (
+            "epochs in one order",
+            'Random(self.seed, "shuffle", epoch)',
+            'Random(self.seed, "shuffle")',
+        ),
+    ),
+    *_in(
+        "schedules.py",
+        ("WarmUp starts at 0", "(step + 1) / self.steps", "step / self.steps"),
+        ("WarmUp goes on where it is", "self.then(step - self.steps)", "self.then(step)"),
+        (
+            "Cosine upside down",
+            "(start - end) * share * share",
+            "(start - end) * (1 - share * share)",
+        ),
+        ("Cosine goes up again", "if progress < 1 else 0.0", ""),
+        ("Step without steps", "step // self.every", "step"),
+        ("Exponential without its power", "_power(self.factor, step)", "(self.factor * step)"),
+        ("OneCycle: peak a step late", "self.up * self.steps - 1", "self.up * self.steps"),
+    ),
+    *_in(
+        "initializers.py",
+        ("uniform: 3 missing", "sqrt(3 * variance)", "sqrt(variance)"),
+        ("normal: root missing", "Normal(sqrt(variance))", "Normal(variance)"),
+        ("Glorot: the sum of both ends", "(n_in + n_out) / 2", "(n_in + n_out)"),
+        ("He: gain 1", '"he_normal": Scaled(2,', '"he_normal": Scaled(1,'),
+        ("n_out for n_in", "else n_in)", "else n_out)"),
+    ),
+    *_in(
+        "backend/random.py",
+        ("uniform on [0, 2)", "* 2.0**-53", "* 2.0**-52"),
+        ("normal: 2 missing", "np.sqrt(-2 * log(1 - u))", "np.sqrt(-log(1 - u))"),
+        ("normal: half a circle", "cos_sin(v)", "cos_sin(v / 2)"),
+        (
+            "one stream for all purposes",
+            ", spawn_key=words)",
+            ")",
+        ),
+        ("permutation not sorted", "(np.sort(keys) & low)", "(keys & low)"),
+    ),
+    *_in(
+        "training/metrics.py",
+        ("the least score", "a.argmax(axis=1)", "a.argmin(axis=1)"),
+        ("any threshold", "> threshold)", "> 0.5)"),
+        ("rmse without its root", "np.sqrt(np.mean((Y", "np.abs(np.mean((Y"),
+        ("r2 over the wrong sum", "t - t.mean(axis=0)", "Y - t.mean(axis=0)"),
+    ),
+]
+
+PROCESSES = [
+    *_in(
+        "parallel/base.py",
+        ("a share: nobody has more", "each + (self.rank < more)", "each"),
+        ("a share: the same first", "self.rank * each + min(self.rank, more)", "self.rank * each"),
+    ),
+    *_in(
+        "parallel",
+        ("mean: of the samples here", "1.0 / self.part.total", "1.0 / self.part.gathered[1]"),
+        ("mean: not of all", "        self.across.allreduce(out)\n", ""),
+        ("mean: what idles counts", "if self.part.rows:", "if True:"),
+        ("dropout_mask: the same on all", "first += place * (out.size // rows)", "first += 0"),
+        (
+            "blocks: of what is here",
+            "lengths = [min(size, total - k)",
+            "lengths = [min(size, end - first)",
+        ),
+        ("greatest: of those here", 'return self.xp.across.allreduce(top, "max")', "return top"),
+        ("total: of those here", "return self.xp.across.allreduce(S)", "return S"),
+    ),
+    *_in(
+        "parallel/shared_reproducible.py",
+        (
+            "a further part of the samples here",
+            "self._product(A, B, out, part)",
+            "self.whole.matmul(A, B, out=part)",
+        ),
+        (
+            "a further sum of the samples here",
+            "self._sum(A, axis, out, part)",
+            "self.whole.sum(A, axis, out=part)",
+        ),
+        (
+            "a product of the samples here",
+            "self._product(A, B, out, out.array)",
+            "self.whole.matmul(A, B, out=out.array)",
+        ),
+        (
+            "a sum of the samples here",
+            "self._sum(A, axis, out, out.array)",
+            "self.whole.sum(A, axis, out=out.array)",
+        ),
+        (
+            "whatever is known",
+            "return self._params is not None and owner(a) is self._params",
+            "return True",
+        ),
+        ("parts that do not fit the samples", " or A.shape[1] % self._rows", ""),
+        ("sums over another axis", "axis not in (None, 0, -A.ndim) or ", ""),
+    ),
+    *_in(
+        "parallel/gradients.py",
+        ("read before it is written", "if not self.written.all():", "if False:"),
+        ("another array", "if getattr(layer, name) is not gradient:", "if False:"),
+        ("a copy", "if not np.may_share_memory(written, self.written):", "if False:"),
+    ),
+    *_in(
+        "parallel/batch.py",
+        ("weights not passed on", "loss.forward(Y, t, *weights)", "loss.forward(Y, t)", 0),
+        ("dY not times the count", "        xp.multiply(dY, count, out=dY)\n", ""),
+        ("what idles counts", "            xp.copyto(net.grads, 0.0)\n", "            pass\n"),
+        (
+            "L not times the count",
+            "xp.multiply(loss.value, count, out=self._sum)",
+            "xp.copyto(self._sum, loss.value)",
+        ),
+        ("no sum", "        xp.across.allreduce(self.vector)\n", ""),
+        ("gradients not divided", "        xp.divide(net.grads, count, out=net.grads)\n", ""),
+        (
+            "loss not divided",
+            "xp.divide(self._sum, count, out=loss.value)",
+            "xp.copyto(loss.value, self._sum)",
+        ),
+        ("weights not counted", "if weights is None or not share.rows:", "if True:"),
+        ("another's rows of dY", "loss.backward()[first : first + rows]", "loss.backward()[:rows]"),
+    ),
+]
+
+
+def _of_a_new_layer(path: Path) -> list[Mutation]:
+    """Return a mistake in each product of a layer for which nobody has written any."""
+    module, text = f"layers/{path.name}", path.read_text(encoding="utf-8")
+    n = text.count("xp.multiply(")
+    return [
+        Mutation(module, f"a sum for a product, {k}", "xp.multiply(", "xp.add(", k)
+        for k in range(n)
+    ]
+
+
+WITHOUT = ("base.py", "identity.py", "shapes.py")  # nothing is computed there
+MUTATIONS = [*LAYERS, *LOSSES, *OPTIMIZERS, *BASE, *NUMPY, *REST, *PROCESSES]
+_written = {mutation.module for mutation in MUTATIONS}
+for _path in sorted((package() / "layers").glob("[!_]*.py")):
+    if _path.name not in WITHOUT and f"layers/{_path.name}" not in _written:
+        MUTATIONS += _of_a_new_layer(_path)
+# In the kernels; `test_kernels_host.py` compiles each, runs it on the host and must find it.
+KERNELS = [
+    *_in(
+        "backend/common.cuh",
+        ("no rest after packs", "<1>(step, n - first,", "<1>(step, packs ? 0 : n,"),
+        ("the rest of g from the start", "g + first, (state", "g, (state"),
+        ("the rest of the state from the start", "(state + first)...", "state..."),
+        ("a pack beyond the end", "n / size : 0", "(n + size - 1) / size : 0"),
+        ("g may begin anywhere", "((u64)g | ... |", "(0ULL | ... |"),
+        ("the state may begin anywhere", "((u64)g | ... | (u64)state) % 16", "(u64)g % 16"),
+        ("two that are not aligned", "((u64)g | ... | (u64)state)", "((u64)g ^ ... ^ (u64)state)"),
+        ("packs at multiples of 8", "% 16 == 0", "% 8 == 0"),
+        ("one element of a pack", "k < size; k++", "k < 1; k++"),
+        ("g the same in a pack", "step(g.of[k], now", "step(g.of[0], now"),
+        ("nothing is written", "((state = now), ...);", ""),
+    ),
+    *_in(
+        "backend/kernels.cu",
+        ("sgd: the wrong way", "p = p - eta * g;", "p = p + eta * g;"),
+        ("momentum: another v", "g + mu * v : v", "g + v : v"),
+        ("rmsprop: g not squared", "one_minus_rho * g * g", "one_minus_rho * g"),
+        ("adam: v for m", "eta * (m / c1)", "eta * (v / c1)"),
+    ),
+]
+
+# ---- the worker ----------------------------------------------------------------------------------
+
+
+class Mutated(SourceFileLoader):
+    """Loads a module of xpnet from its text, with the mistake if it is the one that has it."""
+
+    mutation: Mutation | None = None
+    compiled: ClassVar[dict[str, CodeType]] = {}  # the modules as they are
+
+    def get_code(self, fullname: str) -> CodeType:
+        source, mutation = Path(self.path).read_text(encoding="utf-8"), type(self).mutation
+        if mutation is not None and Path(self.path) == file_of(mutation):
+            return compile(mutation.apply(source), self.path, "exec")
+        if fullname not in self.compiled:
+            self.compiled[fullname] = compile(source, self.path, "exec")
+        return self.compiled[fullname]
+
+
+class Finder:
+    """Gives the modules of xpnet to `Mutated`, and leaves the others alone."""
+
+    @staticmethod
+    def find_spec(name: str, path=None, target=None) -> ModuleSpec | None:
+        if name.partition(".")[0] != "xpnet":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Mutated(spec.loader.name, spec.loader.path)
+        return spec
+
+
+@functools.cache
+def file_of(mutation: Mutation) -> Path:
+    """Return the file that the mistake is put into."""
+    path = package() / mutation.module
+    if not path.is_dir():
+        return path
+    found = [file for file in sorted(path.rglob("*.py")) if mutation.old in file.read_text("utf-8")]
+    if len(found) != 1:
+        raise DoesNotFit(f"{mutation}: the old text is in {len(found)} files")
+    return found[0]
+
+
+def source_of(mutation: Mutation) -> str:
+    return file_of(mutation).read_text(encoding="utf-8")
+
+
+def attempt(mutation: Mutation | None) -> dict[str, str | float]:
+    """Import xpnet with the mistake and run the checks; say how it ended."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("xpnet", "kill", "strict_backend", "team"):
+            del sys.modules[name]
+    Mutated.mutation = mutation
+    start, outcome, error = time.perf_counter(), "survived", ""
+    try:
+        importlib.import_module("kill").run()
+    except BROKEN as raised:
+        outcome, error = "broken", repr(raised)
+    except Exception as raised:
+        outcome, error = "killed", repr(raised)
+    return {
+        "what": str(mutation),
+        "outcome": outcome,
+        "error": error[:300],
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+
+
+def main(numbers: list[str]) -> None:
+    sys.path.insert(0, str(HERE))
+    sys.meta_path.insert(0, Finder)
+    for k in map(int, numbers or range(len(MUTATIONS))):
+        print(json.dumps({"number": k} | attempt(MUTATIONS[k] if k >= 0 else None)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
