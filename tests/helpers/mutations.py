@@ -320,6 +320,9 @@ OPTIMIZERS = [
             "if False:",
         ),
         ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
+    ),
+    *_in(
+        "optimizers/memory.py",
         (
             "memory lost when the network moves",
             "            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))\n",
