@@ -313,14 +313,27 @@ LOSSES = [
 
 OPTIMIZERS = [
     *_in(
-        "optimizers",
-        ("clip not applied", "xp.multiply(g, self.norm, out=own)", "xp.copyto(own, g)"),
-        ("norm without its root", "            xp.sqrt(self.norm, out=self.norm)\n", ""),
+        "optimizers/base.py",
         (
-            "short gradients lengthened",
-            "            xp.maximum(self.norm, self.clip_norm, out=self.norm)\n",
-            "",
+            "the table is not filled again",
+            "if self.scheduled and self.t + steps > self.table.end:",
+            "if False:",
         ),
+        ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
+    ),
+    *_in(
+        "optimizers/memory.py",
+        (
+            "memory lost when the network moves",
+            "            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))\n",
+            "            pass\n",
+        ),
+    ),
+    *_in(
+        "optimizers/gradient.py",
+        ("clip not applied", "xp.multiply(g, norm, out=own)", "xp.copyto(own, g)"),
+        ("norm without its root", "        xp.sqrt(norm, out=norm)\n", ""),
+        ("short gradients lengthened", "        xp.maximum(norm, clip, out=norm)\n", ""),
         (
             "weight decay with the wrong sign",
             "xp.add(own, work, out=own)",
@@ -328,9 +341,40 @@ OPTIMIZERS = [
         ),
         (
             "weight decay ignored beside a clip",
-            "        if decay != 0.0:\n",
-            "        if decay != 0.0 and self.clip_norm is None:\n",
+            "    if decay != 0.0:\n",
+            "    if decay != 0.0 and clip is None:\n",
         ),
+        (
+            "the gradient is clipped in place",
+            "own, work, norm = optimizer.own_gradient",
+            "own, work, norm = g",
+        ),
+    ),
+    *_in(
+        "optimizers/rates.py",
+        ("the rate stays", "        self.xp.add(self.position, 1, out=self.position)\n", ""),
+        ("rates one step late", "schedule(t + i)", "schedule(max(t + i - 1, 0))"),
+        ("rates one step early", "schedule(t + i)", "schedule(t + i + 1)"),
+    ),
+    *_in(
+        "optimizers/sgd.py",
+        (
+            "Nesterov is plain momentum",
+            "MomentumOptions(self.mu, self.nesterov)",
+            "MomentumOptions(self.mu, False)",
+        ),
+        (
+            "momentum not used",
+            "if not self.mu:\n            self.xp.sgd",
+            "if True:\n            self.xp.sgd",
+        ),
+    ),
+    *_in(
+        "optimizers/rmsprop.py",
+        ("RMSprop: ρ is 1 - ρ", "RMSpropOptions(self.rho,", "RMSpropOptions(1 - self.rho,"),
+    ),
+    *_in(
+        "optimizers/adam.py",
         (
             "AdamW's decay in the gradient",
             "    decoupled_decay = True\n",
@@ -338,22 +382,9 @@ OPTIMIZERS = [
         ),
         (
             "Adam's decay twice",
-            "decay=self.weight_decay if self.decoupled_decay else 0.0",
-            "decay=self.weight_decay",
+            "self.weight_decay if self.decoupled_decay else 0.0",
+            "self.weight_decay",
         ),
-        ("the rate stays", "            self.xp.add(self.position, 1, out=self.position)\n", ""),
-        (
-            "rates one step late",
-            "self.schedule(self.t + i)",
-            "self.schedule(max(self.t + i - 1, 0))",
-        ),
-        ("rates one step early", "self.schedule(self.t + i)", "self.schedule(self.t + i + 1)"),
-        (
-            "the table is not filled again",
-            "if self.scheduled and self.t + steps > self._filled_at + RATES_AHEAD:",
-            "if False:",
-        ),
-        ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
         (
             "powers of β stand still",
             "self.xp.multiply(self.powers, self.betas, out=self.powers)",
@@ -364,19 +395,6 @@ OPTIMIZERS = [
             "np.array([self.beta1, self.beta2])",
             "np.array([self.beta2, self.beta1])",
         ),
-        ("Nesterov is plain momentum", "nesterov=self.nesterov,", "nesterov=False,"),
-        (
-            "momentum not used",
-            "if not self.mu:\n            self.xp.sgd",
-            "if True:\n            self.xp.sgd",
-        ),
-        (
-            "memory lost when the network moves",
-            "            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))\n",
-            "            pass\n",
-        ),
-        ("the gradient is clipped in place", "own, work = self.own_gradient", "own, work = g"),
-        ("RMSprop: ρ is 1 - ρ", "rho=self.rho, eps", "rho=1 - self.rho, eps"),
     ),
 ]
 
@@ -385,6 +403,51 @@ OPTIMIZERS = [
 BASE = [
     *_in(
         "backend/base.py",
+        ("affine: b left out", "        self.add(out, b, out=out)\n", ""),
+        ("affine: f left out", "return getattr(self, f)(out, out=out) if f else out", "return out"),
+        (
+            "affine_grad: the sum of dY",
+            "self.sum(out, axis=0, out=db)",
+            "self.sum(dY, axis=0, out=db)",
+        ),
+        (
+            "add_matmul: overwrites",
+            "self.add(out, self.matmul(A, B",
+            "self.add(self.copyto(out, 0), self.matmul(A, B",
+        ),
+        (
+            "add_sum: overwrites",
+            "self.add(out, self.sum(A, axis",
+            "self.add(self.copyto(out, 0), self.sum(A, axis",
+        ),
+        ("mean: of the other axis", "1.0 / A.shape[axis]", "1.0 / A.shape[axis - 1]"),
+        ("mean: the sum", "return self.multiply(out, 1.0 / A.shape[axis], out=out)", "return out"),
+        ("sgd: sign", "p -= rate.astype(p.dtype) * g\n", "p += rate.astype(p.dtype) * g\n"),
+        ("momentum: v does not fade", "self.copyto(v, mu * v + g)", "self.copyto(v, v + g)"),
+        ("momentum: term dropped", "self.copyto(v, mu * v + g)", "self.copyto(v, g)"),
+        ("momentum: rate inside v", "(g + mu * v if nesterov", "(mu * v if nesterov"),
+        (
+            "rmsprop: ρ the wrong way round",
+            "rho * s + (1 - rho) * g * g",
+            "(1 - rho) * s + rho * g * g",
+        ),
+        ("rmsprop: ε missing", "(self.module.sqrt(s) + eps)", "self.module.sqrt(s)"),
+        ("rmsprop: root missing", "(self.module.sqrt(s) + eps)", "(s + eps)"),
+        ("rmsprop: ε inside the root", "(self.module.sqrt(s) + eps)", "self.module.sqrt(s + eps)"),
+        ("adam: β₂ for β₁", "beta1 * m + (1 - beta1) * g", "beta2 * m + (1 - beta2) * g"),
+        ("adam: β₁ for β₂", "beta2 * v + (1 - beta2) * g * g", "beta1 * v + (1 - beta1) * g * g"),
+        ("adam: no correction of m", "(m / c1)", "m"),
+        ("adam: no correction of v", "sqrt(v / c2)", "sqrt(v)"),
+        ("adam: ε missing", "(self.module.sqrt(v / c2) + eps)", "self.module.sqrt(v / c2)"),
+        (
+            "adam: decay with the wrong sign",
+            "p -= eta * decay * p + eta",
+            "p -= -eta * decay * p + eta",
+        ),
+        ("adam: decay without the rate", "p -= eta * decay * p", "p -= decay * p"),
+    ),
+    *_in(
+        "backend/fused.py",
         ("relu: slope lost", "slope * X if slope else 0", "0"),
         ("relu_grad: wrong mask", "where(Y > 0, dY", "where(Y < 0, dY"),
         ("relu_grad: slope lost", "dY, slope * dY)", "dY, 0 * dY)"),
@@ -432,13 +495,6 @@ BASE = [
             "S = Z - m.max(Z, axis=1, keepdims=True)",
             "S = Z",
         ),
-        ("affine: b left out", "        self.add(out, b, out=out)\n", ""),
-        ("affine: f left out", "return getattr(self, f)(out, out=out) if f else out", "return out"),
-        (
-            "affine_grad: the sum of dY",
-            "self.sum(out, axis=0, out=db)",
-            "self.sum(dY, axis=0, out=db)",
-        ),
         ("scale left out", "if scale != 1.0:", "if False:"),
         (
             "record: always the first",
@@ -466,42 +522,7 @@ BASE = [
             " + np.uint64(first * GOLDEN % 2**64)",
             "",
         ),
-        (
-            "add_matmul: overwrites",
-            "self.add(out, self.matmul(A, B",
-            "self.add(self.copyto(out, 0), self.matmul(A, B",
-        ),
-        (
-            "add_sum: overwrites",
-            "self.add(out, self.sum(A, axis",
-            "self.add(self.copyto(out, 0), self.sum(A, axis",
-        ),
-        ("mean: of the other axis", "1.0 / A.shape[axis]", "1.0 / A.shape[axis - 1]"),
-        ("mean: the sum", "return self.multiply(out, 1.0 / A.shape[axis], out=out)", "return out"),
         ("mix64: last step missing", "return z ^ (z >> 31)", "return z"),
-        ("sgd: sign", "p -= rate.astype(p.dtype) * g\n", "p += rate.astype(p.dtype) * g\n"),
-        ("momentum: v does not fade", "self.copyto(v, mu * v + g)", "self.copyto(v, v + g)"),
-        ("momentum: term dropped", "self.copyto(v, mu * v + g)", "self.copyto(v, g)"),
-        ("momentum: rate inside v", "(g + mu * v if nesterov", "(mu * v if nesterov"),
-        (
-            "rmsprop: ρ the wrong way round",
-            "rho * s + (1 - rho) * g * g",
-            "(1 - rho) * s + rho * g * g",
-        ),
-        ("rmsprop: ε missing", "(self.module.sqrt(s) + eps)", "self.module.sqrt(s)"),
-        ("rmsprop: root missing", "(self.module.sqrt(s) + eps)", "(s + eps)"),
-        ("rmsprop: ε inside the root", "(self.module.sqrt(s) + eps)", "self.module.sqrt(s + eps)"),
-        ("adam: β₂ for β₁", "beta1 * m + (1 - beta1) * g", "beta2 * m + (1 - beta2) * g"),
-        ("adam: β₁ for β₂", "beta2 * v + (1 - beta2) * g * g", "beta1 * v + (1 - beta1) * g * g"),
-        ("adam: no correction of m", "(m / c1)", "m"),
-        ("adam: no correction of v", "sqrt(v / c2)", "sqrt(v)"),
-        ("adam: ε missing", "(self.module.sqrt(v / c2) + eps)", "self.module.sqrt(v / c2)"),
-        (
-            "adam: decay with the wrong sign",
-            "p -= eta * decay * p + eta",
-            "p -= -eta * decay * p + eta",
-        ),
-        ("adam: decay without the rate", "p -= eta * decay * p", "p -= decay * p"),
     ),
 ]
 
