@@ -52,6 +52,11 @@ def communicator(kind: str = "auto") -> Communicator:
     started = processes_started()
     if kind == "single" or (kind == "auto" and started == 1):
         return ALONE
+    return _processes_of_mpi(started)
+
+
+def _processes_of_mpi(started: int) -> Communicator:
+    """Return all processes of MPI, after checking that it sees those that were started."""
     try:
         from xpnet.parallel.mpi import world
     except ImportError as error:
