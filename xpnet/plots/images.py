@@ -95,7 +95,14 @@ def mistakes(
     found = all_mistakes(net, X, t)[: count("n", n)]
     size = _size(prod(X.shape[1:]), shape)
     pictures = np.array([X[m.sample].reshape(size) for m in found], float).reshape(-1, *size)
-    columns, ax = min(8, max(1, len(found))), axes(ax)
+    return _draw_mistakes(axes(ax), found, pictures, size)
+
+
+def _draw_mistakes(
+    ax: Axes, found: Sequence[Mistake], pictures: NDArray[Any], size: tuple[int, int]
+) -> AxesImage:
+    """Draw the images side by side, with words above each."""
+    columns = min(8, max(1, len(found)))
     room = ceil(size[0] / 3)  # a third of its height above each image is for the words
     drawn: AxesImage = ax.imshow(_tiles(pictures, columns, room), cmap="gray_r")
     _write_words(ax, found, columns, size, room)

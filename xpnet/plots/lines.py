@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
+LOOKS: dict[str, dict[str, Any]] = {
+    "training": {"color": BLUE, "linestyle": "-"},
+    "validation": {"color": ORANGE, "linestyle": "--"},
+}
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
 FLOWS = {"gradients": "norm of the gradient", "activations": "root mean square of the outputs"}
 
 
@@ -56,13 +61,8 @@ def loss_curve(
     found = _curves_of(history, metric)
     ax, lines = axes(ax), list[Any]()
     for label, values in found.items():
-        colour, style = (BLUE, "-") if label == "training" else (ORANGE, "--")
-        look: dict[str, Any] = {
-            "marker": "o" if len(values) <= 12 else "",
-            "markersize": 4,
-            "color": colour,
-        }
-        lines += ax.plot(range(1, len(values) + 1), values, style, label=label, **look)
+        look = LOOKS[label] | {"marker": "o" if len(values) <= 12 else "", "markersize": 4}
+        lines += ax.plot(range(1, len(values) + 1), values, label=label, **look)
     _label_epochs(ax, metric, min(min(values) for values in found.values() if values))
     return lines
 
@@ -182,7 +182,6 @@ def gradient_flow(
     if norms.any():
         log_scale(ax)
     ax.set(xlabel="epoch", ylabel=FLOWS[of])
-    # So many names that they would hide the lines are beside them.
-    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    ax.legend(fontsize="small", **(beside if len(lines) > len(COLOURS) else {"loc": "best"}))
+    many = len(lines) > len(COLOURS)  # their names would hide the lines: beside them
+    ax.legend(fontsize="small", **(BESIDE if many else {"loc": "best"}))
     return lines
