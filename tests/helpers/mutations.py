@@ -101,9 +101,10 @@ LAYERS = [
         "network/fusions.py",
         ("Y is what comes in", "Y, dZ = self.activation.Y[:n],", "Y, dZ = dY,"),
         ("another function", "out=dZ, db=linear.db", "out=dZ, db=linear.db[::-1]"),
-        ("dY for dZ in dW", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, dY,"),
+        ("dY for dZ in dW", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, dY,", 1),
         ("dY passed on", "xp.matmul(dZ, linear.W.T,", "xp.matmul(dY, linear.W.T,"),
-        ("dW with the wrong sign", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,"),
+        ("dW with the wrong sign", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,", 1),
+        ("dW of the first", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,", 0),
     ),
     *_in(
         "layers/normalization.py",

@@ -44,6 +44,10 @@ LAYERS = {
     "sigmoid-apart": lambda k: xpnet.Sequential(xpnet.Sigmoid()),
     "tanh-apart": lambda k: xpnet.Sequential(xpnet.Tanh()),
 }
+# A new layer of existing primitives has its line above and, here, its twin in PyTorch, a function of
+# (torch.nn.functional, layer, X), and a bound for the rounding of dX, a function of (X, dY).
+TWINS: dict[type, Any] = {}
+BOUNDS: dict[str, Any] = {}
 LOSSES = {
     "mse": xpnet.MeanSquaredError,
     "bce": xpnet.BinaryCrossEntropy,
@@ -278,6 +282,8 @@ def _with_torch(torch: Any, case: Case, loss: str) -> tuple[float, dict[str, np.
 
 def _torch_layer(torch: Any, layer: Any, X: Any, value: Any) -> Any:
     F, kind = torch.nn.functional, type(layer)
+    if kind in TWINS:
+        return TWINS[kind](F, layer, X)
     if kind is xpnet.Linear:
         return X @ value("W") + value("b") if layer.bias else X @ value("W")
     if kind is xpnet.LeakyReLU:
@@ -387,6 +393,8 @@ def _layer_bounds(name, layer, X, Y, dY):
         return {"input": 20 * u * a(dY)}
     if name == "gelu":  # T to 11u: the polynomial reaches it damped by 1 - T²; twice that in T²
         return {"input": 16 * u * a(dY) * (1 + a(X) * (1 + 0.15 * X * X))}
+    if name in BOUNDS:
+        return {"input": BOUNDS[name](X, dY)}
     # softmax: the difference X - max is rounded, exp, the sum of k, /; then another sum of k
     k, spread = X.shape[1], (X.max(axis=1) - X.min(axis=1))[:, None]
     terms = Y * (a(dY) + (a(dY) * Y).sum(axis=1, keepdims=True))

@@ -225,16 +225,18 @@ def test_the_reference_has_nothing_else():
 def test_a_layer_that_no_page_names_is_added_to_the_reference(monkeypatch):
     monkeypatch.syspath_prepend(DOCS / "_ext")
     more_layers = importlib.import_module("more_layers")
-    for name, page in (("layers.rst", "api/layers"), ("index.md", "api/index")):
-        text = (DOCS / "api" / name).read_text(encoding="utf-8")
-        assert more_layers.PAGES[page](text) == text
-    without = text.replace("| {py:obj}`ReLU <xpnet.ReLU>` | max(X, 0) |\n", "")
-    assert (
-        more_layers.with_rows(without).count("| {py:obj}`ReLU <xpnet.ReLU>` | the rectifier |") == 1
-    )
-    entries = (DOCS / "api" / "layers.rst").read_text(encoding="utf-8")
-    without = entries.replace(".. autoclass:: xpnet.ReLU\n", "")
-    assert more_layers.with_entries(without).endswith("\n.. autoclass:: xpnet.ReLU\n")
+    texts = [
+        (DOCS / "api" / name).read_text(encoding="utf-8") for name in ("layers.rst", "index.md")
+    ]
+    entry, link = ".. autoclass:: xpnet.ReLU\n", "| {py:obj}`ReLU <xpnet.ReLU>` |"
+    row = f"{link} max(X, 0) |\n"
+    entries = more_layers.with_entries(texts[0].replace(entry, ""))
+    rows = more_layers.with_rows(texts[1].replace(row, ""))
+    assert entries.partition("More layers")[2].count(f"\n{entry}") == 1
+    assert rows.count(f"{link} the rectifier |\n") == 1
+    for name in more_layers.KINDS:
+        assert entries.count(f".. autoclass:: xpnet.{name}\n") == 1
+        assert rows.count(f"`{name} <xpnet.{name}>`") == 1
 
 
 # ---- how it is built --------------------------------------------------------------------------

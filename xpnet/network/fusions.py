@@ -74,6 +74,9 @@ class LinearActivation:
         linear, xp, n = self.linear, self.linear.xp, len(dY)
         Y, dZ = self.activation.Y[:n], self.activation.dX[:n]
         xp.affine_grad(dY, Y, self.f, out=dZ, db=linear.db)
+        if linear.dX is None:  # the first layer: there is no other work beside dW
+            xp.matmul(linear.X.T, dZ, out=linear.dW)
+            return None
         with xp.off_path():
             xp.matmul(linear.X.T, dZ, out=linear.dW)
-        return None if linear.dX is None else xp.matmul(dZ, linear.W.T, out=linear.dX[:n])
+        return xp.matmul(dZ, linear.W.T, out=linear.dX[:n])
