@@ -997,7 +997,7 @@ def source_of(mutation: Mutation) -> str:
 def attempt(mutation: Mutation | None) -> dict[str, str | float]:
     """Import xpnet with the mistake and run the checks; say how it ended."""
     for name in list(sys.modules):
-        if name.partition(".")[0] in ("xpnet", "kill", "strict_backend", "team"):
+        if name.partition(".")[0] in ("xpnet", "kill", "strict_backend", "team", "contract_layers"):
             del sys.modules[name]
     Mutated.mutation = mutation
     start, outcome, error = time.perf_counter(), "survived", ""

@@ -44,8 +44,8 @@ LAYERS = {
     "sigmoid-apart": lambda k: xpnet.Sequential(xpnet.Sigmoid()),
     "tanh-apart": lambda k: xpnet.Sequential(xpnet.Tanh()),
 }
-# A new layer of existing primitives has its line above and, here, its twin in PyTorch, a function of
-# (torch.nn.functional, layer, X), and a bound for the rounding of dX, a function of (X, dY).
+# A new layer of existing primitives has its line above and, here, its twin in PyTorch, a function
+# of (torch.nn.functional, layer, X), and a bound for the rounding of dX, a function of (X, dY).
 TWINS: dict[type, Any] = {}
 BOUNDS: dict[str, Any] = {}
 LOSSES = {
