@@ -285,6 +285,18 @@ class ByAnotherName(Bend):
         self.xp.sum(self.terms(dY), axis=0, out=self.mine)
 
 
+class ReplacedAfterwards(Bend):
+    def write(self, dY: Any) -> None:
+        super().write(dY)
+        self.da = self.terms(dY).sum(axis=0)
+
+
+class AddsToACopy(Bend):
+    def write(self, dY: Any) -> None:
+        super().write(dY)
+        self.xp.add_sum(self.terms(dY)[:, :2], axis=0, out=self.da[[0, 1]])
+
+
 class OverTheFeatures(Bend):
     def write(self, dY: Any) -> None:
         self.xp.sum(self.xp.module.ascontiguousarray(self.terms(dY).T), axis=1, out=self.da)
@@ -313,6 +325,23 @@ class LowRank(xpnet.Layer):
         xp.matmul(self.H.T, dY, out=self.dV)
         own = xp.matmul(self.X.T, dY, out=xp.empty((WIDTH, WIDTH), self.dtype))
         xp.matmul(own, self.V.T, out=self.dU)
+
+
+class OfSumsOfItsOwn(xpnet.Layer):
+    """Y = X + 0 M        with a gradient of M that is a product of two sums of the layer's own"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("M", (WIDTH, WIDTH), "normal")
+
+    def forward(self, X: Any) -> Any:
+        self.X = X
+        return X
+
+    def backward(self, dY: Any) -> Any:
+        xp = self.xp
+        own = xp.matmul(self.X.T, self.X, out=xp.empty((WIDTH, WIDTH), self.dtype))
+        xp.matmul(own.T, own, out=self.dM)
 
 
 class Hidden(xpnet.Layer):
@@ -354,5 +383,8 @@ BREAK_THE_CONTRACT = {
     ByAnotherName: "needed before this backward pass has written all of it, such as [0]",
     OverTheFeatures: "a sum over axis 1 of an array of shape (6,",
     ThroughACopy: "written through a copy",
+    ReplacedAfterwards: "in an array of its own; write into self.da",
+    AddsToACopy: "written through a copy",
     LowRank: "is not Xᵀ dY",
+    OfSumsOfItsOwn: "is not Xᵀ dY",
 }

@@ -505,29 +505,27 @@ def check_processes(xp):
 
 def check_contract(xp):
     """Layers that hold the contract of a gradient are right; those that break it are refused."""
-    X, t = numbers(11, contract_layers.WIDTH), np.arange(11) % 3
-    for kind in contract_layers.KEEP_THE_CONTRACT:
-        report = xpnet.gradcheck(
-            network(kind(), L(6, 3)), "softmax_cross_entropy", X, t, method="complex"
-        )
-        assert report.ok, report
     if xp is not BACKENDS[0]:
         return
+    X, t = numbers(8, contract_layers.WIDTH), np.arange(8) % 3
+    for kind in contract_layers.KEEP_THE_CONTRACT:
+        net = network(kind(), L(6, 3))
+        assert xpnet.gradcheck(net, "mse", X, np.eye(3)[t], max_entries=5).ok, kind
 
-    def train(comm, kind):
-        mode = xpnet.backend.find_backend("numpy", True)
-        net = S(kind(), L(6, 3), backend=mode)
+    def gradient(comm, kind, n):
+        net = S(kind(), L(6, 3), backend=xpnet.backend.find_backend("numpy", True))
         trainer = xpnet.Trainer(net, "softmax_cross_entropy", xpnet.SGD(net, lr=0.5), comm=comm)
-        trainer.fit(X, t, epochs=1, batch_size=6)
-        return np.array(net.params)
+        trainer.fit(X[:n], t[:n], epochs=1, batch_size=None)
+        return np.array(net.grads)
 
     for kind in contract_layers.KEEP_THE_CONTRACT:
-        alone = train(ALONE, kind)
-        for found in team(2, lambda comm, kind=kind: train(comm, kind)):
+        alone = gradient(ALONE, kind, 5)
+        for found in team(2, lambda comm, kind=kind: gradient(comm, kind, 5)):
             close(found, alone, kind, 0)
     for kind in contract_layers.BREAK_THE_CONTRACT:
+        n = 6 if kind is contract_layers.OverTheFeatures else 8
         try:
-            team(2, lambda comm, kind=kind: train(comm, kind))
+            team(2, lambda comm, kind=kind, n=n: gradient(comm, kind, n))
         except xpnet.ParallelError:
             continue
         raise AssertionError(f"{kind} has not been refused")
