@@ -20,8 +20,8 @@ from xpnet.support.errors import BackendError, DataError, OptionError, ShapeErro
 from xpnet.verify.parity import (
     Check,
     Difference,
-    Displaced,
     ParityReport,
+    RoundingNoise,
     Row,
     gradients,
     locate,
@@ -512,16 +512,16 @@ EXACT = {
 OPTIMIZERS = {"sgd", "momentum", "rmsprop", "adam"}
 
 
-def test_every_primitive_is_displaced_or_exact():
+def test_every_primitive_is_noisy_or_exact():
     """`mean` and `affine` are made of others; an optimizer comes after the gradients."""
     primitives = {
         name
         for name, f in inspect.getmembers(Backend, inspect.isfunction)
         if not name.startswith("_") and name not in ARRAYS
     }
-    displaced = {name for name in primitives if name in vars(Displaced)}
-    assert displaced | EXACT | OPTIMIZERS == primitives
-    assert not displaced & (EXACT | OPTIMIZERS)
+    noisy = {name for name in primitives if name in vars(RoundingNoise)}
+    assert noisy | EXACT | OPTIMIZERS == primitives
+    assert not noisy & (EXACT | OPTIMIZERS)
 
 
 def test_the_same_call_gives_the_same_report():
