@@ -30,10 +30,10 @@ NODES, REPLAYS = 14, 2000  # the nodes in a row of a step of 784-64-32-10
 
 
 def describe() -> dict:
-    from xpnet.backend import on_cupy
+    from xpnet.backend import cupy_probe
 
     return {
-        **on_cupy.describe(),
+        **cupy_probe.describe(),
         "xpnet": xpnet.__version__,
         "python": platform.python_version(),
         **{name: installed(name) for name in VERSIONS},

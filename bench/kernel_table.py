@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from xpnet.backend import on_cupy, reproducible_cupy
+from xpnet.backend import cuda, reproducible_kernels
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- kernel table -->\n", "<!-- end of kernel table -->\n"
 ARCH = "sm_90"
-ORDINARY, REPRODUCIBLE = "kernels.cu", reproducible_cupy.FILE
+ORDINARY, REPRODUCIBLE = "kernels.cu", reproducible_kernels.FILE
 TYPES = {ORDINARY: "fd", REPRODUCIBLE: "f"}  # reproducible mode has float32 alone
 
 
@@ -59,10 +59,10 @@ def assembler_log(file: str, T: str, *more: str) -> str:
     from cupy._core import core
     from cupy.cuda import compiler
 
-    options = on_cupy.compile_options if file == ORDINARY else reproducible_cupy.options
+    options = cuda.compile_options if file == ORDINARY else reproducible_kernels.options
     told = core.assemble_cupy_compiler_options(options(T))
     told += ("-ftz=true", "--device-as-default-execution-space", f"-arch={ARCH}", *more)
-    program = compiler._NVRTCProgram(on_cupy.source(file), file, method="cubin")
+    program = compiler._NVRTCProgram(cuda.source(file), file, method="cubin")
     log = io.StringIO()
     program.compile((*told, "--ptxas-options=-v"), log_stream=log)
     return log.getvalue().replace("\0", "")
@@ -88,7 +88,7 @@ def tables(found: dict[str, dict[str, list[Need]]]) -> str:
     """Return the text between the markers."""
     parts = [f"\nCompiled by {version()} for {ARCH}.\n"]
     for file, kernels in found.items():
-        types = " / ".join(on_cupy.REALS[T][0] for T in TYPES[file])
+        types = " / ".join(cuda.REALS[T][0] for T in TYPES[file])
         parts.append(f"\n## {file}: {types}\n\n| kernel | {' | '.join(HEADINGS)} |\n")
         parts.append(f"|---|{'---:|' * len(HEADINGS)}\n")
         for name, of_types in kernels.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from xpnet.data.mnist import find_mnist
-from xpnet.runs.folder import FRAMES
+from xpnet.runs.layout import FRAMES
 from xpnet.runs.problems import PROBLEMS, build
 from xpnet.training.recording import FrameFile
 

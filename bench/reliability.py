@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import xpnet
-from xpnet.storage.archive import decode_archive
+from xpnet.support.archive import decode_archive
 from xpnet.support.errors import XpnetError
 
 ROOT = Path(__file__).parents[1]

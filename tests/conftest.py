@@ -102,7 +102,7 @@ def _no_settings_from_outside(monkeypatch):
     """A test sees the default backend, whatever the shell says."""
     monkeypatch.delenv("XPNET_BACKEND", raising=False)
     monkeypatch.delenv("XPNET_REPRODUCIBLE", raising=False)
-    monkeypatch.setattr(xpnet.backend, "_default", None)
+    monkeypatch.setattr("xpnet.backend.default._default", None)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Importing it imports NumPy and nothing else.
 """
 
+from xpnet import exchange as exchange
 from xpnet import parallel as parallel
 from xpnet import schedules as schedules
 from xpnet.backend import Backend as Backend
@@ -12,6 +13,7 @@ from xpnet.backend import get_backend as get_backend
 from xpnet.backend import set_backend as set_backend
 from xpnet.backend import use_backend as use_backend
 from xpnet.layers import GELU as GELU
+from xpnet.layers import LAYERS as _LAYERS
 from xpnet.layers import BatchNorm1d as BatchNorm1d
 from xpnet.layers import Dropout as Dropout
 from xpnet.layers import Flatten as Flatten
@@ -37,7 +39,7 @@ from xpnet.optimizers import AdamW as AdamW
 from xpnet.optimizers import Optimizer as Optimizer
 from xpnet.optimizers import RMSprop as RMSprop
 from xpnet.storage.checkpoint import Checkpoint as Checkpoint
-from xpnet.storage.checkpoint import load as load
+from xpnet.storage.network_file import load as load
 from xpnet.support.errors import BackendError as BackendError
 from xpnet.support.errors import CheckpointError as CheckpointError
 from xpnet.support.errors import DataError as DataError
@@ -53,8 +55,9 @@ from xpnet.training.callbacks import Callback as Callback
 from xpnet.training.callbacks import EarlyStopping as EarlyStopping
 from xpnet.training.callbacks import ProgressBar as ProgressBar
 from xpnet.training.recording import Recorder as Recorder
-from xpnet.training.trainer import History as History
+from xpnet.training.register import register as register
 from xpnet.training.trainer import Trainer as Trainer
+from xpnet.training.training import History as History
 from xpnet.verify import golden as golden
 from xpnet.verify.consistency import CheckReport as CheckReport
 from xpnet.verify.consistency import check as check
@@ -62,3 +65,5 @@ from xpnet.verify.gradcheck import GradientReport as GradientReport
 from xpnet.verify.gradcheck import gradcheck as gradcheck
 from xpnet.verify.parity import ParityReport as ParityReport
 from xpnet.verify.parity import parity as parity
+
+globals().update(_LAYERS)  # those that have no line above: see xpnet/layers/__init__.py

@@ -1,4 +1,4 @@
-"""How the weights start: each is a function of a `Random` and a shape, in float64 on the host.
+"""Starting values of the weights: functions of a `Random` and a shape, in float64 on the host.
 
 A weight matrix has the shape (n_in, n_out). The variance is chosen so that signals neither grow nor
 fade from layer to layer: 1/n_in keeps it forward (LeCun), 2/(n_in + n_out) forward and backward
@@ -22,13 +22,18 @@ Initializer = Callable[[Random, Shape], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Constant:
+class ConstantValue:
     """The same value everywhere."""
 
     value: float = 0.0
 
     def __call__(self, random: Random, shape: Shape) -> NDArray[np.float64]:
         return np.full(shape, self.value)
+
+
+# Users write initializers.Constant: that name is in its repr, in pickles, and in the documentation.
+ConstantValue.__name__ = ConstantValue.__qualname__ = "Constant"
+Constant = ConstantValue
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Learning rates that change: each is a function of the step, 0 for the first one."""
+"""Schedules of the learning rate: each is a function of the step; the first step is 0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _power(x: float, n: int) -> float:
 
 
 def _half_cosine(start: float, end: float, progress: float) -> float:
-    """Return the value on the way from start to end; progress above 1 stays at the end.
+    """Return the value between start and end at a progress of 0 to 1; above 1 it is the end.
 
     The share of ``start`` is (1 + cos πp) / 2 = cos²(πp / 2), and cos 2θ = cos² θ - sin² θ.
     """
@@ -32,7 +32,7 @@ def _half_cosine(start: float, end: float, progress: float) -> float:
 
 
 @dataclass(frozen=True)
-class Constant:
+class ConstantRate:
     """η"""
 
     lr: float
@@ -42,6 +42,11 @@ class Constant:
 
     def __call__(self, step: int) -> float:
         return self.lr
+
+
+# Users write schedules.Constant: that name is in its repr, in pickles, and in the documentation.
+ConstantRate.__name__ = ConstantRate.__qualname__ = "Constant"
+Constant = ConstantRate
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Linear from η/steps to the first rate of ``then`` over ``steps`` steps, then ``then``."""
+    """Linear from η/steps to η = then(0) over ``steps`` steps, then as ``then``."""
 
     then: Schedule
     steps: int

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from copy import copy, deepcopy
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -18,7 +19,7 @@ import strictxp
 import xpnet
 from xpnet import BackendError, Linear, MixedArraysError, Sequential, XpnetError
 from xpnet import backend as backends
-from xpnet.backend import backend_of, find_backend, parse_name
+from xpnet.backend import backend_of, find_backend, parse_name, registry
 from xpnet.backend.reproducible import Reproducible
 
 STRICT_ARRAY = strictxp.asarray(np.zeros(2))
@@ -36,17 +37,27 @@ class OtherBackend(xpnet.Backend):
 @pytest.fixture
 def fresh(monkeypatch):
     """Nothing is known about CuPy and Numba yet; after the test is known what was known before."""
-    for name in ("why_no_cupy", "_cupy", "why_no_numba", "_numba", "say_once"):
-        monkeypatch.setattr(backends, name, cache(getattr(backends, name).__wrapped__))
-    monkeypatch.setattr(backends, "on_cupy", None, raising=False)
-    monkeypatch.delitem(sys.modules, "xpnet.backend.on_cupy", raising=False)
+    for name in ("cupy", "numba"):
+        kind = registry.KINDS[name]
+        fresh = replace(kind, why_not=cache(kind.why_not.__wrapped__))
+        monkeypatch.setitem(registry.KINDS, name, fresh)
+    monkeypatch.setattr(registry, "say_once", cache(registry.say_once.__wrapped__))
+    for name in ("cupy_device", "on_cupy", "cupy_probe"):
+        monkeypatch.setattr(backends, name, None, raising=False)
+        monkeypatch.delitem(sys.modules, f"xpnet.backend.{name}", raising=False)
 
 
 @pytest.fixture
 def two_gpus(monkeypatch):
     """CuPy works on the devices 0 and 1."""
-    monkeypatch.setattr(backends, "why_no_cupy", lambda d=0: "" if d < 2 else f"no GPU number {d}")
-    monkeypatch.setattr(backends, "_cupy", cache(OtherBackend))
+    change(monkeypatch, "cupy", lambda d: "" if d < 2 else f"no GPU number {d}", OtherBackend)
+
+
+def change(monkeypatch, name, why_not, make=None):
+    """Change the entry of a backend."""
+    kind = registry.KINDS[name]
+    changed = replace(kind, why_not=why_not, make=make or kind.make)
+    monkeypatch.setitem(registry.KINDS, name, changed)
 
 
 # ---- names ------------------------------------------------------------------------------------
@@ -94,11 +105,11 @@ def test_a_backend_stands_for_itself():
 
 
 def test_available_backends(monkeypatch, two_gpus):
-    monkeypatch.setattr(backends, "why_no_numba", lambda: "")
+    change(monkeypatch, "numba", lambda device: "")
     assert xpnet.available_backends() == ["numpy", "numba", "cupy"]
-    monkeypatch.setattr(backends, "why_no_numba", lambda: "a reason")
+    change(monkeypatch, "numba", lambda device: "a reason")
     assert xpnet.available_backends() == ["numpy", "cupy"]
-    monkeypatch.setattr(backends, "why_no_cupy", lambda: "a reason")
+    change(monkeypatch, "cupy", lambda device: "a reason")
     assert xpnet.available_backends() == ["numpy"]
 
 
@@ -196,7 +207,7 @@ def test_the_two_know_each_other():
 
 def test_there_is_one_of_each_backend(monkeypatch):
     """A network that is moved, or read from a pickle, finds the same device and its scratch."""
-    monkeypatch.setattr(backends, "_reproducible", cache(backends._reproducible.__wrapped__))
+    monkeypatch.setattr(registry, "_reproducible", cache(registry._reproducible.__wrapped__))
     a, b = OtherBackend(), OtherBackend(1)
     a.module = b.module = np
     assert find_backend(a, True) is find_backend(a, True)
@@ -270,7 +281,7 @@ def test_a_bad_mode_in_the_environment_is_named(monkeypatch, text):
 
 
 def test_the_mode_of_cupy_is_asked_for_by_name(two_gpus, monkeypatch):
-    monkeypatch.setattr(backends, "_reproducible", cache(lambda ordinary: ("mode of", ordinary)))
+    monkeypatch.setattr(registry, "_reproducible", cache(lambda ordinary: ("mode of", ordinary)))
     assert find_backend("cuda:1", True) == ("mode of", find_backend("cuda:1"))
 
 

@@ -22,6 +22,7 @@ from xpnet import schedules
 from xpnet.backend import find_backend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.estimators import MLPClassifier
+from xpnet.training.step import Step
 
 STEPS = 200
 N, WIDTH, CLASSES, BATCH = 83, 7, 3, 20  # four whole batches and a smaller one in an epoch
@@ -203,7 +204,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproduci
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a capture that fails warns
             fit(trainer, name)
-        graphs = getattr(trainer._run, "graphs", {})
+        graphs = getattr(trainer._steps.captured, "graphs", {})
         assert bool(graphs) == captures
         found.append(bits(trainer))
     assert found[0] == found[1] == found[2]
@@ -239,11 +240,13 @@ def test_each_size_of_batch_and_each_number_of_steps_has_a_graph(make):
     trainer = trainer_of("adam", xp)
     trainer.launch = 3
     fit(trainer)
-    assert set(trainer._run.graphs) == {(20, 3), (20, 1), (3, 1)}
-    three, one, last = (len(trainer._run.graphs[k]._graph.nodes) for k in trainer._run.graphs)
+    assert set(trainer._steps.captured.graphs) == {(20, 3), (20, 1), (3, 1)}
+    three, one, last = (
+        len(trainer._steps.captured.graphs[k]._graph.nodes) for k in trainer._steps.captured.graphs
+    )
     assert (three, last) == (3 * one, one)
     fit(trainer, batch_size=40)
-    assert set(trainer._run.graphs) == {(40, 1), (3, 1)}
+    assert set(trainer._steps.captured.graphs) == {(40, 1), (3, 1)}
 
 
 def test_a_step_of_the_mnist_network_is_few_kernels(make):
@@ -327,7 +330,7 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
 @pytest.mark.parametrize("launch", [1, 3])
 def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
     wanted = eager(make, "adamw")
-    monkeypatch.setattr(xpnet.optimizers.base, "RATES_AHEAD", 7)
+    monkeypatch.setattr(xpnet.optimizers.rates, "RATES_AHEAD", 7)
     trainer = trainer_of("adamw", make("aside last"))
     trainer.launch = launch
     fit(trainer, "adamw")
@@ -366,17 +369,17 @@ def test_an_epoch_reads_from_the_device_once(make):
 def test_a_warm_step_allocates_nothing_and_waits_for_nothing(make, name, monkeypatch):
     """Neither as it is written nor while it is recorded."""
     xp = make()
-    trainer, step = trainer_of(name, xp), xpnet.Trainer.step
+    trainer, take = trainer_of(name, xp), Step.take
     warm = []
 
-    def strict_step(self, size):
+    def strict_take(self, size, number=1):
         if size not in warm:
             warm.append(size)
-            return step(self, size)
+            return take(self, size, number)
         with strictxp.no_sync(), strictxp.no_alloc():
-            return step(self, size)
+            return take(self, size, number)
 
-    monkeypatch.setattr(xpnet.Trainer, "step", strict_step)
+    monkeypatch.setattr(Step, "take", strict_take)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(trainer, name, epochs=4)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import strictxp
 from at_once import at_once
-from primitive_cases import on_cupy
+from primitive_cases import cupy_device
 from test_capture import ORDERS, TRAININGS, bits, data, eager, fit, linear, trainer_of
-from test_reproducible_kernels import ReproducibleCuPy, fused
+from test_reproducible_kernels import ReproducibleCuPy
 
 import xpnet
 from xpnet.backend import capture, find_backend, gemm
@@ -224,7 +224,7 @@ class Others(xpnet.Callback):
         self.graphs = []
 
     def on_epoch_end(self, epoch, logs):
-        self.graphs.append({id(graph) for graph in self.trainer._run.graphs.values()})
+        self.graphs.append({id(graph) for graph in self.trainer._steps.captured.graphs.values()})
         if epoch in (2, 4):
             fit(trainer_of("wide", self.trainer.net.xp), "wide", epochs=3)
 
@@ -456,8 +456,7 @@ def test_everything_else_goes_to_the_device_too(two):
 
 
 def test_reproducible_mode_goes_to_the_device_too(two, mode_kernels, monkeypatch):
-    for name, module in (("on_cupy", on_cupy), ("reproducible_cupy", fused)):  # without CuPy, too
-        monkeypatch.setitem(sys.modules, f"xpnet.backend.{name}", module)
+    monkeypatch.setitem(sys.modules, "xpnet.backend.cupy_device", cupy_device)  # without CuPy, too
     trainer = trainer_of("pixels", Reproducible(find_backend("numpy")))
     fit(trainer, "pixels", epochs=3)
     wanted, (_, xp) = bits(trainer), two()
@@ -518,7 +517,7 @@ def test_two_threads_train_two_networks_on_a_gpu(name, reproducible, often):
     wanted, _ = on_a_gpu(name, xp)
     found = at_once(*[lambda: on_a_gpu(name, xp)] * 2)
     assert [one for one, _ in found] == [wanted] * 2
-    assert all(trainer._run.graphs for _, trainer in found)
+    assert all(trainer._steps.captured.graphs for _, trainer in found)
 
 
 @pytest.mark.gpu

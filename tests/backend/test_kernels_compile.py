@@ -15,10 +15,10 @@ import cupy
 from cupy._core import core
 from cupy.cuda import compiler
 
-from xpnet.backend import on_cupy, reproducible_cupy
+from xpnet.backend import cuda, cupy_kernels, reproducible_kernels
 
 # These use only + - · / √ and comparisons; the others call exp, tanh or log, which are made of fma.
-ELEMENTARY = set(on_cupy.KERNELS) - {
+ELEMENTARY = set(cupy_kernels.KERNELS) - {
     *("sigmoid", "bias_sigmoid", "bias_tanh", "gelu", "softplus", "softmax"),
     *("softmax_cross_entropy", "softmax_cross_entropy_labels"),
 }
@@ -34,12 +34,12 @@ def compile_kernels(method: str, options: tuple[str, ...], file: str = "kernels.
     method = "ptx" if method == "ptx" else "cubin"
     options = core.assemble_cupy_compiler_options(options)
     options += ("-ftz=true", "--device-as-default-execution-space", arch)
-    return compiler._NVRTCProgram(on_cupy.source(file), file, method=method).compile(options)[0]
+    return compiler._NVRTCProgram(cuda.source(file), file, method=method).compile(options)[0]
 
 
 def ptx(T: str, options: tuple[str, ...] | None = None, file: str = "kernels.cu") -> dict[str, str]:
     """The PTX of each kernel, by name."""
-    code = compile_kernels("ptx", on_cupy.compile_options(T) if options is None else options, file)
+    code = compile_kernels("ptx", cuda.compile_options(T) if options is None else options, file)
     text = code if isinstance(code, str) else code.decode()
     parts = re.split(r"^\.visible \.entry (\w+)", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -58,18 +58,18 @@ def _nvrtc():
         pytest.skip(f"no NVRTC or no CUDA headers, the CUDA kernels are not compiled: {error}")
 
 
-@pytest.mark.parametrize("T", on_cupy.REALS)
+@pytest.mark.parametrize("T", cuda.REALS)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
 def test_the_kernels_compile_for_ampere_hopper_and_blackwell(T, arch):
-    assert len(compile_kernels(arch, on_cupy.compile_options(T))) > 10_000
+    assert len(compile_kernels(arch, cuda.compile_options(T))) > 10_000
 
 
-@pytest.mark.parametrize("T", on_cupy.REALS)
+@pytest.mark.parametrize("T", cuda.REALS)
 def test_the_file_and_the_table_name_the_same_kernels(T):
-    assert set(ptx(T)) == set(on_cupy.KERNELS)
+    assert set(ptx(T)) == set(cupy_kernels.KERNELS)
 
 
-@pytest.mark.parametrize("T", on_cupy.REALS)
+@pytest.mark.parametrize("T", cuda.REALS)
 @pytest.mark.parametrize("name", sorted(ELEMENTARY))
 def test_products_and_sums_are_rounded_one_by_one(T, name):
     assert not instructions(ptx(T)[name], MERGED)
@@ -79,11 +79,11 @@ def test_the_check_for_merged_roundings_sees_them():
     merged = ptx("f", ("-std=c++17", "-DREAL=float"))
     assert {"mul.ftz.f32", "sub.ftz.f32"} <= instructions(merged["sgd"], MERGED)
     assert "fma.rn.ftz.f32" in instructions(ptx("f")["sigmoid"], MERGED)
-    fast = ptx("f", (*on_cupy.compile_options("f"), "--prec-div=false", "--prec-sqrt=false"))
+    fast = ptx("f", (*cuda.compile_options("f"), "--prec-div=false", "--prec-sqrt=false"))
     assert instructions(fast["adam"], MERGED)
 
 
-@pytest.mark.parametrize("name", sorted(on_cupy.KERNELS))
+@pytest.mark.parametrize("name", sorted(cupy_kernels.KERNELS))
 def test_float_kernels_compute_in_float(name):
     """A literal like 0.5 would make doubles; only the rate and the powers of Adam are doubles."""
     doubles = instructions(ptx("f")[name], r"[a-z]+\.(?:\w+\.)*f64")
@@ -91,7 +91,7 @@ def test_float_kernels_compute_in_float(name):
     assert doubles <= (allowed if name in OPTIMIZERS else set())
 
 
-@pytest.mark.parametrize("T", on_cupy.REALS)
+@pytest.mark.parametrize("T", cuda.REALS)
 def test_there_is_nothing_whose_order_changes_from_run_to_run(T):
     for name, text in ptx(T).items():
         assert not instructions(text, r"atom|red\."), name
@@ -106,15 +106,15 @@ def accesses(text: str, kind: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("file", "T"), [("kernels.cu", "f"), ("kernels.cu", "d"), (reproducible_cupy.FILE, "f")]
+    ("file", "T"), [("kernels.cu", "f"), ("kernels.cu", "d"), (reproducible_kernels.FILE, "f")]
 )
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_read_and_write_16_bytes_at_once_and_nothing_twice(file, T, name):
     """Only g is read through .nc, since nobody writes it; a loop may stand there several times."""
-    options = reproducible_cupy.options() if file == reproducible_cupy.FILE else None
+    options = reproducible_kernels.options() if file == reproducible_kernels.FILE else None
     text = ptx(T, options, file)[name]
     one, pack = {"f": ("f32", "v4.f32"), "d": ("f64", "v2.f64")}[T]
-    numbers, state = 3 if name == "adam" else 1, on_cupy.KERNELS[name].count("T") - 1
+    numbers, state = 3 if name == "adam" else 1, cupy_kernels.KERNELS[name].count("T") - 1
     for size, besides in ((pack, 0), (one, numbers if T == "d" else 0)):
         g = accesses(text, f"ld.global.nc.{size}") - besides
         assert g > 0
@@ -228,9 +228,10 @@ def test_the_look_at_a_step_sees_two_of_them():
 def test_every_operation_of_the_mode_is_looked_at():
     """All that `exact`, `elementary` and `reproducible` call of the array module."""
     called = set()
-    for name in ("exact", "elementary", "reproducible"):
-        source = Path(on_cupy.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
+    folder = Path(cuda.__file__).parent
+    files = [folder / "exact.py", folder / "elementary.py", *folder.glob("reproducible/*.py")]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 of = ast.unparse(node.func.value)
                 if of in ("m", "self.module"):

@@ -32,13 +32,16 @@ from primitive_cases import (
     compare,
     copies,
     on_cupy,
+    primitives,
     public,
     run,
 )
 
 from xpnet import golden
-from xpnet.backend import find_backend
+from xpnet.backend import cuda, cupy_kernels, find_backend
 from xpnet.backend.base import Backend
+from xpnet.backend.options import CrossEntropyArrays, MomentumOptions
+from xpnet.backend.registry import KINDS, _made
 from xpnet.backend.reproducible import Reproducible
 from xpnet.data.mnist import find_mnist
 from xpnet.support.errors import MixedArraysError, ShapeError
@@ -56,7 +59,7 @@ class HostKernels:
         self, folder: Path, blocks: int = 3, size: int = 64, text: str | None = None
     ) -> None:
         self.folder, self.blocks, self.size = folder, blocks, size
-        self.text = on_cupy.source() if text is None else text
+        self.text = cuda.source() if text is None else text
         self.launched: list[tuple[str, str]] = []
 
     def __call__(self, name: str, T: str, threads: int, args: tuple, block: int = 256) -> None:
@@ -68,8 +71,8 @@ class HostKernels:
         """Compile the kernels for a type, once."""
         if (self.text, T) not in self.loaded:
             (self.folder / T).mkdir()
-            options = on_cupy.compile_options(T)
-            path = compile_on_host(self.folder / T, self.text, on_cupy.KERNELS, options)
+            options = cuda.compile_options(T)
+            path = compile_on_host(self.folder / T, self.text, cupy_kernels.KERNELS, options)
             self.loaded[self.text, T] = ctypes.CDLL(str(path))
         return self.loaded[self.text, T]
 
@@ -142,7 +145,8 @@ def test_the_cupy_backend_does_what_base_says(xp, case):
     guarded = Guarded()
     check(xp, case, same_order=True, place=guarded.place)
     guarded.check()
-    with_kernels = {*public(on_cupy.CuPyBackend), "mean"} - ARRAY_METHODS  # by way of a sum
+    by_way_of_others = {"add_matmul", "add_sum", "mean"}
+    with_kernels = {*public(on_cupy.CuPyBackend), *by_way_of_others} - ARRAY_METHODS
     fused = case.primitive in with_kernels
     empty = not any(case.arrays[name].size for name in case.results)
     assert bool(xp._kernels.launched) == (fused and case.kernel and not empty)
@@ -178,7 +182,7 @@ def test_an_access_that_is_not_aligned_is_reported(folder):
 
 @pytest.mark.parametrize("mutation", mutations.KERNELS, ids=str)
 def test_a_mistake_in_an_update_is_found(folder, tmp_path, mutation):
-    text = mutation.apply(on_cupy.source())
+    text = mutation.apply(cuda.source())
     with pytest.raises(AssertionError):
         check_updates(HostCuPy(HostKernels(tmp_path, blocks=1, size=1, text=text)), (9, 32, 3))
 
@@ -187,9 +191,9 @@ def test_the_cases_start_every_kernel_in_both_types(xp):
     xp._kernels.launched.clear()
     for case in CASES:
         run(xp, case, copies(case))
-    real = {name for name, types in on_cupy.KERNELS.items() if "T" in types}
+    real = {name for name, types in cupy_kernels.KERNELS.items() if "T" in types}
     assert {(name, T) for name in real for T in "fd"} <= set(xp._kernels.launched)
-    assert {name for name, _ in xp._kernels.launched} == {*on_cupy.KERNELS, "gemm"}
+    assert {name for name, _ in xp._kernels.launched} == {*cupy_kernels.KERNELS, "gemm"}
 
 
 def test_the_same_call_gives_the_same_bits(xp):
@@ -214,16 +218,15 @@ def test_reproducible_mode_gives_the_golden_hashes_on_the_kernels(xp, recipe):
 
 
 def test_overrides_have_the_signatures_of_base():
-    assert public(on_cupy.CuPyBackend) <= public(Backend)
+    assert public(on_cupy.CuPyBackend) <= primitives()
     for name in public(on_cupy.CuPyBackend):
         ours, theirs = (inspect.signature(getattr(c, name)) for c in (on_cupy.CuPyBackend, Backend))
         assert ours.parameters == theirs.parameters, name
 
 
 def test_a_pickle_finds_the_same_gpu():
-    xp = object.__new__(on_cupy.CuPyBackend)
-    xp.device, xp.tf32 = 1, True
-    assert xp.__reduce__() == (find_backend, ("cupy:1", False, True))
+    kind = replace(KINDS["cupy"], make=lambda device, tf32: object.__new__(on_cupy.CuPyBackend))
+    assert _made(kind, 1, True).__reduce__() == (find_backend, ("cupy:1", False, True))
 
 
 def test_arrays_are_made_and_recognised(xp):
@@ -251,7 +254,7 @@ def test_what_is_written_must_be_contiguous(xp):
         xp.relu(X, out=out[:, ::2])
     p, g, v, rate = np.ones(4), np.ones(4), np.ones(8)[::2], np.ones(1)
     with pytest.raises(ShapeError, match=r"xp.momentum writes"):
-        xp.momentum(p, g, v, rate, mu=0.5, nesterov=False, work=None)
+        xp.momentum(p, g, v, rate, MomentumOptions(0.5), work=None)
     assert not out.any()
     assert p.tolist() == [1, 1, 1, 1]
 
@@ -275,10 +278,9 @@ def test_shapes_that_do_not_fit_run_the_text_of_base(xp):
         xp.sigmoid(np.ones((2, 3)), out=out)
     with pytest.raises(ValueError, match="zero-size"):
         xp.softmax(np.ones((3, 0)), out=np.ones((3, 0)), work=None)
+    written = CrossEntropyArrays(np.empty(2), np.empty((3, 2)), np.empty((3, 2)))
     with pytest.raises(ValueError, match="broadcast"):
-        xp.softmax_cross_entropy(
-            out, out, losses=np.empty(2), dZ=np.empty((3, 2)), work=np.empty((3, 2))
-        )
+        xp.softmax_cross_entropy(out, out, written)
     with pytest.raises(ValueError, match="broadcast"):
         xp.gather(np.ones((9, 3)), np.arange(9), np.zeros(1, np.int64), out=out)
     with pytest.raises(ValueError, match="broadcast"):
@@ -312,12 +314,12 @@ def test_the_grid_covers_small_and_large_arrays(monkeypatch):
         def get_function(self, name):
             return lambda grid, block, args: grids.append((name, grid, block, args))
 
-    monkeypatch.setattr(on_cupy, "_module", lambda file, options: Module())
-    kernels = on_cupy.Kernels("kernels.cu", on_cupy.compile_options)
+    monkeypatch.setattr(cuda, "_module", lambda file, options: Module())
+    kernels = cuda.Kernels("kernels.cu", cuda.compile_options)
     for threads in (1, 256, 257, 10**9):
         kernels("relu", "f", threads, (threads,))
     assert grids == [
         ("relu", (blocks,), (256,), (threads,))
         for blocks, threads in ((1, 1), (1, 256), (2, 257), (2048, 10**9))
     ]
-    assert on_cupy.BLOCK % on_cupy.WARP == 0
+    assert cuda.BLOCK % cuda.WARP == 0

@@ -13,9 +13,19 @@ from types import SimpleNamespace
 import numpy as np
 import primitive_cases
 import pytest
-from primitive_cases import Meaning, check, check_array_methods, copies, on_cupy, public, run
+from primitive_cases import (
+    Meaning,
+    check,
+    check_array_methods,
+    copies,
+    cupy_probe,
+    on_cupy,
+    public,
+    run,
+)
 
 from xpnet.backend import find_backend
+from xpnet.backend.options import CrossEntropyArrays
 from xpnet.support.errors import MixedArraysError
 
 CASES = primitive_cases.cases()
@@ -69,8 +79,8 @@ def fake_cupy(driver: int = 13020, gpus: int = 1) -> SimpleNamespace:
     ],
 )
 def test_the_probe_says_why_there_is_no_gpu(monkeypatch, cupy, device, sentence):
-    monkeypatch.setattr(on_cupy, "cupy", cupy)
-    assert on_cupy.probe(device) == sentence
+    monkeypatch.setattr(cupy_probe, "cupy", cupy)
+    assert cupy_probe.probe(device) == sentence
 
 
 def changed(owner: str, name: str) -> SimpleNamespace:
@@ -96,8 +106,8 @@ def changed(owner: str, name: str) -> SimpleNamespace:
     ],
 )
 def test_the_probe_bears_a_cupy_that_does_not_answer(monkeypatch, cupy, reason):
-    monkeypatch.setattr(on_cupy, "cupy", cupy)
-    sentence = on_cupy.probe(0)
+    monkeypatch.setattr(cupy_probe, "cupy", cupy)
+    sentence = cupy_probe.probe(0)
     assert re.match(rf"CuPy is installed but cannot look for a GPU \({reason}", sentence)
     assert sentence.endswith("; run nvidia-smi, reinstall CuPy, or use backend='numpy'")
     assert "\n" not in sentence
@@ -120,26 +130,26 @@ def test_the_probe_makes_a_sentence_of_any_error(monkeypatch, error, way_out):
     def fail(xp: object) -> None:
         raise error
 
-    monkeypatch.setattr(on_cupy, "cupy", fake_cupy())
-    monkeypatch.setattr(on_cupy, "CuPyBackend", lambda device: None)
-    monkeypatch.setattr(on_cupy, "_smoke_test", fail)
-    sentence = on_cupy.probe(0)
+    monkeypatch.setattr(cupy_probe, "cupy", fake_cupy())
+    monkeypatch.setattr(cupy_probe, "CuPyBackend", lambda device: None)
+    monkeypatch.setattr(cupy_probe, "_smoke_test", fail)
+    sentence = cupy_probe.probe(0)
     assert sentence.startswith(
         f"CuPy finds the GPU but cannot compute on it ({type(error).__name__}"
     )
     assert way_out in sentence
     assert sentence.endswith("or use backend='numpy'")
     assert "\n" not in sentence
-    monkeypatch.setattr(on_cupy, "_smoke_test", lambda xp: None)
-    assert on_cupy.probe(0) == ""
+    monkeypatch.setattr(cupy_probe, "_smoke_test", lambda xp: None)
+    assert cupy_probe.probe(0) == ""
 
 
 def test_the_way_out_needs_no_answer_of_cupy(monkeypatch):
     """The library that tells the version may be the one that is missing."""
     cupy = fake_cupy()
     cupy.cuda.runtime.runtimeGetVersion = changed("cupy", "is_available").is_available
-    monkeypatch.setattr(on_cupy, "cupy", cupy)
-    assert "pip install 'cupy-cuda13x[ctk]'" in on_cupy._why(ImportError("libcublas.so.13"))
+    monkeypatch.setattr(cupy_probe, "cupy", cupy)
+    assert "pip install 'cupy-cuda13x[ctk]'" in cupy_probe._why(ImportError("libcublas.so.13"))
 
 
 def test_the_smoke_test_looks_at_the_values():
@@ -150,15 +160,15 @@ def test_the_smoke_test_looks_at_the_values():
         def relu(self, X, out, slope=0.0):
             return self.copyto(out, X)
 
-    on_cupy._smoke_test(Right())
+    cupy_probe._smoke_test(Right())
     with pytest.raises(ArithmeticError, match="wrong values"):
-        on_cupy._smoke_test(Wrong())
+        cupy_probe._smoke_test(Wrong())
 
 
 def test_describe_never_raises(monkeypatch):
-    monkeypatch.setattr(on_cupy, "cupy", fake_cupy(driver=0, gpus=0))
+    monkeypatch.setattr(cupy_probe, "cupy", fake_cupy(driver=0, gpus=0))
     refused = "unknown (RuntimeError: cudaErrorInsufficientDriver: not what is wrong)"
-    found = on_cupy.describe()
+    found = cupy_probe.describe()
     pool = found.pop("CuPy's memory pool")
     assert found == {
         "CuPy": "14.2.0",
@@ -168,8 +178,8 @@ def test_describe_never_raises(monkeypatch):
         "GPU memory": refused,
     }
     assert pool.startswith("unknown (AttributeError: ")
-    monkeypatch.setattr(on_cupy, "cupy", SimpleNamespace())
-    assert all(answer.startswith("unknown (Attr") for answer in on_cupy.describe().values())
+    monkeypatch.setattr(cupy_probe, "cupy", SimpleNamespace())
+    assert all(answer.startswith("unknown (Attr") for answer in cupy_probe.describe().values())
 
 
 # ---- on a GPU ------------------------------------------------------------------------------------
@@ -255,7 +265,7 @@ def test_the_same_call_gives_the_same_bits(xp):
     results = set()
     for _ in range(20):
         P, work, losses = (xp.empty(shape, np.float32) for shape in (A.shape, A.shape, 300))
-        xp.softmax_cross_entropy(A, T, losses=losses, dZ=P, work=work)
+        xp.softmax_cross_entropy(A, T, CrossEntropyArrays(losses, P, work))
         total = xp.sum(A, out=xp.empty((), np.float32))
         results.add(b"".join(xp.asnumpy(a).tobytes() for a in (P, losses, total)))
     assert len(results) == 1

@@ -24,6 +24,8 @@ import xpnet
 from xpnet import golden, schedules
 from xpnet.backend import backend_of, find_backend, why_no_numba
 from xpnet.backend.base import Backend
+from xpnet.backend.on_numpy import NumPyBackend
+from xpnet.backend.options import AdamOptions, AdamState, CrossEntropyArrays, RMSpropOptions
 from xpnet.backend.reproducible import Reproducible
 from xpnet.cli import main
 from xpnet.verify.consistency import check as check_consistency
@@ -35,7 +37,7 @@ if why_no_numba():
 from xpnet.backend.on_numba import NumbaBackend
 
 XP, NUMPY = find_backend("numba"), find_backend("numpy")
-OURS = public(NumbaBackend)
+OURS = public(NumbaBackend, NumPyBackend)
 CASES = [case for case in primitive_cases.cases() if case.primitive in OURS]
 FLOATS = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -63,7 +65,7 @@ def test_arrays_are_made_and_recognised():
 
 def cross_entropy(xp, Z, T):
     losses, dZ, work, hot = np.zeros_like(Z[:, 0]), *(np.zeros_like(Z) for _ in range(3))
-    xp.softmax_cross_entropy(Z, T, losses=losses, dZ=dZ, work=work, hot=hot, scale=0.5)
+    xp.softmax_cross_entropy(Z, T, CrossEntropyArrays(losses, dZ, work, hot), scale=0.5)
     return losses, dZ
 
 
@@ -126,17 +128,18 @@ def test_nothing_at_all(shape, dtype):
     XP.affine(np.zeros((shape[0], 3), dtype), np.zeros((3, shape[1]), dtype), b, Y, "relu")
     XP.dropout_mask(np.array([1], np.uint64), np.array([1], np.uint64), Y, 0.5, None)
     labels = np.zeros(shape[0], np.int64)
-    XP.softmax_cross_entropy(Y, labels, losses=Y.sum(axis=1), dZ=Y.copy(), work=Y.copy())
+    written = CrossEntropyArrays(Y.sum(axis=1), Y.copy(), Y.copy())
+    XP.softmax_cross_entropy(Y, labels, written)
 
 
 @FLOATS
 def test_zero_divided_by_zero_is_no_error(dtype):
     p, g, s, m, v = np.zeros((5, 3), dtype)
     number, powers = np.array([0.1]), np.array([0.9, 0.999])
-    XP.rmsprop(p, g, s, number, rho=0.9, eps=0.0, work=g)
+    XP.rmsprop(p, g, s, number, RMSpropOptions(0.9, 0.0), work=g)
     assert np.isnan(p).all()
     p[...] = 0
-    XP.adam(p, g, m, v, number, powers, beta1=0.9, beta2=0.99, eps=0.0, decay=0.0, work=g)
+    XP.adam(p, g, AdamState(m, v, number, powers), AdamOptions(0.9, 0.99, 0.0), work=g)
     assert np.isnan(p).all()
 
 

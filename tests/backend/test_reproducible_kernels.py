@@ -8,38 +8,30 @@ answer. Where no GPU is, the machine code is looked at instead: which instructio
 from __future__ import annotations
 
 import ctypes
-import importlib
 import re
 import shutil
 import sys
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
-from unittest import mock
 
 import numpy as np
 import primitive_cases
 import pytest
 from kernels_on_host import compile_on_host, start
-from primitive_cases import copies, on_cupy, public, run
+from primitive_cases import copies, grouped, public, run
 from test_kernels_host import Guarded
 
 import xpnet
 from xpnet import golden
-from xpnet.backend import NumPyBackend, elementary, exact
+from xpnet.backend import NumPyBackend, cuda, elementary, exact
+from xpnet.backend.options import RMSpropOptions
 from xpnet.backend.reproducible import Reproducible
+from xpnet.backend.reproducible_cupy import ReproducibleCuPy
+from xpnet.backend.reproducible_kernels import FILE, KERNELS, LINE_BLOCK, LONGEST, options
 from xpnet.data.mnist import find_mnist
 from xpnet.support.errors import OptionError, ShapeError
 
-
-def _import_reproducible_cupy():
-    """Import the module also where CuPy is not installed, as `primitive_cases` does."""
-    with mock.patch.dict(sys.modules, {"xpnet.backend.on_cupy": on_cupy}):
-        return importlib.import_module("xpnet.backend.reproducible_cupy")
-
-
-fused = _import_reproducible_cupy()
-KERNELS, ReproducibleCuPy = fused.KERNELS, fused.ReproducibleCuPy
 F = np.float32
 
 
@@ -53,7 +45,7 @@ class HostKernels:
 
     def __init__(self, folder: Path, backwards: bool = False) -> None:
         if backwards not in self.loaded:
-            path = build(folder, on_cupy.source(fused.FILE), backwards)
+            path = build(folder, cuda.source(FILE), backwards)
             self.loaded[backwards] = ctypes.CDLL(str(path))
         self.library = self.loaded[backwards]
         self.launched: list[str] = []
@@ -96,8 +88,8 @@ extern "C" void probe_corrections(const double* x, double* out)
 
 def build(folder: Path, source: str, backwards: bool) -> Path:
     """Compile the kernels; the last thread of a block takes its turn first if ``backwards``."""
-    options = [*fused.options(), *["-DBACKWARDS"] * backwards]
-    return compile_on_host(folder, source, KERNELS, options, PROBES)
+    told = [*options(), *["-DBACKWARDS"] * backwards]
+    return compile_on_host(folder, source, KERNELS, told, PROBES)
 
 
 class Counted:
@@ -237,8 +229,8 @@ def hold(xp, name, *args, results, only=None, **kwargs):
     there = [placed(a) for a in args], {k: placed(a) for k, a in kwargs.items()}
     xp.forget()
     with np.errstate(all="ignore"):
-        getattr(xp, name)(*there[0], **there[1])
-        getattr(TEXT, name)(*args, **kwargs)
+        getattr(xp, name)(*there[0], **grouped(name, there[1]))
+        getattr(TEXT, name)(*args, **grouped(name, kwargs))
     everything = {**dict(enumerate(args)), **kwargs}
     copies = {**dict(enumerate(there[0])), **there[1]}
     for k in results:
@@ -418,10 +410,10 @@ def test_an_activation_after_a_product_is_part_of_it(xp, kind, f):
 def test_products_do_not_depend_on_tiles_or_blocks(xp, monkeypatch):
     X, W, b = numbers("wide", (50, 1500), 1), numbers("wide", (1500, 9), 2), numbers("normal", 9, 3)
     for tile in (2**24, 5000, 1):
-        monkeypatch.setattr("xpnet.backend.reproducible.DEVICE_TILE", tile)
+        monkeypatch.setattr("xpnet.backend.reproducible.arrays.DEVICE_TILE", tile)
         hold(xp, "affine", X, W, b, junk(50, 9), results=[3], only={"parts", "finish"})
     assert len(xp.launched) > 100
-    for block in (16, 32, fused.LINE_BLOCK):
+    for block in (16, 32, LINE_BLOCK):
         xp.line_block = block
         hold(xp, "affine", X, W, b, junk(50, 9), results=[3], only={"parts", "finish"})
 
@@ -467,7 +459,7 @@ def test_sums_of_other_shapes_have_the_bits_of_the_text(xp):
         hold(xp, "sum", M, 0, out=junk(5), results=["out"])
         hold(xp, "sum", M, None, out=junk(), results=["out"])
         assert name
-    long = numbers("wide", fused.LONGEST + 1)
+    long = numbers("wide", LONGEST + 1)
     hold(xp, "sum", long, 0, out=junk(), results=["out"])
     assert not xp.launched
     hold(xp, "sum", long[1:], 0, out=junk(), results=["out"], only={"sum_lines"})
@@ -669,14 +661,15 @@ def test_optimizers_have_the_bits_of_the_text(xp, kind, lr):
         for decay in (0.0, 0.03):
             powers = np.array([0.9**t, 0.999**t])
             kwargs = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "decay": decay, "work": work}
-            hold(xp, "adam", p, g, m, v, rate, powers, **kwargs, results=[0, 2, 3], only={"adam"})
+            kwargs |= {"m": m, "v": v, "rate": rate, "powers": powers}
+            hold(xp, "adam", p, g, **kwargs, results=[0, "m", "v"], only={"adam"})
 
 
 def test_optimizers_of_nothing_do_nothing_and_refuse_what_the_text_refuses(xp):
     none, rate = np.zeros(0, F), np.ones(1)
     hold(xp, "sgd", none, none, rate, work=none, results=[0], only=set())
     with pytest.raises(OptionError, match="eps of at least"):
-        xp.rmsprop(junk(3), junk(3), junk(3), rate, rho=0.9, eps=1e-20, work=junk(3))
+        xp.rmsprop(junk(3), junk(3), junk(3), rate, RMSpropOptions(0.9, 1e-20), work=junk(3))
 
 
 # ---- what goes to the text -----------------------------------------------------------------------
@@ -721,7 +714,7 @@ def test_what_does_not_fit_is_refused_by_the_text(xp):
 
 def test_the_cases_above_start_every_kernel(kernels):
     """The names in the table are those of the methods that start them."""
-    methods = public(ReproducibleCuPy)
+    methods = public(ReproducibleCuPy, Reproducible)
     rest = {name for name in KERNELS if name.removeprefix("map_") not in methods | set(FUNCTIONS)}
     assert rest == {
         *("parts", "parts_pixels", "finish", "finish_relu", "finish_sigmoid", "finish_tanh"),
@@ -844,11 +837,11 @@ def nvrtc():
     from cupy.cuda import compiler
 
     def compiled(method, arch, options=None, source=None):
-        options = fused.options() if options is None else options
+        options = options() if options is None else options
         options = core.assemble_cupy_compiler_options(options)
         options += ("-ftz=true", "--device-as-default-execution-space", f"-arch={arch}")
-        source = on_cupy.source(fused.FILE) if source is None else source
-        return compiler._NVRTCProgram(source, fused.FILE, method=method).compile(options)[0]
+        source = cuda.source(FILE) if source is None else source
+        return compiler._NVRTCProgram(source, FILE, method=method).compile(options)[0]
 
     try:
         core.assemble_cupy_compiler_options(())
@@ -877,7 +870,7 @@ def test_the_kernels_compile_and_their_blocks_fit_the_registers(nvrtc, arch):
     counts = [m.end() for m in re.finditer(re.escape(b"\x04\x2f\x08\x00"), cubin)]
     registers = [int.from_bytes(cubin[end + 4 : end + 8], "little") for end in counts]
     assert len(registers) >= len(KERNELS)
-    assert 8 < max(registers) <= 65536 // fused.LINE_BLOCK
+    assert 8 < max(registers) <= 65536 // LINE_BLOCK
 
 
 def test_the_file_and_the_table_name_the_same_kernels(nvrtc):
@@ -908,30 +901,30 @@ def test_only_the_rate_of_an_optimizer_is_float64(nvrtc, name):
 
 
 def test_the_look_at_the_instructions_sees_what_is_wrong(nvrtc):
-    merging = tuple(option for option in fused.options() if option != "--fmad=false")
+    merging = tuple(option for option in options() if option != "--fmad=false")
     text = ptx(nvrtc, merging)
     assert "fma.rn.f64" in found(OTHERS, text["map_tanh"])
     assert not found(NUMBER, text["sgd"]) <= ALLOWED
-    fast = ptx(nvrtc, (*fused.options(), "--prec-div=false", "--prec-sqrt=false"))
+    fast = ptx(nvrtc, (*options(), "--prec-div=false", "--prec-sqrt=false"))
     assert not found(NUMBER, fast["rmsprop"]) <= ALLOWED
-    source = on_cupy.source(fused.FILE)
+    source = cuda.source(FILE)
     library = source.replace("store(elementary::tanh(y))", "store(::tanh(y))")
     assert library != source
-    assert not found(NUMBER, ptx(nvrtc, fused.options(), library)["finish_tanh"]) <= ALLOWED
+    assert not found(NUMBER, ptx(nvrtc, options(), library)["finish_tanh"]) <= ALLOWED
 
 
 # ---- constants -----------------------------------------------------------------------------------
 
 
 def test_the_constants_are_those_of_python_to_the_last_bit():
-    given = dict(o[2:].split("=") for o in fused.options() if o.startswith("-D") and "=" in o)
+    given = dict(o[2:].split("=") for o in options() if o.startswith("-D") and "=" in o)
     for module in (exact, elementary):
         for name, value in vars(module).items():
             if name in given and isinstance(value, float):
                 assert float.fromhex(given[name]) == value
     assert given["FACTORIALS"].split(",") == [float(k).hex() for k in elementary.FACTORIALS]
     assert given["WHOLE_BITS"] == f"{elementary.WHOLE_BITS}LL"
-    source = on_cupy.source(fused.FILE)
+    source = cuda.source(FILE)
     for name in set(given) - {"REAL"}:
         assert len(re.findall(rf"\b{name}\b", source)), f"{name} is not used"
 
@@ -944,9 +937,9 @@ def test_a_kernel_is_started_with_the_options_and_the_block(monkeypatch):
             return lambda grid, block, args: grids.append((name, grid, block, args))
 
     told = []
-    monkeypatch.setattr(on_cupy, "_module", lambda *arguments: told.append(arguments) or Module())
+    monkeypatch.setattr(cuda, "_module", lambda *arguments: told.append(arguments) or Module())
     kernels = ReproducibleCuPy(Device())._kernels
     kernels("relu", "f", 1000, (1,))
     kernels("parts", "f", 1024, (2,), 512)
     assert grids == [("relu", (4,), (256,), (1,)), ("parts", (2,), (512,), (2,))]
-    assert told == [("reproducible.cu", fused.options("f"))] * 2
+    assert told == [("reproducible.cu", options("f"))] * 2

@@ -27,6 +27,7 @@ import xpnet.cli.info
 from xpnet import backend as backends
 from xpnet import golden
 from xpnet.backend import find_backend
+from xpnet.backend.registry import KINDS
 from xpnet.cli import main
 from xpnet.data import write_idx
 from xpnet.runs.problems import PROBLEMS, build
@@ -716,8 +717,8 @@ def test_info_names_mpi_and_nccl(run, monkeypatch):
     monkeypatch.setattr(
         "xpnet.cli.info.distributions", lambda: [SimpleNamespace(name="cupy-cuda12x")]
     )
-    on_cupy = SimpleNamespace(describe=lambda: {"CuPy": "14.2.0"})
-    monkeypatch.setitem(sys.modules, "xpnet.backend.on_cupy", on_cupy)
+    described = replace(KINDS["cupy"], describe=lambda: {"CuPy": "14.2.0"})
+    monkeypatch.setitem(KINDS, "cupy", described)
     monkeypatch.setattr("xpnet.cli.info.why_no_cupy", lambda: "")
     lines = run("info").out
     assert re.search(r"^MPI +mpi4py 4\.1\.2, openmpi 5\.0\.11$", lines, re.M)
@@ -766,8 +767,9 @@ def test_info_names_what_is_wrong(run, monkeypatch):
 def test_info_bears_any_state_of_cupy(run, monkeypatch, installed):
     """Above all a CuPy that is installed and does not import."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.delitem(sys.modules, "xpnet.backend.on_cupy", raising=False)
-    monkeypatch.setattr(backends, "on_cupy", None, raising=False)
+    for name in ("cupy_device", "on_cupy", "cupy_probe"):
+        monkeypatch.delitem(sys.modules, f"xpnet.backend.{name}", raising=False)
+        monkeypatch.setattr(backends, name, None, raising=False)
     monkeypatch.setattr("xpnet.cli.info.why_no_cupy", lambda device=0: "CuPy does not import")
     found = [SimpleNamespace(name=name) for name in installed]
     monkeypatch.setattr("xpnet.cli.info.distributions", lambda: found)

@@ -8,6 +8,7 @@ import pickle
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from threading import Barrier
@@ -26,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import xpnet
-from xpnet import backend as backends
 from xpnet.backend import find_backend, why_no_numba
+from xpnet.backend.registry import KINDS
 from xpnet.estimators import MLPClassifier, MLPRegressor
 from xpnet.support.errors import BackendError, DataError, DivergenceError, OptionError, ShapeError
 
@@ -644,8 +645,8 @@ def test_the_backend_may_be_an_object_or_a_name():
 
 
 def test_it_predicts_with_numpy_where_its_backend_is_not(monkeypatch, caplog):
-    monkeypatch.setattr(backends, "why_no_cupy", lambda device=0: "there is no GPU")
-    monkeypatch.setattr(backends, "say_once", backends.say_once.__wrapped__)
+    no_gpu = replace(KINDS["cupy"], why_not=lambda device: "there is no GPU")
+    monkeypatch.setitem(KINDS, "cupy", no_gpu)
     y = TARGETS["one number"]
     model = MLPRegressor((5,), max_iter=1).fit(X, y)
     expected = model.predict(X)
@@ -663,7 +664,8 @@ def test_it_predicts_with_numpy_where_its_backend_is_not(monkeypatch, caplog):
 
 
 def test_it_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(backends, "why_no_cupy", lambda device=0: "none at all")
+    no_gpu = replace(KINDS["cupy"], why_not=lambda device: "none at all")
+    monkeypatch.setitem(KINDS, "cupy", no_gpu)
     model = MLPRegressor((5,), max_iter=1).fit(X, TARGETS["one number"]).set_params(backend="cupy")
     with caplog.at_level(logging.WARNING, "xpnet"):
         model.predict(X)

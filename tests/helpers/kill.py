@@ -6,8 +6,10 @@ xpnet as it is. Every formula is written here once more, in plain NumPy, in the 
 
 from __future__ import annotations
 
+from inspect import signature
 from math import cos, pi, sqrt
 
+import contract_layers
 import numpy as np
 from strict_backend import StrictBackend
 from team import team
@@ -18,7 +20,7 @@ from xpnet.backend.random import Random
 from xpnet.data.batches import Batches
 from xpnet.initializers import find_initializer
 from xpnet.parallel.communicator import ALONE
-from xpnet.parallel.split import split
+from xpnet.parallel.sharing import shared
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
 
@@ -93,6 +95,16 @@ def check_layers(xp):
     Y = xp.asnumpy(network(xpnet.Softmax()).forward(large))
     close(Y, [[1, 0, 0], [0, 0.5, 0.5]], "Softmax of large scores")
     close(xp.asnumpy(network(xpnet.Sigmoid()).forward(large))[0], [1, 0.5, 0], "large Sigmoid")
+
+
+def check_every_layer(xp):
+    """Those that need no arguments: a layer that is new is among them."""
+    X, T = numbers(4, 3), numbers(4, 2, seed=1)
+    for kind in xpnet.layers.LAYERS.values():
+        if all(p.default is not p.empty for p in signature(kind).parameters.values()):
+            net = network(L(3, 5), kind(), L(5, 2))
+            report = xpnet.gradcheck(net, "mse", X, T)
+            assert report.ok, report
 
 
 def check_losses(xp):
@@ -187,12 +199,12 @@ def check_overwriting(xp):
 
 
 def check_optimizers(xp):
-    optimizers.RATES_AHEAD = 3  # so that the table of rates is refilled
+    optimizers.rates.RATES_AHEAD = 3  # so that the table of rates is refilled
     try:
         for make, rule, options in OPTIMIZERS:
             _check_optimizer(xp, make, rule, options)
     finally:
-        optimizers.RATES_AHEAD = 1024
+        optimizers.rates.RATES_AHEAD = 1024
 
 
 def _check_optimizer(xp, make, rule, options):
@@ -491,6 +503,36 @@ def check_processes(xp):
                 close(got, want, "several processes", exact)
 
 
+def check_contract(xp):
+    """Layers that hold the contract of a gradient are right; those that break it are refused."""
+    X, t = numbers(11, contract_layers.WIDTH), np.arange(11) % 3
+    for kind in contract_layers.KEEP_THE_CONTRACT:
+        report = xpnet.gradcheck(
+            network(kind(), L(6, 3)), "softmax_cross_entropy", X, t, method="complex"
+        )
+        assert report.ok, report
+    if xp is not BACKENDS[0]:
+        return
+
+    def train(comm, kind):
+        mode = xpnet.backend.find_backend("numpy", True)
+        net = S(kind(), L(6, 3), backend=mode)
+        trainer = xpnet.Trainer(net, "softmax_cross_entropy", xpnet.SGD(net, lr=0.5), comm=comm)
+        trainer.fit(X, t, epochs=1, batch_size=6)
+        return np.array(net.params)
+
+    for kind in contract_layers.KEEP_THE_CONTRACT:
+        alone = train(ALONE, kind)
+        for found in team(2, lambda comm, kind=kind: train(comm, kind)):
+            close(found, alone, kind, 0)
+    for kind in contract_layers.BREAK_THE_CONTRACT:
+        try:
+            team(2, lambda comm, kind=kind: train(comm, kind))
+        except xpnet.ParallelError:
+            continue
+        raise AssertionError(f"{kind} has not been refused")
+
+
 def check_common_grid(xp):
     """Where large numbers cancel, the rest of the sum shows on which grid it was exact."""
     if xp is not BACKENDS[0]:
@@ -499,7 +541,7 @@ def check_common_grid(xp):
     A = np.array([[2.0**30], [-(2.0**30)], [0.7 * 2.0**-18]], np.float32)
 
     def mean(comm):
-        both, share = split(mode, comm), comm.share(3)
+        both, share = shared(mode, comm), comm.share(3)
         with both.over(share):
             return both.mean(A[share.first :][: share.rows], 0, out=np.empty(1, np.float32))
 
@@ -512,6 +554,7 @@ def check_common_grid(xp):
 
 CHECKS = (
     check_layers,
+    check_every_layer,
     check_losses,
     check_optimizers,
     check_gradients,
@@ -526,6 +569,7 @@ CHECKS = (
     check_initial_weights,
     check_shuffled_training,
     check_processes,
+    check_contract,
     check_common_grid,
 )
 

@@ -51,6 +51,11 @@ class Mutation:
         return self.old.join(pieces[:cut]) + self.new + self.old.join(pieces[cut:])
 
 
+def package() -> Path:
+    """Return the folder of xpnet, without importing it."""
+    return Path(importlib.util.find_spec("xpnet").origin).parent
+
+
 def _in(module: str, *rows: tuple[str, str, str] | tuple[str, str, str, int]) -> list[Mutation]:
     return [Mutation(module, *row) for row in rows]
 
@@ -60,41 +65,30 @@ def _in(module: str, *rows: tuple[str, str, str] | tuple[str, str, str, int]) ->
 LAYERS = [
     *_in(
         "layers/linear.py",
-        ("dW of the first", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, -dY, out=", 0),
-        ("dW with the wrong sign", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, -dY, out=", 1),
-        ("dW divided by n", "xp.matmul(X.T, dY, out=", "xp.matmul(X.T, dY / len(X), out=", 1),
+        ("dW with the wrong sign", "xp.matmul(self.X.T, dY, out=", "xp.matmul(self.X.T, -dY, out="),
+        (
+            "dW divided by n",
+            "xp.matmul(self.X.T, dY, out=",
+            "xp.matmul(self.X.T, dY / len(dY), out=",
+        ),
         (
             "dW transposed",
-            "xp.matmul(X.T, dY, out=self.dW)",
-            "xp.copyto(self.dW, xp.module.matmul(dY.T, X).reshape(self.dW.shape))",
-            1,
+            "xp.matmul(self.X.T, dY, out=self.dW)",
+            "xp.copyto(self.dW, xp.module.matmul(dY.T, self.X).reshape(self.dW.shape))",
         ),
         (
             "dW added up, not overwritten",
-            "xp.matmul(X.T, dY, out=self.dW)",
-            "xp.add(self.dW, xp.module.matmul(X.T, dY), out=self.dW)",
-            1,
+            "xp.matmul(self.X.T, dY, out=self.dW)",
+            "xp.add_matmul(self.X.T, dY, out=self.dW)",
         ),
-        (
-            "db is the last row",
-            "self.xp.sum(dY, axis=0, out=self.db)",
-            "self.xp.copyto(self.db, dY[-1])",
-        ),
+        ("db is the last row", "xp.sum(dY, axis=0, out=self.db)", "xp.copyto(self.db, dY[-1])"),
         ("db is a mean", "xp.sum(dY, axis=0,", "xp.sum(dY / len(dY), axis=0,"),
-        ("db is never written", "self.xp.sum(dY, axis=0, out=self.db)", "pass"),
+        ("db is never written", "xp.sum(dY, axis=0, out=self.db)", "pass"),
         (
             "W updated before it is used",
-            "        return xp.matmul(dY, self.W.T,",
-            "        xp.subtract(self.W, self.dW, out=self.W)\n"
-            "        return xp.matmul(dY, self.W.T,",
+            "        return None if self.dX",
+            "        xp.subtract(self.W, self.dW, out=self.W)\n        return None if self.dX",
         ),
-        (
-            "fused: Y is what comes in",
-            "Y, dZ = self.activation.Y[:n],",
-            "Y, dZ = dY,",
-        ),
-        ("fused: another function", "out=dZ, db=linear.db", "out=dZ, db=linear.db[::-1]"),
-        ("fused: dY passed on", "backward_of_product(dZ)", "backward_of_product(dY)"),
         ("dX with the wrong sign", "xp.matmul(dY, self.W.T, out=", "xp.matmul(-dY, self.W.T, out="),
         (
             "b left out of Y",
@@ -102,6 +96,14 @@ LAYERS = [
             "if True:\n            return",
         ),
         ("b subtracted from Y", "affine(X, self.W, self.b,", "affine(X, self.W, -self.b,"),
+    ),
+    *_in(
+        "network/fusions.py",
+        ("Y is what comes in", "Y, dZ = self.activation.Y[:n],", "Y, dZ = dY,"),
+        ("another function", "out=dZ, db=linear.db", "out=dZ, db=linear.db[::-1]"),
+        ("dY for dZ in dW", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, dY,"),
+        ("dY passed on", "xp.matmul(dZ, linear.W.T,", "xp.matmul(dY, linear.W.T,"),
+        ("dW with the wrong sign", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,"),
     ),
     *_in(
         "layers/normalization.py",
@@ -204,7 +206,7 @@ LAYERS = [
         ),
     ),
     *_in(
-        "layers/base.py",
+        "layers/part.py",
         ("all parameters in one place", "            start += p.size\n", ""),
     ),
 ]
@@ -464,6 +466,16 @@ BASE = [
             " + np.uint64(first * GOLDEN % 2**64)",
             "",
         ),
+        (
+            "add_matmul: overwrites",
+            "self.add(out, self.matmul(A, B",
+            "self.add(self.copyto(out, 0), self.matmul(A, B",
+        ),
+        (
+            "add_sum: overwrites",
+            "self.add(out, self.sum(A, axis",
+            "self.add(self.copyto(out, 0), self.sum(A, axis",
+        ),
         ("mean: of the other axis", "1.0 / A.shape[axis]", "1.0 / A.shape[axis - 1]"),
         ("mean: the sum", "return self.multiply(out, 1.0 / A.shape[axis], out=out)", "return out"),
         ("mix64: last step missing", "return z ^ (z >> 31)", "return z"),
@@ -655,8 +667,8 @@ REST = [
         "network",
         (
             "the first layer gets no gradient",
-            "wanted = wanted or layer.size > 0",
-            "wanted = wanted or layer is not self.layers[0]",
+            "if step.size), len(self._steps))",
+            "if step.size and i), len(self._steps))",
         ),
         (
             "all layers share their parameters",
@@ -669,7 +681,7 @@ REST = [
             "        self.train(False)\n",
             "        self.train(True)\n",
         ),
-        ("training mode lost by predict", "layer.training = training\n\n", "pass\n\n"),
+        ("training mode lost by predict", "layer.training = training\n", "pass\n", 1),
         ("prediction overwritten", "np.array(xp.asnumpy(Y)))", "xp.asnumpy(Y))"),
         (
             "a copy with layers of its own",
@@ -797,7 +809,7 @@ PROCESSES = [
     *_in(
         "parallel",
         ("mean: of the samples here", "1.0 / self.part.total", "1.0 / self.part.gathered[1]"),
-        ("mean: not of all", "        self.between.allreduce(out)\n", ""),
+        ("mean: not of all", "        self.across.allreduce(out)\n", ""),
         ("mean: what idles counts", "if self.part.rows:", "if True:"),
         ("dropout_mask: the same on all", "first += place * (out.size // rows)", "first += 0"),
         (
@@ -805,8 +817,44 @@ PROCESSES = [
             "lengths = [min(size, total - k)",
             "lengths = [min(size, end - first)",
         ),
-        ("greatest: of those here", 'return self.xp.between.allreduce(top, "max")', "return top"),
-        ("total: of those here", "return self.xp.between.allreduce(S)", "return S"),
+        ("greatest: of those here", 'return self.xp.across.allreduce(top, "max")', "return top"),
+        ("total: of those here", "return self.xp.across.allreduce(S)", "return S"),
+    ),
+    *_in(
+        "parallel/shared_reproducible.py",
+        (
+            "a further part of the samples here",
+            "self._product(A, B, out, part)",
+            "self.whole.matmul(A, B, out=part)",
+        ),
+        (
+            "a further sum of the samples here",
+            "self._sum(A, axis, out, part)",
+            "self.whole.sum(A, axis, out=part)",
+        ),
+        (
+            "a product of the samples here",
+            "self._product(A, B, out, out.array)",
+            "self.whole.matmul(A, B, out=out.array)",
+        ),
+        (
+            "a sum of the samples here",
+            "self._sum(A, axis, out, out.array)",
+            "self.whole.sum(A, axis, out=out.array)",
+        ),
+        (
+            "whatever is known",
+            "return self._params is not None and owner(a) is self._params",
+            "return True",
+        ),
+        ("parts that do not fit the samples", " or A.shape[1] % self._rows", ""),
+        ("sums over another axis", "axis not in (None, 0, -A.ndim) or ", ""),
+    ),
+    *_in(
+        "parallel/gradients.py",
+        ("read before it is written", "if not self.written.all():", "if False:"),
+        ("another array", "if getattr(layer, name) is not gradient:", "if False:"),
+        ("a copy", "if not np.may_share_memory(written, self.written):", "if False:"),
     ),
     *_in(
         "parallel",
@@ -817,7 +865,7 @@ PROCESSES = [
             "xp.multiply(loss.value, count, out=self._sum)",
             "xp.copyto(self._sum, loss.value)",
         ),
-        ("no sum", "        xp.between.allreduce(self.vector)\n", ""),
+        ("no sum", "        xp.across.allreduce(self.vector)\n", ""),
         ("gradients not divided", "        xp.divide(net.grads, count, out=net.grads)\n", ""),
         (
             "loss not divided",
@@ -829,7 +877,23 @@ PROCESSES = [
     ),
 ]
 
+
+def _of_a_new_layer(path: Path) -> list[Mutation]:
+    """Return a mistake in each product of a layer for which nobody has written any."""
+    module, text = f"layers/{path.name}", path.read_text(encoding="utf-8")
+    n = text.count("xp.multiply(")
+    return [
+        Mutation(module, f"a sum for a product, {k}", "xp.multiply(", "xp.add(", k)
+        for k in range(n)
+    ]
+
+
+WITHOUT = ("base.py", "identity.py", "shapes.py")  # nothing is computed there
 MUTATIONS = [*LAYERS, *LOSSES, *OPTIMIZERS, *BASE, *NUMPY, *REST, *PROCESSES]
+_written = {mutation.module for mutation in MUTATIONS}
+for _path in sorted((package() / "layers").glob("[!_]*.py")):
+    if _path.name not in WITHOUT and f"layers/{_path.name}" not in _written:
+        MUTATIONS += _of_a_new_layer(_path)
 # In the kernels; `test_kernels_host.py` compiles each, runs it on the host and must find it.
 KERNELS = [
     *_in(
@@ -884,11 +948,6 @@ class Finder:
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = Mutated(spec.loader.name, spec.loader.path)
         return spec
-
-
-def package() -> Path:
-    """Return the folder of xpnet, without importing it."""
-    return Path(importlib.util.find_spec("xpnet").origin).parent
 
 
 @functools.cache

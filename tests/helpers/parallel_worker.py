@@ -274,7 +274,7 @@ def golden_hash(recipe: golden.Recipe, comm: Communicator, folder: Path) -> str:
         X, t = np.load(folder / "digits.npz").values()
     else:
         X, t = golden.load(recipe.problem)
-    run = golden.Run(recipe, find_backend("numpy", True), X, t, comm)
+    run = golden.RecipeRun(recipe, find_backend("numpy", True), X, t, comm)
     for _ in range(golden.STEPS):
         run.step()
     return run.net.sha256()

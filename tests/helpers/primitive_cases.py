@@ -21,7 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend import cuda
 from xpnet.backend.base import Backend, mix64
+from xpnet.backend.options import (
+    AdamOptions,
+    AdamState,
+    CrossEntropyArrays,
+    MomentumOptions,
+    RMSpropOptions,
+)
 
 FLOATS = (np.float32, np.float64)
 SHAPES = ((1, 1), (3, 5), (1, 33), (33, 1), (70, 31), (9, 64), (130, 100), (0, 5))
@@ -31,23 +39,32 @@ ARRAY_METHODS |= {"capture", "aside", "off_path", "join", "renew", "here", "peak
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e4, -1e4, 1e-30, -1e-30])
 
 KEY = np.array([0xF123456789ABCDEF], np.uint64)
+GROUPS = {  # arguments that a primitive takes as one tuple; the cases name its members
+    "softmax_cross_entropy": {"out": CrossEntropyArrays},
+    "momentum": {"options": MomentumOptions},
+    "rmsprop": {"options": RMSpropOptions},
+    "adam": {"state": AdamState, "options": AdamOptions},
+}
 JUNK = -1234.5  # what results and scratch hold before: a value that is never a result
 
 
-def _import_on_cupy() -> ModuleType:
-    """Import the module also where CuPy is not installed: it needs only the name."""
+WITH_CUPY = ("cupy_device", "on_cupy", "cupy_probe")
+
+
+def _import_with_cupy() -> list[ModuleType]:
+    """Import what needs CuPy also where CuPy is not installed: it needs only the name."""
+    names = [f"xpnet.backend.{name}" for name in WITH_CUPY]
     if importlib.util.find_spec("cupy"):
-        return importlib.import_module("xpnet.backend.on_cupy")
+        return [importlib.import_module(name) for name in names]
     sys.modules["cupy"] = ModuleType("cupy")
     try:
-        return importlib.import_module("xpnet.backend.on_cupy")
+        return [importlib.import_module(name) for name in names]
     finally:
-        del sys.modules["cupy"]
-        for name in ("on_cupy", "capture"):
-            sys.modules.pop(f"xpnet.backend.{name}", None)
+        for name in ("cupy", "xpnet.backend.capture", *names):
+            sys.modules.pop(name, None)
 
 
-on_cupy = _import_on_cupy()
+cupy_device, on_cupy, cupy_probe = _import_with_cupy()
 
 
 class Meaning(Backend):
@@ -101,8 +118,26 @@ def _case(
     return Case(primitive, title, names, arguments, ulps, scale, elementary, kernel)
 
 
-def public(cls: type) -> set[str]:
-    return {name for name in vars(cls) if not name.startswith("_") and callable(vars(cls)[name])}
+def public(cls: type, above: type = Backend) -> set[str]:
+    """Return the methods that a class defines itself or by the classes between it and ``above``."""
+    own = [kind for kind in cls.__mro__ if kind not in above.__mro__]
+    names = {name for kind in own for name, value in vars(kind).items() if callable(value)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def primitives() -> set[str]:
+    """Return the names of all methods of `Backend`."""
+    return public(Backend, object)
+
+
+def grouped(primitive: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments by name as the primitive takes them."""
+    made = dict(arguments)
+    for name, kind in GROUPS.get(primitive, {}).items():
+        members = {field: made.pop(field) for field in kind._fields if field in made}
+        if members:
+            made[name] = kind(**members)
+    return made
 
 
 # ---- the check -----------------------------------------------------------------------------------
@@ -143,7 +178,7 @@ def run(xp: Backend, case: Case, arrays: dict[str, Any]) -> Any:
     """Call the primitive; numbers that are finite must not even make NumPy warn."""
     quiet = nullcontext() if case.finite else np.errstate(all="ignore")
     with quiet:
-        return getattr(xp, case.primitive)(**(case.arguments | arrays))
+        return getattr(xp, case.primitive)(**grouped(case.primitive, case.arguments | arrays))
 
 
 def _which(returned: Any, arrays: dict[str, Any]) -> list[str]:
@@ -287,6 +322,9 @@ def _products(dtype: Any, letter: str) -> Iterator[Case]:
         scale = np.abs(A).astype(np.float64) @ np.abs(B)
         title = f"{letter}-{n}x{k}x{m}"
         yield _case("matmul", title, A=A, B=B, out=out, ulps=k + 2, scale=scale)
+        before = _random((n, m), dtype, 4)
+        both = scale + np.abs(before)
+        yield _case("add_matmul", title, A=A, B=B, out=before, ulps=k + 2, scale=both)
         b = _random((m,), dtype, 3)
         for f in ("", "relu", "sigmoid", "tanh"):
             arrays = {"X": A, "W": B, "b": b, "out": out, "scale": scale + np.abs(b) + 1}
@@ -310,6 +348,14 @@ def _sums(dtype: Any, letter: str) -> Iterator[Case]:
     yield _sum(_random((1_100_000,), dtype), None, False)
     rows, out = _special(dtype, 0), _junk(len(SPECIAL), dtype)
     yield _case("sum", f"{letter}-special", A=rows, axis=1, out=out, ulps=16, scale=1e5)
+    for shape, axis in (((7, 3), 0), ((7, 3), 1), ((7, 3), None), ((90,), 0), ((0, 4), 0)):
+        A = _random(shape, dtype)
+        scale = np.sum(np.abs(A), axis=axis, dtype=np.float64)
+        before = _random(scale.shape, dtype, 1)
+        both = scale + np.abs(before)
+        title = f"{letter}-{'x'.join(map(str, shape))}-{axis}"
+        arrays = {"A": A, "axis": axis, "out": before}
+        yield _case("add_sum", title, ulps=16, scale=both, kernel=A.size > 0, **arrays)
     A, out = np.ones((5, 6), dtype), _junk((), np.float64)
     yield _case("sum", f"{letter}-into-double", A=A, out=out, kernel=dtype is np.float64)
 
@@ -542,7 +588,7 @@ def _optimizers() -> Iterator[Case]:
 
 def _large_updates(dtype: Any) -> Iterator[Case]:
     """Of more elements than a GPU starts threads; where a vector begins decides how it is read."""
-    n = on_cupy.MAX_BLOCKS * on_cupy.BLOCK + 3
+    n = cuda.MAX_BLOCKS * cuda.BLOCK + 3
     p, g, m = (_random(n, dtype, seed) for seed in range(3))
     for title, before in (("even", {}), ("odd", dict.fromkeys("pgmvs", 1)), ("g-odd", {"g": 2})):
         before = {name: k * 4 // p.itemsize for name, k in before.items()}

@@ -37,6 +37,13 @@ class StrictBackend(Backend):
     def asnumpy(self, a):
         return strictxp.asnumpy(a)
 
+    def matmul(self, A, B, out):
+        """out = A B, also into columns of a matrix, as cuBLAS does it on a GPU."""
+        if out.flags.c_contiguous:
+            return super().matmul(A, B, out)
+        with strictxp.allow_alloc():
+            return self.copyto(out, strictxp.matmul(A, B))
+
 
 for name, method in inspect.getmembers(Backend, inspect.isfunction):
     if not name.startswith("_") and name not in ARRAYS | VOCABULARY:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import strictxp
 from cublas_on_host import HostCublas, HostGemm
-from primitive_cases import on_cupy
+from primitive_cases import cupy_device, on_cupy
 from strict_cuda import Cuda, launcher
 
 
@@ -65,7 +65,7 @@ def played(monkeypatch: Any, xp: StrictCuPy) -> Iterator[StrictCuPy]:
     try:
         with monkeypatch.context() as patch:
             patch.setattr(capture, "cupy", cupy)
-            patch.setattr(on_cupy, "cupy", cupy)
+            patch.setattr(cupy_device, "cupy", cupy)
             yield xp
     finally:
         strictxp.set_allocator(before)

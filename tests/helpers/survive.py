@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import xpnet
-from xpnet.storage import archive
+from xpnet.support import archive
 
 STEPS = 66  # 6 epochs of 11
 

@@ -13,7 +13,7 @@ import xpnet
 from xpnet import schedules
 from xpnet.backend import find_backend
 from xpnet.optimizers import OPTIMIZERS, Optimizer, find_optimizer
-from xpnet.optimizers.base import RATES_AHEAD
+from xpnet.optimizers.rates import RATES_AHEAD
 
 
 def network(dtype="float64", seed=1, **options):

@@ -15,8 +15,8 @@ import pytest
 from command import exit_code
 from test_parallel import begun, ended, worker
 
-import xpnet.cli.commands as cli
-from xpnet.cli.commands import _for_each_process
+import xpnet.cli as cli
+from xpnet.cli.processes import arguments_of_each_process
 from xpnet.parallel import launch
 from xpnet.parallel.launch import THREADS, environment, find_mpiexec, start
 from xpnet.storage.checkpoint import find_checkpoints
@@ -224,7 +224,7 @@ def test_a_mistake_on_one_process_ends_all(tmp_path, k):
     ],
 )
 def test_what_each_process_is_told(given, passed_on):
-    assert _for_each_process(given.split()) == passed_on.split()
+    assert arguments_of_each_process(given.split()) == passed_on.split()
 
 
 def test_one_process_needs_no_launcher(monkeypatch, run):

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import contract_layers
 import numpy as np
 import pytest
 import strictxp
@@ -293,7 +294,7 @@ def test_a_training_between_gpus_is_that_of_one_process(gpus, name, size):
     def work(comm, captures=True):
         here.xp.captures = captures
         trainer = train(here.backend, comm, name)
-        assert isinstance(trainer.net.xp.between, NCCL if here.network else ByHost)
+        assert isinstance(trainer.net.xp.across, NCCL if here.network else ByHost)
         assert bool(graphs()) == bool(captures and here.network)
         return numbers(trainer)
 
@@ -317,6 +318,38 @@ def test_reproducible_mode_between_gpus_has_the_bits_of_one_process(gpus, name):
     wanted = numbers(train(find_backend("numpy", True), None, name, "float32"))
     for size, mode, nccl in ((2, "fused", True), (3, "written", True), (3, "fused", False)):
         for found in gpus(size, work, nccl, mode):
+            assert np.array_equal(found, wanted), (size, mode, nccl)
+
+
+def contract_trained(xp: Any, comm: Any, kind: Any, dtype: str) -> np.ndarray:
+    """Train a network with a layer that holds the contract of a gradient."""
+    rng = np.random.default_rng(3)
+    X, t = rng.normal(size=(N, contract_layers.WIDTH)), rng.integers(0, CLASSES, N)
+    layers = [kind(), xpnet.Linear(contract_layers.WIDTH, CLASSES)]
+    net = xpnet.Sequential(*layers, seed=1, backend=xp, dtype=dtype)
+    trainer = xpnet.Trainer(net, "softmax_cross_entropy", xpnet.SGD(net, 0.1), comm=comm)
+    trainer.launch = 2
+    trainer.fit(X, t, epochs=EPOCHS, batch_size=BATCH)
+    return numbers(trainer)
+
+
+@pytest.mark.parametrize("kind", contract_layers.KEEP_THE_CONTRACT)
+def test_the_contract_of_a_gradient_between_gpus(gpus, kind):
+    """Layers that add up parts, write pieces, or go on after the sum; in captured steps."""
+
+    def work(comm, dtype="float64"):
+        found = contract_trained(here.backend, comm, kind, dtype)
+        assert bool(graphs()) == bool(here.network)
+        return found
+
+    wanted = contract_trained("numpy", None, kind, "float64")
+    for size in (2, 3):
+        for found in gpus(size, work):
+            assert np.abs(found - wanted).max() < 1e-12
+    wanted = contract_trained(find_backend("numpy", True), None, kind, "float32")
+    for size, mode, nccl in ((1, "fused", True), (2, "fused", True), (3, "written", True),
+                             (3, "fused", False)):  # fmt: skip
+        for found in gpus(size, lambda comm: work(comm, "float32"), nccl, mode):
             assert np.array_equal(found, wanted), (size, mode, nccl)
 
 
@@ -423,7 +456,7 @@ def test_where_one_process_cannot_record_none_does(gpus, monkeypatch):
         if comm.rank == 1:
             here.xp._record_graph = refuse
         trainer = train(here.backend, comm, name)
-        assert trainer._run.failed
+        assert trainer._steps.captured.failed
         return numbers(trainer)
 
     wanted = gpus(2, lambda comm: numbers(train(here.backend, comm, name)))
@@ -607,7 +640,7 @@ def test_steps_with_nccl_in_a_graph_have_the_bits_of_steps(nccl, name, reproduci
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # a capture that fails warns
                 trainer = train(xp, Alone(nccl), name, "float32")
-            assert bool(getattr(trainer._run, "graphs", {})) == captures
+            assert bool(getattr(trainer._steps.captured, "graphs", {})) == captures
             found.append(numbers(trainer))
         finally:
             xp.ordinary.captures = True
@@ -651,7 +684,7 @@ for recipe in golden.RECIPES:
         say(recipe.name, trace.sha256["update"])
 for name in TRAININGS:
     trainer = train(find_backend("cupy", False), comm, name, "float32")
-    assert type(trainer.net.xp.between) is ByHost
+    assert type(trainer.net.xp.across) is ByHost
     say(name, *numbers(trainer).tolist())
 """
 

@@ -28,8 +28,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 import xpnet
 from xpnet import OptionError, Recorder, ShapeError, Trainer, plots
-from xpnet.plots import numbers as views
-from xpnet.plots import style
+from xpnet.plots import layer_numbers, numbers, style
 from xpnet.training.recording import FrameFile
 
 rng = np.random.default_rng(0)
@@ -135,7 +134,7 @@ def test_the_module_has_the_functions_that_draw_and_nothing_else():
     ]
     assert sorted(found) == PUBLIC == sorted([*DRAWN, "animate"])
     files = {path.stem for path in Path(plots.__file__).parent.glob("*.py")}
-    assert files == {*MODULES, "style", "__init__"}
+    assert files == {*MODULES, "geometry", "layer_numbers", "numbers", "style", "__init__"}
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -368,7 +367,7 @@ def test_a_curve_needs_one_feature_and_one_output(net, X, t):
 )
 def test_gradient_flow_is_the_norms_of_each_layer(of, label):
     recorder, X, t = recorded()
-    found = views.norms(recorder, X, t)
+    found = layer_numbers.norms_of_layers(recorder, X, t)
     lines = plots.gradient_flow(recorder, X, t, of=of)
     assert len(lines) == 2
     for k, line in enumerate(lines):
@@ -653,7 +652,7 @@ def tile(image, k, columns, height, width, room):
 @pytest.mark.parametrize(("height", "width", "room"), [(3, 3, 1), (1, 9, 1), (9, 1, 3)])
 def test_mistakes_are_the_images_with_what_they_were_taken_for(height, width, room):
     t = np.roll(IMAGES.argmax(axis=1), 1)
-    found = views.mistakes(same(9), IMAGES, t)
+    found = numbers.mistakes(same(9), IMAGES, t)
     assert 9 <= len(found) <= 14  # in two rows
     shape = None if height == width else (height, width)
     image = plots.mistakes(same(9), IMAGES, t, shape=shape)

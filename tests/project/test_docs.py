@@ -193,7 +193,7 @@ def public_names():
         found += [
             f"{module.__name__}.{name}"
             for name, kind in vars(module).items()
-            if inspect.isclass(kind) and kind.__module__ == module.__name__
+            if inspect.isclass(kind) and (kind.__module__, kind.__name__) == (module.__name__, name)
         ]
     return sorted(found)
 

@@ -15,8 +15,8 @@ import pytest
 from team import team
 
 import xpnet
-import xpnet.cli.commands as cli
 from xpnet.backend import find_backend
+from xpnet.cli.parser import make_parser
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (FOLDER / "parallel.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def options(command):
     """Return what the command line makes of ``... xpnet train ...``, which must be right."""
     words = shlex.split(command, comments=True)
     place = words.index("xpnet")
-    return cli._parser().parse_args(words[place + 1 :])
+    return make_parser().parse_args(words[place + 1 :])
 
 
 def run(script, folder, code=0, **environment):

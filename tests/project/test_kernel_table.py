@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("cupy", reason="no CuPy: the CUDA kernels are not compiled")
 
-from xpnet.backend import on_cupy, reproducible_cupy
+from xpnet.backend import cupy_kernels, reproducible_kernels
 
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))  # as when a script of that folder runs
@@ -19,7 +19,10 @@ Need, assembler_log, main = kernel_table.Need, kernel_table.assembler_log, kerne
 needs = kernel_table.needs
 
 FILES = [(file, T) for file, types in kernel_table.TYPES.items() for T in types]
-NAMES = {"kernels.cu": set(on_cupy.KERNELS), "reproducible.cu": set(reproducible_cupy.KERNELS)}
+NAMES = {
+    "kernels.cu": set(cupy_kernels.KERNELS),
+    "reproducible.cu": set(reproducible_kernels.KERNELS),
+}
 PAGE = BENCH.parent / "docs/kernels.md"
 
 

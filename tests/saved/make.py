@@ -10,7 +10,7 @@ import xpnet
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("helpers", "storage")]
 from test_checkpoint import fit, make
 
-HERE, FORMAT = Path(__file__).parent, xpnet.storage.archive.FORMAT
+HERE, FORMAT = Path(__file__).parent, xpnet.support.archive.FORMAT
 inputs = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
 
 with xpnet.use_backend("numpy", reproducible=True):

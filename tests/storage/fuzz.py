@@ -83,7 +83,7 @@ class Npz(Target):
     """`decode_archive`; odd modes are members, of which a zip is made here."""
 
     def __init__(self) -> None:
-        from xpnet.storage.archive import decode_archive
+        from xpnet.support.archive import decode_archive
 
         self.decode = decode_archive
 
@@ -158,11 +158,11 @@ class Network(Json):
 
     def __init__(self) -> None:
         from xpnet.backend import set_backend
-        from xpnet.storage import checkpoint
+        from xpnet.storage import network_file
 
         set_backend("numpy")
-        self.load = checkpoint.load
-        checkpoint.read_archive = lambda path: self.archive  # a zip would take most of the time
+        self.load = network_file.load
+        network_file.read_archive = lambda path: self.archive  # a zip would take most of the time
 
     def read(self, mode: int, data: bytes) -> None:
         try:
@@ -193,7 +193,7 @@ class Network(Json):
 
 
 class Training(Json):
-    """A `SavedTraining` of what an archive may hold, and all that it restores."""
+    """`read_training` of what an archive may hold, and all that it restores."""
 
     words = (
         *("network", "settings", "progress", "t", "lr", "history", "callbacks", "machine"),
@@ -203,7 +203,8 @@ class Training(Json):
 
     def __init__(self) -> None:
         import xpnet
-        from xpnet.storage import checkpoint
+        from xpnet.storage import training_file
+        from xpnet.training import trainer
 
         self.path = Path("file")
         layers = xpnet.Linear(2, 2), xpnet.Dropout(0.1), xpnet.BatchNorm1d(2)
@@ -212,11 +213,11 @@ class Training(Json):
         self.trainer.fit(
             *np.ones((2, 4, 2)), epochs=1, callbacks=[xpnet.EarlyStopping("loss")], batch_size=2
         )
-        checkpoint._machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
-        checkpoint.write_archive = self.write
+        trainer.machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
+        training_file.write_archive = self.write
         self.trainer.save(self.path)
-        checkpoint.read_archive = lambda path: self.archive
-        self.saved = checkpoint.SavedTraining
+        training_file.read_archive = lambda path: self.archive
+        self.saved = training_file.read_training
 
     def write(self, path: Path, arrays: Any, about: Any) -> None:
         shapes = {name: [a.dtype.str, a.shape] for name, a in arrays.items()}
@@ -231,8 +232,8 @@ class Training(Json):
             return
         self.archive = arrays, about
         found = self.saved(self.path)
-        found.restore(self.trainer)
-        found.restore_callbacks(self.trainer)
+        self.trainer.restore(found)
+        found.restore_callbacks(self.trainer.callbacks)
 
     def valid(self) -> list[Any]:
         return [self.good]
@@ -293,7 +294,7 @@ class Safetensors(Json):
 
 
 class Config(Json):
-    """`xpnet.runs.folder.read_run`: odd modes are ``results.json``, beside a good configuration."""
+    """`xpnet.runs.saved.read_run`: odd modes are ``results.json``, beside a good configuration."""
 
     good: dict[str, Any] = {  # noqa: RUF012
         **{"problem": "xor", "hidden": [8, 4], "activation": "tanh", "loss": "bce_logits"},
@@ -304,17 +305,17 @@ class Config(Json):
     words = (*good, "digits", "relu", "sgd", "full", "seconds", "test_accuracy", "epoch", "loss")
 
     def __init__(self) -> None:
-        from xpnet.runs import folder as runs
+        from xpnet.runs import reading, saved
 
-        self.runs, self.texts = runs, dict[str, str]()
-        runs._text = lambda path: self.texts.get(path.name, "")
+        self.reading, self.saved, self.texts = reading, saved, dict[str, str]()
+        reading._text = lambda path: self.texts.get(path.name, "")
 
     def read(self, mode: int, data: bytes) -> None:
         text = data.decode(errors="replace")
         self.texts = {"config.json": json.dumps(self.good), "results.json": text}
         if mode % 2 == 0:
             self.texts = {"config.json": text}
-        run = self.runs.read_run(Path("folder"))
+        run = self.saved.read_run(Path("folder"))
         assert run.problem.epochs == run.config["epochs"]
 
     def valid(self) -> list[Any]:
@@ -326,14 +327,14 @@ class Config(Json):
 
 
 class Log(Config):
-    """`xpnet.runs.folder._row` for each line of ``log.jsonl``."""
+    """`xpnet.runs.reading._row` for each line of ``log.jsonl``."""
 
     words = ("epoch", "loss", "val_loss", "val_accuracy", 1e308, -0.0)
     most = 300  # a few lines
 
     def read(self, mode: int, data: bytes) -> None:
         lines = data.decode(errors="replace").splitlines()
-        for row in filter(None, map(self.runs._row, lines)):
+        for row in filter(None, map(self.reading._row, lines)):
             json.dumps([row["epoch"], row["loss"]], allow_nan=False)
 
     def seeds(self) -> Seeds:

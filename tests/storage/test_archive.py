@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.storage.archive import (
+from xpnet.support.archive import (
     ABOUT,
     DIRECTORY_LIMIT,
     decode_archive,

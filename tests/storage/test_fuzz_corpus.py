@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from fuzz import CORPUS, TARGETS, mutations
 
-from xpnet.runs import folder as runs
-from xpnet.storage import checkpoint
+from xpnet.runs import reading
+from xpnet.storage import network_file, training_file
 from xpnet.support.errors import XpnetError
+from xpnet.training import trainer
 
 MUTATIONS = 5000
 
@@ -23,8 +24,11 @@ def target(name, monkeypatch):
     if name == "safetensors":
         pytest.importorskip("safetensors", reason="safetensors is not installed")
     for module, word in (
-        *((checkpoint, word) for word in ("read_archive", "write_archive", "_machine")),
-        (runs, "_text"),
+        (network_file, "read_archive"),
+        (training_file, "read_archive"),
+        (training_file, "write_archive"),
+        (trainer, "machine"),
+        (reading, "_text"),
     ):
         monkeypatch.setattr(module, word, getattr(module, word))
     return TARGETS[name]()

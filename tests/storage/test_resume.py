@@ -37,12 +37,13 @@ from test_runs import (
 )
 
 import xpnet
-import xpnet.cli.commands as cli
+import xpnet.cli.train as cli
 from xpnet.backend import find_backend
+from xpnet.cli import prepare
 from xpnet.runs.folder import RunFolder
-from xpnet.storage import archive
-from xpnet.storage.archive import read_archive, write_archive
 from xpnet.storage.checkpoint import Checkpoint, find_checkpoints
+from xpnet.support import archive
+from xpnet.support.archive import read_archive, write_archive
 from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder", "_quickly")
@@ -205,7 +206,7 @@ PLACES = {
     "at the end of an epoch": (Trainer, "_launch", 22),
     "in the last evaluation": (Trainer, "_evaluate", 6),
     "between the last row and its checkpoint": (Checkpoint, "on_epoch_end", 6),
-    "before the results": (cli, "_results", 1),
+    "before the results": (cli, "results_of", 1),
     "between the results and the weights": (RunFolder, "write_weights", 1),
     "in the report": (cli, "write_report", 1),
 }
@@ -271,7 +272,7 @@ def test_moments_that_were_not_asked_for_at_first_or_at_last(whole, plots):
     broken_off("--plots", plots[0], before=18)
     assert resume("--plots", plots[1]) == 0
     assert results_of(HERE)["weights_sha256"] == results_of(whole("spiral"))["weights_sha256"]
-    found = xpnet.runs.folder.read_run(HERE)
+    found = xpnet.runs.saved.read_run(HERE)
     epochs = found.recorder(found.load()).epochs
     assert epochs[-1] == (17 / 7 if plots[0] == "all" else 6)
     assert epochs[0] == (0 if plots[0] == "all" else 15 / 7)
@@ -308,7 +309,7 @@ def test_the_seconds_of_all_parts_count():
 # What happens to the process that trains, and in which step; it is nobody else who does it.
 DRIVER = """
 import os, resource, signal, sys
-import xpnet.cli.commands as cli
+from xpnet.cli import main
 from xpnet.support import files
 from xpnet.training.trainer import Trainer
 
@@ -331,7 +332,7 @@ def step(self):
 
 what, at, run = sys.argv[1], int(sys.argv[2]), Trainer._launch
 Trainer._launch = step
-sys.exit(cli.main(["train", *sys.argv[3:]]))
+sys.exit(main(["train", *sys.argv[3:]]))
 """
 
 
@@ -353,7 +354,9 @@ def test_a_signal_saves_and_says_how_to_go_on(whole, name, step, code):
     assert [path.name for path in find_checkpoints(SAVED)] == [f"step-{step:09d}.npz"]
     said = done.out if name == "SIGINT" else done.err
     assert said.splitlines()[-1].endswith("xpnet train --resume here goes on with it")
-    assert done.err == ("" if name == "SIGINT" else f"xpnet: terminated; {cli._way_on(HERE)}\n")
+    assert done.err == (
+        "" if name == "SIGINT" else f"xpnet: terminated; {cli.how_to_resume(HERE)}\n"
+    )
     assert resume("--plots", "none") == 0
     is_the_same(HERE, whole("spiral"))
 
@@ -447,7 +450,7 @@ def test_options_of_a_new_run(run, given, named):
 def test_a_finished_training_stays_as_it_is(run, whole):
     shutil.copytree(whole("spiral", "all"), HERE)
     before, results = bytes_in(HERE), results_of(HERE)
-    with killed(cli, "_results"):
+    with killed(cli, "results_of"):
         resume()
     assert bytes_in(HERE) == before
     done = run("train", "--resume", HERE)
@@ -614,7 +617,7 @@ def test_in_reproducible_mode_any_backend_goes_on_with_the_same_bits(
     """Begun with NumPy, gone on with on the stand-in for a GPU, and ended with NumPy."""
     broken_off("--plots", "none", name="mode", before=18)
     with monkeypatch.context() as patch, before_step(12):
-        patch.setattr(cli, "find_backend", lambda name, mode: find_backend(STRICT, mode))
+        patch.setattr(prepare, "find_backend", lambda name, mode: find_backend(STRICT, mode))
         run("train", "--resume", HERE, "--plots", "none", "--checkpoint-every", 3)
     last = read_archive(find_checkpoints(SAVED)[-1])[1]
     assert last["machine"]["backend"] != "numpy"

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import find_spec
 
@@ -14,9 +15,9 @@ import pytest
 from conftest import STRICT
 
 import xpnet
-from xpnet import backend as backends
 from xpnet import golden
 from xpnet.backend import NumPyBackend, find_backend
+from xpnet.backend.registry import KINDS
 from xpnet.backend.reproducible import Reproducible
 from xpnet.support.errors import BackendError, OptionError
 from xpnet.verify import consistency
@@ -40,7 +41,8 @@ def only(monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(backends, "why_no_cupy", lambda device=0: "the reason; the way out")
+    changed = replace(KINDS["cupy"], why_not=lambda device: "the reason; the way out")
+    monkeypatch.setitem(KINDS, "cupy", changed)
 
 
 @pytest.fixture

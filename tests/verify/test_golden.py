@@ -265,8 +265,8 @@ def test_a_trace_sees_a_single_bit_in_each_phase():
 def traced_with_a_flip(xp, phase, array, step):
     """Trace five steps of the small recipe; after one phase a last bit is turned."""
     with pytest.MonkeyPatch.context() as patch:
-        original = getattr(golden.Run, phase)
-        patch.setattr(golden.Run, phase, lambda run: flipping(original, array, step + 1, run))
+        original = getattr(golden.RecipeRun, phase)
+        patch.setattr(golden.RecipeRun, phase, lambda run: flipping(original, array, step + 1, run))
         return golden.trace(SMALL, xp, steps=5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from test_gradients import LAYERS, LOSSES, make
 
 import xpnet
 from xpnet.backend import Backend, NumPyBackend
+from xpnet.backend.registry import KINDS
 from xpnet.backend.reproducible import Reproducible
 from xpnet.runs import problems
 from xpnet.support.errors import BackendError, DataError, OptionError, ShapeError
@@ -61,16 +63,16 @@ class WrongProduct(Other):
 
 
 class WrongLoss(Other):
-    def softmax_cross_entropy(self, Z, T, **arrays):
-        losses = super().softmax_cross_entropy(Z, T, **arrays)
+    def softmax_cross_entropy(self, Z, T, out, scale=1.0):
+        losses = super().softmax_cross_entropy(Z, T, out, scale)
         losses[3] *= 1 + 1e-9
         return losses
 
 
 class WrongSlope(Other):
-    def softmax_cross_entropy(self, Z, T, **arrays):
-        losses = super().softmax_cross_entropy(Z, T, **arrays)
-        arrays["dZ"][3, 1] *= 1 + 1e-9
+    def softmax_cross_entropy(self, Z, T, out, scale=1.0):
+        losses = super().softmax_cross_entropy(Z, T, out, scale)
+        out.dZ[3, 1] *= 1 + 1e-9
         return losses
 
 
@@ -615,7 +617,8 @@ def test_without_pytorch_that_is_said(monkeypatch):
 
 
 def test_without_a_gpu_that_is_said(monkeypatch):
-    monkeypatch.setattr(xpnet.backend, "why_no_cupy", lambda device=0: "there is no GPU")
+    no_gpu = replace(KINDS["cupy"], why_not=lambda device: "there is no GPU")
+    monkeypatch.setitem(KINDS, "cupy", no_gpu)
     report = _parity("numpy", "cupy", "cuda:1")
     assert report
     assert report.not_run["cupy"] == "the backend 'cupy' cannot be used: there is no GPU"

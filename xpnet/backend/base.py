@@ -1,34 +1,51 @@
 """The meaning of every primitive: what ``xp`` is inside a layer.
 
-``xp`` is a `Backend`, a closed list of functions with NumPy's names and argument order and a
-mandatory ``out=``, plus a few fused ones (``work`` is scratch whose contents are lost). It is not
-the module: because everything a layer computes goes through this list, one place can make it fast
-on a GPU, capture it, or make it reproducible to the last bit, and no layer knows. ``xp.module`` is
-numpy or cupy itself, for people who write their own layers and want more of it, and
-`xpnet.get_array_module` finds it for given arrays.
+``xp`` is a `Backend`: a closed list of functions with NumPy's names and argument order and a
+mandatory ``out=``, plus a few fused ones, see `fused`. It is not the array module itself. Because
+everything that a layer computes goes through this list, one place can make it fast on a GPU,
+capture it, or make it reproducible to the last bit, and no layer has to know. ``xp.module`` is the
+array module, for people who write their own layers and need more functions.
 
-This file states the meaning of each primitive in plain array code. A subclass may be faster, never
-different: the tests hold every override against this text. No ``out`` may overlap an operand,
-except where it is the same array in one of the element-by-element functions of NumPy's vocabulary.
+The texts here and in `fused` are plain array code. A subclass may be faster, but must not differ:
+the tests hold every override against the text. No ``out`` may overlap an operand, except where it
+is the same array in a function that works element by element. ``work`` is scratch memory; what it
+contained is lost.
+
+What an array library must have to become a backend:
+
+- Arrays that can be changed. Every result is written into an array that exists already (``out=``,
+  ``out[...] = A``), so that a training step needs no new memory and can be recorded once.
+- Strided views that share memory: a slice, a transpose and a reshape of a contiguous array are
+  views. All parameters of a network are views of one vector, which an optimizer changes as a whole.
+- float32 and float64 to compute with, int64 for indices, uint8 for images, uint64 for dropout.
+
+NumPy, CuPy and PyTorch's tensors have all that; see `tests/backend/torch_backend.py` for the last.
+The arrays of JAX and MLX cannot be changed and have no views, so they cannot be a backend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from xpnet.backend.fused import GELU_A as GELU_A
+from xpnet.backend.fused import GELU_C as GELU_C
+from xpnet.backend.fused import GOLDEN as GOLDEN
+from xpnet.backend.fused import Fused
+from xpnet.backend.fused import is_image as is_image
+from xpnet.backend.fused import mix64 as mix64
+from xpnet.backend.options import AdamOptions, AdamState, MomentumOptions, RMSpropOptions
 from xpnet.backend.scratch import Scratch
-from xpnet.support.errors import MixedArraysError
+from xpnet.backend.steps import WholeSteps
+from xpnet.support.errors import BackendError, MixedArraysError
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray; CuPy ships no types
 
 
-class Backend:
+class Backend(Fused, WholeSteps):
     """The primitives on one array module; see the head of this file.
 
     Attributes
@@ -49,8 +66,10 @@ class Backend:
         True where a captured step becomes one CUDA graph; set it to False to run each operation on
         its own.
     forks : bool
-        True where work `off_path` becomes a branch of that graph; set it to False for a graph that is
-        a chain.
+        True where work `off_path` becomes a branch of that graph; set it to False for a graph that
+        is a chain.
+    origin : tuple of a function and its arguments, or None
+        What finds this backend again when a pickle of a network is read.
     """
 
     name: str
@@ -61,6 +80,7 @@ class Backend:
     captures = False
     forks = False
     dtypes: tuple[str, ...] = ("float32", "float64", "complex128")
+    origin: tuple[Any, ...] | None = None
 
     @property
     def ordinary(self) -> Backend:
@@ -78,9 +98,12 @@ class Backend:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from xpnet.backend import find_backend
-
-        return find_backend, (self.name, False)
+        if self.origin is None:
+            raise BackendError(
+                f"{self!r} cannot be pickled: it was not made by its name; give its name, see "
+                "xpnet.backend.register_backend, to whatever uses it"
+            )
+        return self.origin
 
     # ---- arrays -------------------------------------------------------------------------------
 
@@ -101,7 +124,7 @@ class Backend:
         raise NotImplementedError
 
     def owns(self, a: Any) -> bool:
-        """Tell whether ``a`` is an array of this backend."""
+        """Return True if ``a`` is an array of this backend."""
         return isinstance(a, self.module.ndarray)
 
     def require(self, a: Any, who: str, argument: str) -> None:
@@ -118,65 +141,6 @@ class Backend:
                 f"{who} lives on the backend {self.name!r}, but {argument} is a {kind}; "
                 f"pass net.xp.asarray({argument}), or move the network with net.to(...)"
             )
-
-    # ---- whole steps --------------------------------------------------------------------------
-
-    def capture(
-        self, step: Callable[..., None], version: Callable[[], Any] | None = None
-    ) -> Callable[..., None]:
-        """Return a function that does ``step``: on CuPy as one CUDA graph, else ``step`` itself.
-
-        On CuPy the first call with some arguments runs ``step``, which compiles kernels; the second
-        records it as a graph, and starts the graph, as do all later ones. Each call is one real
-        step. So ``step`` must write into arrays that exist already, must not read from the device,
-        and what changes between steps must be in arrays: Python numbers stay what they were. A
-        layer that breaks this makes the step run as before, with one warning.
-
-        Parameters
-        ----------
-        step : function
-            Its arguments must be hashable, such as the size of a batch; each combination has its
-            own graph.
-        version : function, optional
-            Its value names the arrays and the settings that ``step`` uses. When the value changes,
-            the step is recorded anew. By default that happens whenever a network, loss or optimizer
-            on this backend makes new arrays; see `renew`.
-        """
-        return step
-
-    def off_path(self) -> AbstractContextManager[None]:
-        """Mark work whose results nobody needs before the next `join`; see `capture`.
-
-        Between here and there, nothing else may write what it reads, or read what it writes.
-        """
-        return _NOTHING
-
-    def join(self) -> None:
-        """From here on the results of all work `off_path` may be needed."""
-
-    def aside(self) -> AbstractContextManager[None]:
-        """Return `off_path`: its name in release 1."""
-        return self.off_path()
-
-    def renew(self) -> int:
-        """Note that arrays have been replaced by new ones; return the number of such changes.
-
-        A layer that replaces an array keeps the number, ``self.version = self.xp.renew()``:
-        `Trainer` records its steps anew when a number changes that is an attribute of a layer.
-        """
-        return 0
-
-    def here(self) -> AbstractContextManager[None]:
-        """Return a ``with`` block in which this backend's device is this thread's current one.
-
-        Primitives do not need the block. Operations of `module` itself do, where there are several
-        GPUs.
-        """
-        return _NOTHING
-
-    def peak_memory(self) -> int:
-        """Return the most memory in bytes that arrays on the device have had so far, 0 for none."""
-        return 0
 
     @cached_property
     def scratch(self) -> Scratch:
@@ -248,6 +212,17 @@ class Backend:
         """out = Σ A over one axis, or over all of them"""
         return self.module.sum(A, axis=axis, out=out, keepdims=keepdims)
 
+    def add_matmul(self, A: Array, B: Array, out: Array) -> Array:
+        """out = out + A B: a further part of a gradient, see `xpnet.Layer`"""
+        return self.add(out, self.matmul(A, B, out=self._part_of_sum(out)), out=out)
+
+    def add_sum(self, A: Array, axis: int | None = None, *, out: Array) -> Array:
+        """out = out + Σ A over one axis, or over all of them"""
+        return self.add(out, self.sum(A, axis, out=self._part_of_sum(out)), out=out)
+
+    def _part_of_sum(self, out: Array) -> Array:
+        return self.scratch("part of a sum", tuple(out.shape), out.dtype)
+
     def mean(self, A: Array, axis: int, *, out: Array, keepdims: bool = False) -> Array:
         """out = Σ A / n over one axis of length n, where axis 0 is that of the samples
 
@@ -265,128 +240,6 @@ class Backend:
         """out = A[indices] along the first axis; the indices must be in range"""
         return self.module.take(A, indices, axis=0, out=out)
 
-    # ---- activations --------------------------------------------------------------------------
-
-    def relu(self, X: Array, out: Array, slope: float = 0.0) -> Array:
-        """Y = max(X, slope·X), which is X where X > 0; for slope = 0 it is max(X, 0)
-
-        0 ≤ slope < 1. With slope 0 the infinities become ∞ and 0, not 0·∞.
-        """
-        return self.copyto(out, self.module.maximum(X, slope * X if slope else 0))
-
-    def relu_grad(self, dY: Array, Y: Array, out: Array, slope: float = 0.0) -> Array:
-        """dX = dY where Y > 0, else slope·dY"""
-        return self.copyto(out, self.module.where(Y > 0, dY, slope * dY))
-
-    def sigmoid(self, X: Array, out: Array) -> Array:
-        """Y = 1 / (1 + exp(-X)); where exp(-X) overflows, 1/inf = 0 is the right value"""
-        with np.errstate(over="ignore"):
-            return self.copyto(out, 1 / (1 + self.module.exp(-X)))
-
-    def sigmoid_grad(self, dY: Array, Y: Array, out: Array) -> Array:
-        """dX = dY · Y (1 - Y)"""
-        return self.copyto(out, dY * Y * (1 - Y))
-
-    def tanh_grad(self, dY: Array, Y: Array, out: Array) -> Array:
-        """dX = dY · (1 - Y²)"""
-        return self.copyto(out, dY * (1 - Y * Y))
-
-    def gelu(self, X: Array, out: Array, T: Array) -> Array:
-        """T = tanh(√(2/π) (X + a X³)),  Y = X (1 + T) / 2      (a = 0.044715; T is kept)
-
-        The tanh form of Hendrycks and Gimpel, "Gaussian error linear units", 2016.
-        """
-        self.tanh(GELU_C * (X + GELU_A * X * X * X), out=T)
-        return self.copyto(out, 0.5 * X * (1 + T))
-
-    def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
-        """dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2      (work: of X's shape)"""
-        slope = (1 + T) + X * (1 - T * T) * GELU_C * (1 + 3 * GELU_A * X * X)
-        return self.copyto(out, 0.5 * dY * slope)
-
-    def softmax(self, X: Array, out: Array, work: Array) -> Array:
-        """Yᵢⱼ = exp(Xᵢⱼ - maxₖ Xᵢₖ) / Σₖ exp(Xᵢₖ - maxₖ Xᵢₖ)      (work: scratch, one column)"""
-        E = self.module.exp(X - self.module.max(X, axis=1, keepdims=True))
-        return self.copyto(out, E / self.module.sum(E, axis=1, keepdims=True))
-
-    def softmax_grad(self, dY: Array, Y: Array, out: Array, work: Array) -> Array:
-        """dXᵢⱼ = Yᵢⱼ (dYᵢⱼ - Σₖ dYᵢₖ Yᵢₖ): the full Jacobian diag(y) - y yᵀ of each row"""
-        return self.copyto(out, Y * (dY - self.module.sum(dY * Y, axis=1, keepdims=True)))
-
-    def softplus(self, X: Array, out: Array) -> Array:
-        """Y = log(1 + exp X) = log(exp 0 + exp X), without overflow"""
-        return self.copyto(out, self.module.logaddexp(X, 0))
-
-    # ---- losses -------------------------------------------------------------------------------
-
-    def one_hot(self, labels: Array, out: Array) -> Array:
-        """outᵢⱼ = 1 where j = labelsᵢ, else 0; a row of zeros for a label that is out of range"""
-        return self.copyto(out, labels[:, None] == self.module.arange(out.shape[1]))
-
-    def softmax_cross_entropy(
-        self,
-        Z: Array,
-        T: Array,
-        *,
-        losses: Array,
-        dZ: Array,
-        work: Array,
-        hot: Array | None = None,
-        scale: float = 1.0,
-    ) -> Array:
-        """dZ = scale·(P - T) with P = softmax(Z),  lossesᵢ = -Σⱼ Tᵢⱼ log Pᵢⱼ
-
-        T has Z's shape, or is one int64 label for each row; those need ``hot``, which, like
-        ``work``, is scratch of Z's shape.
-        """
-        m = self.module
-        if T.ndim == 1:
-            T = self.one_hot(T, out=hot)
-        S = Z - m.max(Z, axis=1, keepdims=True)
-        E = m.exp(S)
-        sums = m.sum(E, axis=1, keepdims=True)
-        self.copyto(dZ, E / sums - T)
-        if scale != 1.0:
-            self.multiply(dZ, scale, out=dZ)
-        return self.copyto(losses, m.sum(T * (m.log(sums) - S), axis=1))
-
-    # ---- batches and masks --------------------------------------------------------------------
-
-    def gather(
-        self, data: Array, order: Array, position: Array, out: Array, work: Array | None = None
-    ) -> Array:
-        """outᵢ = data[order[position + i]], where uint8 means k/255 if ``out`` is floating
-
-        Otherwise ``data`` and ``out`` have the same type.
-        ``position`` is an array of one integer, so that it can change without a host read. ``work``
-        is scratch of out's shape in the type of ``data``, needed only for uint8.
-        """
-        rows = data[order[position[0] + self.module.arange(len(out))]]
-        return self.copyto(out, rows / 255 if is_image(data, out) else rows)
-
-    def record(self, value: Array, out: Array, position: Array) -> Array:
-        """out[position] = value,  position = position + 1      (``position`` as in `gather`)"""
-        here = position[0] == self.module.arange(len(out))
-        self.copyto(out, self.module.where(here, value, out))
-        self.add(position, 1, out=position)
-        return out
-
-    def dropout_mask(
-        self, key: Array, counter: Array, out: Array, keep: float, work: Array, first: int = 0
-    ) -> Array:
-        """outⱼ = 1/keep with probability keep, else 0: draw number ``counter`` of stream ``key``
-
-        Element j is kept if the upper 53 bits of mix(mix(key + mix(counter)) + (first + j) γ) are
-        below keep·2⁵³: the generator splitmix64 (Steele, Lea and Flood 2014) started anew for each
-        draw; ``first`` is 0 unless ``out`` is a later piece of it. ``key`` and ``counter`` are
-        uint64 arrays of one element, ``work`` is uint64 scratch (2, m).
-        """
-        m = self.module
-        start = mix64(key + mix64(counter)) + np.uint64(first * GOLDEN % 2**64)
-        z = mix64(start + m.arange(out.size, dtype=np.uint64) * GOLDEN)
-        kept = (z >> 11) < int(keep * 2**53)
-        return self.copyto(out, kept.reshape(out.shape) * (1.0 / keep))
-
     # ---- optimizers: p is updated by its gradient g; rate is a float64 array of one element ------
 
     def sgd(self, p: Array, g: Array, rate: Array, *, work: Array) -> None:
@@ -394,37 +247,27 @@ class Backend:
         p -= rate.astype(p.dtype) * g
 
     def momentum(
-        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+        self, p: Array, g: Array, v: Array, rate: Array, options: MomentumOptions, *, work: Array
     ) -> None:
         """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (g + μ v))
 
         Sutskever et al., "On the importance of initialization and momentum", 2013, with the rate
         outside v, as in PyTorch.
         """
+        mu, nesterov = options
         self.copyto(v, mu * v + g)
         p -= rate.astype(p.dtype) * (g + mu * v if nesterov else v)
 
     def rmsprop(
-        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+        self, p: Array, g: Array, s: Array, rate: Array, options: RMSpropOptions, *, work: Array
     ) -> None:
         """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)      (Hinton, lecture 6e, 2012)"""
+        rho, eps = options
         self.copyto(s, rho * s + (1 - rho) * g * g)
         p -= rate.astype(p.dtype) * g / (self.module.sqrt(s) + eps)
 
     def adam(
-        self,
-        p: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        rate: Array,
-        powers: Array,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        decay: float,
-        work: Array,
+        self, p: Array, g: Array, state: AdamState, options: AdamOptions, *, work: Array
     ) -> None:
         """m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  p = (1 - η λ) p - η m̂ / (√v̂ + ε)
 
@@ -432,26 +275,9 @@ class Backend:
         λ is ``decay``: Kingma and Ba, "Adam", 2014; Loshchilov and Hutter, "Decoupled weight decay
         regularization", 2017.
         """
+        (m, v, rate, powers), (beta1, beta2, eps, decay) = state, options
         eta = rate.astype(p.dtype)
         c1, c2 = (1 - powers[0]).astype(p.dtype), (1 - powers[1]).astype(p.dtype)
         self.copyto(m, beta1 * m + (1 - beta1) * g)
         self.copyto(v, beta2 * v + (1 - beta2) * g * g)
         p -= eta * decay * p + eta * (m / c1) / (self.module.sqrt(v / c2) + eps)
-
-
-_NOTHING = nullcontext()  # entered again and again
-GELU_C = 0.7978845608028654  # √(2/π)
-GELU_A = 0.044715
-GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio: the step of splitmix64
-
-
-def is_image(data: Array, out: Array) -> bool:
-    """Tell whether ``data`` are pixels k that stand for k/255."""
-    return bool(data.dtype == np.uint8 and out.dtype.kind in "fc")
-
-
-def mix64(z: Array) -> Array:
-    """Return the finaliser of splitmix64 on uint64, which wraps around."""
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
-    return z ^ (z >> 31)

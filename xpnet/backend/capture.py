@@ -24,14 +24,11 @@ import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cupy
 
 from xpnet.backend.gemm import recording_lock
-
-if TYPE_CHECKING:
-    from xpnet.backend.on_cupy import CuPyBackend
 
 Step = Callable[..., None]
 
@@ -42,6 +39,7 @@ class Captured:
     Parameters
     ----------
     xp : CuPyBackend
+        Whose ``captures`` and ``forks`` may change at any time.
     step : function
     record : function
         Returns the graph of what a function queues.
@@ -62,7 +60,7 @@ class Captured:
 
     def __init__(
         self,
-        xp: CuPyBackend,
+        xp: Any,
         step: Step,
         record: Callable[[Callable[[], None]], Graph],
         version: Callable[[], Any],

@@ -98,8 +98,10 @@ class Gemm:
         if B.shape[0] != k or out.shape != (m, n) or not m * n * k:
             return False
         of_A, of_B, of_out = (layout(x.shape, x.strides, itemsize) for x in (A, B, out))
-        if of_A is None or of_B is None or of_out is None or of_out[0]:
+        if of_A is None or of_B is None or of_out is None:
             return False
+        if of_out[0]:  # outᵀ = Bᵀ Aᵀ lies row by row
+            return self(B.T, A.T, out.T, lane)
         number, compute, scalar = TYPES[code]
         if self.tf32 and compute == FLOAT32:
             compute = FAST_TF32

@@ -20,6 +20,13 @@ import numpy as np
 
 from xpnet.backend.base import GOLDEN, Array, is_image, mix64
 from xpnet.backend.on_numpy import NumPyBackend
+from xpnet.backend.options import (
+    AdamOptions,
+    AdamState,
+    CrossEntropyArrays,
+    MomentumOptions,
+    RMSpropOptions,
+)
 
 
 class NumbaBackend(NumPyBackend):
@@ -40,17 +47,10 @@ class NumbaBackend(NumPyBackend):
         return out
 
     def softmax_cross_entropy(
-        self,
-        Z: Array,
-        T: Array,
-        *,
-        losses: Array,
-        dZ: Array,
-        work: Array,
-        hot: Array | None = None,
-        scale: float = 1.0,
+        self, Z: Array, T: Array, out: CrossEntropyArrays, scale: float = 1.0
     ) -> Array:
         """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
+        losses, dZ, work, _ = out
         _subtract_maximum(Z, work)
         np.exp(work, out=dZ)
         _finish_cross_entropy(work, T, dZ, losses, scale)
@@ -79,34 +79,22 @@ class NumbaBackend(NumPyBackend):
         _sgd(p, g, rate)
 
     def momentum(
-        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+        self, p: Array, g: Array, v: Array, rate: Array, options: MomentumOptions, *, work: Array
     ) -> None:
         """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
-        _momentum(p, g, v, rate, mu, nesterov)
+        _momentum(p, g, v, rate, *options)
 
     def rmsprop(
-        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+        self, p: Array, g: Array, s: Array, rate: Array, options: RMSpropOptions, *, work: Array
     ) -> None:
         """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)"""
-        _rmsprop(p, g, s, rate, rho, eps)
+        _rmsprop(p, g, s, rate, *options)
 
     def adam(
-        self,
-        p: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        rate: Array,
-        powers: Array,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        decay: float,
-        work: Array,
+        self, p: Array, g: Array, state: AdamState, options: AdamOptions, *, work: Array
     ) -> None:
         """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) m / (√v / √(1 - β₂ᵗ) + ε)"""
-        _adam(p, g, m, v, rate, powers, beta1, beta2, eps, decay)
+        _adam(p, g, *state, *options)
 
 
 def compiled(function: Callable[..., None], **options: Any) -> Callable[..., None]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from xpnet.backend.base import GELU_A, GELU_C, GOLDEN, Array, Backend, is_image, mix64
+from xpnet.backend.options import (
+    AdamOptions,
+    AdamState,
+    CrossEntropyArrays,
+    MomentumOptions,
+    RMSpropOptions,
+)
 
 
 class NumPyBackend(Backend):
@@ -28,7 +36,10 @@ class NumPyBackend(Backend):
 
     def matmul(self, A: Array, B: Array, out: Array) -> Array:
         """out = A B; ``numpy.dot`` calls BLAS sooner, for one column times one row as well"""
-        return np.dot(A, B, out=out)
+        try:
+            return np.dot(A, B, out=out)
+        except ValueError:  # it writes C-contiguous arrays only; other errors come again
+            return np.matmul(A, B, out=out)
 
     def sum(
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
@@ -38,7 +49,8 @@ class NumPyBackend(Backend):
         Else the ufunc's own method, which spares the microsecond that ``numpy.sum`` adds.
         """
         if axis == 0 and A.ndim == 2 and A.dtype == out.dtype and not keepdims and len(A):
-            return np.dot(_ones(len(A), A.dtype), A, out=out)
+            with suppress(ValueError):  # numpy.dot writes C-contiguous arrays only
+                return np.dot(_ones(len(A), A.dtype), A, out=out)
         return np.add.reduce(A, axis=axis, out=out, keepdims=keepdims)
 
     def max(self, A: Array, axis: int, *, out: Array) -> Array:
@@ -126,17 +138,10 @@ class NumPyBackend(Backend):
         return np.equal(labels[:, None], np.arange(out.shape[1]), out=out)
 
     def softmax_cross_entropy(
-        self,
-        Z: Array,
-        T: Array,
-        *,
-        losses: Array,
-        dZ: Array,
-        work: Array,
-        hot: Array | None = None,
-        scale: float = 1.0,
+        self, Z: Array, T: Array, out: CrossEntropyArrays, scale: float = 1.0
     ) -> Array:
         """S = Z - max Z;  dZ = scale·(exp S / Σ exp S - T);  losses = Σ T (log Σ exp S - S)"""
+        losses, dZ, work, hot = out
         column, columns, ones = losses[:, None], dZ.reshape(Z.T.shape), _ones(Z.shape[1], Z.dtype)
         if T.ndim == 1:
             T = self.one_hot(T, out=hot)
@@ -195,9 +200,10 @@ class NumPyBackend(Backend):
         np.subtract(p, work, out=p)
 
     def momentum(
-        self, p: Array, g: Array, v: Array, rate: Array, *, mu: float, nesterov: bool, work: Array
+        self, p: Array, g: Array, v: Array, rate: Array, options: MomentumOptions, *, work: Array
     ) -> None:
         """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
+        mu, nesterov = options
         np.multiply(v, mu, out=v)
         np.add(v, g, out=v)
         if nesterov:
@@ -209,9 +215,10 @@ class NumPyBackend(Backend):
         np.subtract(p, work, out=p)
 
     def rmsprop(
-        self, p: Array, g: Array, s: Array, rate: Array, *, rho: float, eps: float, work: Array
+        self, p: Array, g: Array, s: Array, rate: Array, options: RMSpropOptions, *, work: Array
     ) -> None:
         """s = ρ s + (1 - ρ) g²,  p = p - η (g / (√s + ε))"""
+        rho, eps = options
         np.multiply(g, g, out=work)
         _average(s, work, rho, work)
         np.sqrt(s, out=work)
@@ -221,21 +228,10 @@ class NumPyBackend(Backend):
         np.subtract(p, work, out=p)
 
     def adam(
-        self,
-        p: Array,
-        g: Array,
-        m: Array,
-        v: Array,
-        rate: Array,
-        powers: Array,
-        *,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        decay: float,
-        work: Array,
+        self, p: Array, g: Array, state: AdamState, options: AdamOptions, *, work: Array
     ) -> None:
         """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) c m / (√v + c ε)  with  c = √(1 - β₂ᵗ)"""
+        (m, v, rate, powers), (beta1, beta2, eps, decay) = state, options
         eta, c = float(rate[0]), (1 - float(powers[1])) ** 0.5
         _average(m, g, beta1, work)
         np.multiply(g, g, out=work)

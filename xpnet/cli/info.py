@@ -1,7 +1,8 @@
-"""What ``xpnet info`` prints: the versions, the machine, and what is wrong if something is."""
+"""``xpnet info``: print the versions, the machine, and what is wrong if something is."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from collections.abc import Callable
@@ -12,13 +13,19 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.backend import why_no_cupy, why_no_numba
+from xpnet.backend import describe, why_no_cupy, why_no_numba
 from xpnet.data.mnist import find_mnist
 from xpnet.support.errors import BackendError
 from xpnet.support.messages import if_known, what_went_wrong
 
 AVX512 = {"AVX512_SKX", "X86_V4"}  # what NumPy calls it, older and newer
 NO_AVX512 = {"Haswell", "Zen", "Sandybridge", "Nehalem"}  # kernels of OpenBLAS
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print the report."""
+    print(report())
+    return 0
 
 
 def report() -> str:
@@ -137,11 +144,11 @@ def _gpu(problems: list[str]) -> dict[str, str]:
     if reason:
         problems.append(reason)
     try:
-        from xpnet.backend.on_cupy import describe
+        found = describe({"cupy"})
     except Exception:  # a CuPy that does not import; the reason says so
         return {"GPU": "unknown"}
     nccl = partial(_which, "nvidia-nccl-cu13", "nvidia-nccl-cu12")
-    return describe() | {"NCCL": if_known(nccl)}
+    return found | {"NCCL": if_known(nccl)}
 
 
 def _cupy_packages() -> list[str]:

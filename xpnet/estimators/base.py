@@ -20,7 +20,7 @@ from xpnet.backend import Backend, find_backend, get_backend, parse_name, say_on
 from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
-from xpnet.estimators.training import Convergence, PenalisedTrainer, pieces
+from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
 from xpnet.layers import Layer
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
@@ -189,7 +189,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         return [*training, *nothing], [*validation, *nothing]
 
     def _strata(self, t: NumPyArray) -> NumPyArray | None:
-        """Return what the validation data must have as much of as the training data."""
+        """Return the labels to stratify the split by, or None."""
         return None
 
     def _train(
@@ -206,10 +206,11 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         optimizer = options.make_optimizer(net, self)
         if partial:
             self._resume(optimizer)
-        trainer = PenalisedTrainer(net, self._loss(), optimizer, alpha, self._seed)
+        trainer = EstimatorTrainer(net, self._loss(), optimizer, alpha, self._seed)
         trainer.epoch = len(self.loss_curve_)
         score = None if validation is None else lambda: self._validate(net, *validation)
-        record = Convergence(self, score, n if w is None else float(w.sum()), n)
+        total = n if w is None else float(w.sum())
+        record = Convergence(self, score, total, n, trainer.penalty)
         try:
             trainer.fit(
                 SparseRows(X) if hasattr(X, "tocsr") else X,
@@ -337,7 +338,7 @@ def predict_rows(net: Sequential, X: Any) -> NumPyArray:
     """Return a network's outputs; sparse rows become dense a few at a time."""
     if not hasattr(X, "tocsr"):
         return np.asarray(net.predict(X))
-    return np.concatenate([net.predict(X[rows].toarray()) for rows in pieces(X.shape[0])])
+    return np.concatenate([net.predict(X[rows].toarray()) for rows in slices(X.shape[0])])
 
 
 def _without_training(callback: Any) -> Any:

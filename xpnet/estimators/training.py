@@ -14,6 +14,7 @@ from xpnet.losses import Loss
 from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback
+from xpnet.training.data import DataReader
 from xpnet.training.trainer import Trainer
 
 SMALLEST_RATE = 1e-6  # below it, learning_rate="adaptive" ends the training
@@ -35,37 +36,31 @@ class HalfSquaredError(Loss):
         self.xp.subtract(Y, T, out=out)
 
 
-class PenalisedTrainer(Trainer):
+class WeightPenalty:
     """Adds the penalty α ‖W‖² / (2 Σᵢ wᵢ) to the loss of each batch, wᵢ = 1 unless given.
 
     dW = dW + α W / Σᵢ wᵢ for the W of each `Linear`; its b is left alone.
 
     Parameters
     ----------
-    net, loss, optimizer, seed
-        See `Trainer`.
+    net : Sequential
+    optimizer : Optimizer
     alpha : float
         α.
     """
 
-    def __init__(
-        self, net: Sequential, loss: Loss, optimizer: Optimizer, alpha: float, seed: int
-    ) -> None:
-        super().__init__(net, loss, optimizer, seed=seed)
-        self.alpha = alpha
+    def __init__(self, net: Sequential, optimizer: Optimizer, alpha: float) -> None:
+        self.xp, self.alpha = net.xp, alpha
         self._factor, self._squares = (net.xp.zeros((), net.dtype) for _ in range(2))
-        matrices = [layer for layer in net if isinstance(layer, Linear)]
         self._matrices = [
             (layer.W, layer.dW, optimizer.work[: layer.W.size].reshape(layer.W.shape))
-            for layer in matrices
+            for layer in net
+            if isinstance(layer, Linear)
         ]
 
-    def backpropagate(self, X: Array, t: Array, *weights: Array) -> None:
-        """Write the gradient of a batch, that of the penalty included."""
-        super().backpropagate(X, t, *weights)
-        if not self.alpha:
-            return
-        xp, factor = self.net.xp, self._over_weight(len(X), *weights)
+    def add_gradient(self, X: Array, t: Array, *weights: Array) -> None:
+        """dW = dW + α W / Σᵢ wᵢ"""
+        xp, factor = self.xp, self._over_weight(len(X), *weights)
         for W, dW, work in self._matrices:
             xp.multiply(W, factor, out=work)
             xp.add(dW, work, out=dW)
@@ -74,48 +69,70 @@ class PenalisedTrainer(Trainer):
         """Return α / Σᵢ wᵢ, on the device where the weights are."""
         if w is None:
             return self.alpha / n
-        self.net.xp.sum(w, out=self._factor)
-        return self.net.xp.divide(self.alpha, self._factor, out=self._factor)
+        self.xp.sum(w, out=self._factor)
+        return self.xp.divide(self.alpha, self._factor, out=self._factor)
 
     def squares(self) -> float:
         """Return ‖W‖², over all layers."""
-        xp, total, part = self.net.xp, self._squares, self._factor
+        xp, total, square = self.xp, self._squares, self._factor
         xp.copyto(total, 0)
         with np.errstate(over="ignore"):  # the next loss is not finite, and the trainer says so
             for W, _, work in self._matrices:
                 xp.multiply(W, W, out=work)
-                xp.sum(work, out=part)
-                xp.add(total, part, out=total)
+                xp.sum(work, out=square)
+                xp.add(total, square, out=total)
         return float(xp.asnumpy(total))
 
-    # ---- the data -----------------------------------------------------------------------------
 
-    def _checked(self, X: Any, t: Any) -> tuple[Any, np.ndarray[Any, Any]]:
-        """Return inputs and targets as they are: scikit-learn has checked them."""
+class CheckedData(DataReader):
+    """Data that scikit-learn has checked; sparse rows stay sparse on the host."""
+
+    def check(self, X: Any, t: Any) -> tuple[Any, np.ndarray[Any, Any]]:
+        """Return inputs and targets as they are."""
         return X, t
 
-    def _put(self, column: Any, dtype: Any) -> Array:
-        """Return a column on the device; sparse rows stay sparse on the host.
+    def put(self, column: Any, dtype: np.dtype[Any]) -> Array:
+        """Return a column on the device.
 
-        A step on a device cannot fetch them from the host, so there they are dense.
+        A step on a device cannot fetch sparse rows from the host, so there they are dense.
         """
         if not isinstance(column, SparseRows):
-            return super()._put(column, dtype)
+            return super().put(column, dtype)
         rows, xp = column.astype(dtype), self.net.xp
         if xp.on_host:
             return rows
         dense = xp.empty(rows.shape, dtype)
-        for piece in pieces(len(rows)):
-            xp.copyto(dense[piece], xp.asarray(rows.read(piece)))
+        for some in slices(len(rows)):
+            xp.copyto(dense[some], xp.asarray(rows.read(some)))
         return dense
 
+
+class EstimatorTrainer(Trainer):
+    """Trains with the penalty of scikit-learn's MLP, on data that scikit-learn has checked.
+
+    Parameters
+    ----------
+    net, loss, optimizer, seed
+        See `Trainer`.
+    alpha : float
+        α of the `WeightPenalty`.
+    """
+
+    def __init__(
+        self, net: Sequential, loss: Loss, optimizer: Optimizer, alpha: float, seed: int
+    ) -> None:
+        super().__init__(net, loss, optimizer, seed=seed)
+        self._reader = CheckedData(net, self.loss)
+        self.penalty = WeightPenalty(net, optimizer, alpha) if alpha else None
+        self._penalty = self.penalty
+
     def release(self) -> None:
-        """Let go of the data: a callback may keep the trainer."""
-        self._data = self._run = self.batches = None
+        """Drop the data: a callback may keep the trainer."""
+        self._steps = self._data = None
 
 
-def pieces(n: int) -> list[slice]:
-    """Return the parts of n rows that are dense, or predicted, at a time."""
+def slices(n: int) -> list[slice]:
+    """Return the rows, of n, that are dense or predicted at a time."""
     return [slice(a, a + PREDICTION_BATCH) for a in range(0, n, PREDICTION_BATCH)]
 
 
@@ -132,13 +149,20 @@ class Convergence(Callback):
         Σᵢ wᵢ of an epoch.
     samples : int
         Samples in an epoch.
+    weight_penalty : WeightPenalty or None
+        Its value is added to the loss of each epoch.
     """
 
     def __init__(
-        self, model: Any, score: Callable[[], float] | None, total_weight: float, samples: int
+        self,
+        model: Any,
+        score: Callable[[], float] | None,
+        total_weight: float,
+        samples: int,
+        weight_penalty: WeightPenalty | None,
     ) -> None:
         self.model, self.score, self.samples = model, score, samples
-        self.total_weight = total_weight
+        self.total_weight, self.weight_penalty = total_weight, weight_penalty
         self.weights: np.ndarray[Any, Any] | None = None  # the best so far on validation data
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
@@ -148,10 +172,10 @@ class Convergence(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Note the penalty of the weights with which the epoch begins, in the mean of its steps."""
-        trainer: Any = self.trainer
-        squares = trainer.squares() if trainer.alpha else 0.0
-        factor = trainer.alpha * trainer.steps_per_epoch / (2 * self.total_weight)
-        self.penalty = factor * squares
+        penalty, self.penalty = self.weight_penalty, 0.0
+        if penalty:
+            factor = penalty.alpha * self.trainer.steps_per_epoch / (2 * self.total_weight)
+            self.penalty = factor * penalty.squares()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Write down what the epoch has reached."""
@@ -168,7 +192,7 @@ class Convergence(Callback):
             self.trainer.optimizer.lr = model.learning_rate_init / (model.t_ + 1) ** model.power_t
 
     def _progress(self) -> bool:
-        """Tell whether there has been progress of at least ``tol`` for long enough."""
+        """Return False if there was no progress of at least ``tol`` for too long."""
         model = self.model
         if self.score:
             value, best = self.score(), model.best_validation_score_

@@ -1,6 +1,6 @@
 """Networks as ONNX files, for runtimes in other languages and on other devices.
 
-Each layer says of itself which nodes compute it, by `to_onnx`; here they become a file.
+`xpnet.exchange.onnx_nodes` says which nodes compute each layer. Here the nodes become a file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Backend
+from xpnet.exchange.onnx_nodes import is_described
 from xpnet.layers.base import Layer, Shape
 from xpnet.network import Sequential
 from xpnet.support.errors import OptionError, XpnetError
@@ -68,7 +69,7 @@ def _model(onnx: Any, net: Sequential, shape: Shape, pixels: bool) -> Any:
     assert output_shape is not None
     helper, params = onnx.helper, net.params  # they have their first values now
     dtype = helper.np_dtype_to_tensor_dtype(net.dtype)
-    graph, X = Nodes(onnx, net.xp, params.dtype), "X"
+    graph, X = Graph(onnx, net.xp, params.dtype), "X"
     if pixels:
         X = graph("Div", graph("Cast", X, to=dtype), 255.0)
     graph.nodes.append(helper.make_node("Identity", [graph.layer("", net, X)], ["Y"]))
@@ -87,8 +88,8 @@ def _model(onnx: Any, net: Sequential, shape: Shape, pixels: bool) -> Any:
     )
 
 
-class Nodes:
-    """The nodes and constants of a file: the `Graph` that layers describe themselves to."""
+class Graph:
+    """The nodes and constants of a file: what layers add theirs to."""
 
     def __init__(self, onnx: Any, xp: Backend, dtype: np.dtype[Any]) -> None:
         self.onnx, self.xp, self.dtype = onnx, xp, dtype
@@ -116,24 +117,15 @@ class Nodes:
     def layer(self, name: str, layer: Layer, X: str) -> str:
         """Add the nodes of a layer and return the name of its output."""
         before, self.path = self.path, f"{self.path}{name}." if name else ""
-        if not _is_described(layer):
+        if not is_described(layer):
             kind = type(layer).__name__
             raise OptionError(
                 f"layer {self.path[:-1]}, {layer!r}, does not say what it is in ONNX; define "
-                f"{kind}.to_onnx beside {kind}.forward, see Layer.to_onnx"
+                f"{kind}.to_onnx beside {kind}.forward, see xpnet/exchange/onnx_nodes.py"
             )
-        Y = layer.to_onnx(self, X)
+        Y: str = layer.to_onnx(self, X)  # type: ignore[attr-defined]
         self.path = before
         return Y
-
-
-def _is_described(layer: Layer) -> bool:
-    """Tell whether ``to_onnx`` speaks of this ``forward``, not of that of a class above."""
-    kinds = type(layer).__mro__
-    forward, to_onnx = (
-        next(kind for kind in kinds if name in vars(kind)) for name in ("forward", "to_onnx")
-    )
-    return issubclass(to_onnx, forward) and "forward" not in vars(layer)
 
 
 def _library() -> Any:

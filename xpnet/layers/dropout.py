@@ -9,7 +9,6 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.graph import Graph
 from xpnet.support.checks import fraction
 
 
@@ -19,8 +18,7 @@ class Dropout(Layer):
     dX = dY · M
 
     The mask depends on the network's seed and on how often the layer has drawn one, and is the same
-    on every backend. Its generator counts on the device, so that a captured step draws a new mask
-    at each replay.
+    on every backend. The number of masks drawn is an array of ``state``: it grows on the device.
 
     Parameters
     ----------
@@ -69,11 +67,3 @@ class Dropout(Layer):
             return dY
         n = len(dY)
         return self.xp.multiply(dY, self.M[:n], out=self.dX[:n])
-
-    def torch_values(self) -> dict[str, Array]:
-        """Return nothing: PyTorch's generator belongs to no layer."""
-        return {}
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Identity(X): what the layer does in prediction."""
-        return graph("Identity", X)

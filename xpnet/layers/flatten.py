@@ -6,13 +6,10 @@ from math import prod
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.graph import Graph
 
 
 class Flatten(Layer):
     """Y is X with each sample as one row        dX is dY in the shape of X"""
-
-    pixels = "passes"
 
     def output_shape(self, shape: Shape | None) -> Shape | None:
         """Return (product of the shape,)."""
@@ -29,7 +26,3 @@ class Flatten(Layer):
     def backward(self, dY: Array) -> Array:
         """Return dY in the shape of X."""
         return dY.reshape(len(dY), *self.shape)
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Flatten(X)."""
-        return graph("Flatten", X)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from xpnet.backend import Array
-from xpnet.backend.base import GELU_A, GELU_C
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.graph import Graph
 
 
 class GELU(Layer):
@@ -13,7 +11,7 @@ class GELU(Layer):
 
     dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2
 
-    The tanh form, ``torch.nn.GELU(approximate="tanh")``.
+    The form with tanh instead of the error function.
 
     References
     ----------
@@ -35,9 +33,3 @@ class GELU(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.gelu_grad(dY, self.X, self.T[:n], out=self.dX[:n], work=self.work[:n])
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return X/2 + X/2 · T: the numbers in ONNX's Gelu are float32, whatever X is."""
-        inner = graph("Add", graph("Mul", graph("Mul", X, X), GELU_C * GELU_A), GELU_C)
-        half, T = graph("Mul", X, 0.5), graph("Tanh", graph("Mul", X, inner))
-        return graph("Add", half, graph("Mul", half, T))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.graph import Graph
 
 
 class Identity(Layer):
@@ -20,7 +19,3 @@ class Identity(Layer):
     def backward(self, dY: Array) -> Array:
         """Return dY itself."""
         return dY
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Identity(X)."""
-        return graph("Identity", X)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
-from xpnet.layers.graph import Graph
 from xpnet.support.errors import OptionError
 
 
@@ -45,7 +44,3 @@ class LeakyReLU(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.relu_grad(dY, self.Y[:n], out=self.dX[:n], slope=self.slope)
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return max(X, α X): the attribute of LeakyRelu is float32, whatever X is."""
-        return graph("Max", X, graph("Mul", X, self.slope))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.initializers import Initializer
-from xpnet.layers.base import Layer, Shape, features
-from xpnet.layers.graph import Graph
+from xpnet.layers.base import Layer, Shape
+from xpnet.layers.shapes import features
 from xpnet.support.checks import count
 
 
@@ -29,7 +29,6 @@ class Linear(Layer):
         If a size is not a positive whole number or the initialiser is unknown.
     """
 
-    pixels = "takes"
     W: Array
     dW: Array
     b: Array
@@ -55,78 +54,16 @@ class Linear(Layer):
 
     def forward(self, X: Array) -> Array:
         """Return X W + b, shape (n, n_out)."""
-        self.X = X
+        self.X, Y = X, self.Y[: len(X)]
         if not self.bias:
-            return self.xp.matmul(X, self.W, out=self.Y[: len(X)])
-        return self.xp.affine(X, self.W, self.b, out=self.Y[: len(X)])
+            return self.xp.matmul(X, self.W, out=Y)
+        return self.xp.affine(X, self.W, self.b, out=Y)
 
     def backward(self, dY: Array) -> Array | None:
         """Write dW and db, and return dX, shape (n, n_in)."""
-        if self.bias:
-            with self.xp.off_path():  # nobody waits for it before the optimizer
-                self.xp.sum(dY, axis=0, out=self.db)
-        return self.backward_of_product(dY)
-
-    def backward_of_product(self, dY: Array) -> Array | None:
-        """Write dW and return dX."""
-        xp, X = self.xp, self.X
-        if self.dX is None:  # the first layer: nobody upstream needs it
-            xp.matmul(X.T, dY, out=self.dW)
-            return None
-        with xp.off_path():
-            xp.matmul(X.T, dY, out=self.dW)
-        return xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])
-
-    def torch_values(self) -> dict[str, Array]:
-        """Return ``weight``, which is Wᵀ, shape (n_out, n_in), and ``bias``."""
-        return {"weight": self.W.T} | ({"bias": self.b} if self.bias else {})
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Gemm(X, W, b)."""
-        return graph("Gemm", X, *self.xpnet_values().values())
-
-    def followed_by(self, layer: Layer) -> LinearActivation | None:
-        """Return the two as one, if the second has a function that `Backend.affine` knows.
-
-        Classes and objects that change something are left alone, and reproducible mode is: there
-        the values of each layer are compared.
-        """
-        f = vars(type(layer)).get("activation", "")
-        known = type(self) is Linear and self.bias and f
-        if not known or self.xp.reproducible or not (_as_written(self) and _as_written(layer)):
-            return None
-        return LinearActivation(self, layer, f)
-
-
-def _as_written(layer: Layer) -> bool:
-    """Tell whether nobody has put another forward or backward into the object or its class."""
-    kind, names = type(layer), ("forward", "backward")
-    return not any(
-        name in vars(layer) or getattr(kind, name).__module__ != kind.__module__ for name in names
-    )
-
-
-class LinearActivation:
-    """Y = f(X W + b): a `Linear` and the activation behind it, with one pass over Y each way.
-
-    dZ = dY · f'(Z) in terms of Y        db = Σᵢ dZᵢ        dW = Xᵀ dZ        dX = dZ Wᵀ
-
-    A network that trains puts the two together by itself. Both layers then share one Y, that of
-    the activation: Z = X W + b is nowhere stored.
-    """
-
-    def __init__(self, linear: Linear, activation: Layer, f: str) -> None:
-        self.linear, self.activation, self.f = linear, activation, f
-        linear.Y = activation.Y
-
-    def forward(self, X: Array) -> Array:
-        """Return Y, shape (n, n_out)."""
-        linear, self.linear.X = self.linear, X
-        return linear.xp.affine(X, linear.W, linear.b, out=self.activation.Y[: len(X)], f=self.f)
-
-    def backward(self, dY: Array) -> Array | None:
-        """Write dW and db, and return dX, shape (n, n_in)."""
-        linear, n = self.linear, len(dY)
-        Y, dZ = self.activation.Y[:n], self.activation.dX[:n]
-        linear.xp.affine_grad(dY, Y, self.f, out=dZ, db=linear.db)
-        return linear.backward_of_product(dZ)
+        xp = self.xp
+        with xp.off_path():  # nobody waits for these two before the optimizer
+            if self.bias:
+                xp.sum(dY, axis=0, out=self.db)
+            xp.matmul(self.X.T, dY, out=self.dW)
+        return None if self.dX is None else xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])

@@ -8,8 +8,8 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.backend.random import Random
-from xpnet.layers.base import Layer, Shape, features
-from xpnet.layers.graph import Graph
+from xpnet.layers.base import Layer, Shape
+from xpnet.layers.shapes import features
 from xpnet.support.checks import count, positive
 from xpnet.support.errors import OptionError
 
@@ -100,10 +100,6 @@ class Normalization(Layer):
         xp.subtract(dX, work, out=dX)
         return xp.divide(dX, sigma, out=dX)
 
-    def torch_values(self) -> dict[str, Array]:
-        """Return ``weight``, which is γ, and ``bias``, which is β."""
-        return {"weight": self.gamma, "bias": self.beta}
-
 
 class LayerNorm(Normalization):
     """Each sample is normalised over its features: the formulas of `Normalization` along axis 1.
@@ -121,13 +117,6 @@ class LayerNorm(Normalization):
     """
 
     axis = 1
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return γ X̂ + β: ONNX's LayerNormalization has ε in float32, whatever X is."""
-        centred = graph("Sub", X, graph("ReduceMean", X, [-1]))
-        variance = graph("ReduceMean", graph("Mul", centred, centred), [-1])
-        sigma = graph("Sqrt", graph("Add", variance, self.eps))
-        return graph("Add", graph("Mul", graph("Div", centred, sigma), self.gamma), self.beta)
 
 
 class BatchNorm1d(Normalization):
@@ -180,17 +169,3 @@ class BatchNorm1d(Normalization):
         if not self.training:
             return self.xp.divide(dXhat, sigma, out=dXhat)
         return super()._backward(dXhat, Xhat, sigma, work)
-
-    def torch_values(self) -> dict[str, Array]:
-        """Return also the running averages, and a count of batches that nothing here looks at."""
-        return {
-            **super().torch_values(),
-            "running_mean": self.state["mean"][0],
-            "running_var": self.state["variance"][0],
-            "num_batches_tracked": self.xp.zeros((), "int64"),
-        }
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return BatchNormalization(X); ε, there a float32, is added to the variance instead."""
-        mean, variance = self.state["mean"][0], self.state["variance"][0] + self.eps
-        return graph("BatchNormalization", X, self.gamma, self.beta, mean, variance, epsilon=0.0)

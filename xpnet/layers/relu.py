@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
-from xpnet.layers.graph import Graph
 
 
 class ReLU(Layer):
@@ -12,8 +11,6 @@ class ReLU(Layer):
 
     dX = dY · [Y > 0]      (the slope at the kink X = 0 is taken as 0)
     """
-
-    activation = "relu"
 
     def forward(self, X: Array) -> Array:
         """Return Y, of the shape of X."""
@@ -23,7 +20,3 @@ class ReLU(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.relu_grad(dY, self.Y[:n], out=self.dX[:n])
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Relu(X)."""
-        return graph("Relu", X)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
-from xpnet.layers.graph import Graph
 
 
 class Sigmoid(Layer):
@@ -12,8 +11,6 @@ class Sigmoid(Layer):
 
     dX = dY · Y (1 - Y)
     """
-
-    activation = "sigmoid"
 
     def forward(self, X: Array) -> Array:
         """Return Y, of the shape of X."""
@@ -23,7 +20,3 @@ class Sigmoid(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.sigmoid_grad(dY, self.Y[:n], out=self.dX[:n])
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Sigmoid(X)."""
-        return graph("Sigmoid", X)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.graph import Graph
 from xpnet.support.errors import ShapeError
 
 
@@ -38,7 +37,3 @@ class Softmax(Layer):
         """Return dX, of the shape of dY."""
         n = len(dY)
         return self.xp.softmax_grad(dY, self.Y[:n], out=self.dX[:n], work=self.work[:n])
-
-    def to_onnx(self, graph: Graph, X: str) -> str:
-        """Return Softmax(X)."""
-        return graph("Softmax", X, axis=-1)

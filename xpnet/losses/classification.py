@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.backend.options import CrossEntropyArrays
 from xpnet.losses.base import Loss
 from xpnet.support.checks import positive
 
@@ -133,12 +134,10 @@ class SoftmaxCrossEntropy(Loss):
 
     def elements(self, Y: Array, T: Array, out: Array) -> None:
         """ℓ, and the gradient on the way: share · (p - t), where all samples have the same share"""
-        self.dZ, hot, work = self._dZ[: len(Y)], self._T[: len(Y)], self.work
-        scale = self._share if isinstance(self._share, float) else 1.0
-        losses = out[:, 0]
-        self.xp.softmax_cross_entropy(
-            Y, T, losses=losses, dZ=self.dZ, work=work, hot=hot, scale=scale
-        )
+        n, scale = len(Y), self._share if isinstance(self._share, float) else 1.0
+        self.dZ = self._dZ[:n]
+        written = CrossEntropyArrays(out[:, 0], self.dZ, self._scratch[:n], self._T[:n])
+        self.xp.softmax_cross_entropy(Y, T, written, scale)
 
     def backward(self) -> Array:
         """Return dY, the gradient of the L that the last `forward` gave, shape (n, outputs)."""

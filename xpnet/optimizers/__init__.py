@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
 from typing import Any
 
 from xpnet.network import Sequential
@@ -13,7 +14,16 @@ from xpnet.schedules import Schedule
 from xpnet.support.errors import OptionError
 from xpnet.support.messages import look_up
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "find_optimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "default_learning_rate",
+    "find_optimizer",
+]
 
 
 def _momentum(net: Sequential, lr: float | Schedule = 0.1, **options: Any) -> SGD:
@@ -24,6 +34,7 @@ def _nesterov(net: Sequential, lr: float | Schedule = 0.1, **options: Any) -> SG
     return SGD(net, lr, momentum=0.9, nesterov=True, **options)
 
 
+# What makes an optimizer, by the name that a user gives; `xpnet.register` adds a user's own.
 OPTIMIZERS: dict[str, Any] = {
     "sgd": SGD,
     "momentum": _momentum,
@@ -34,16 +45,39 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
+def default_learning_rate(name: str) -> float | Schedule:
+    """Return the learning rate of an optimizer if none is given: the default of its ``lr``.
+
+    Raises
+    ------
+    OptionError
+        If the name is unknown, or ``lr`` has no default.
+    """
+    made = look_up("optimizer", name, OPTIMIZERS)
+    lr = signature(made).parameters.get("lr")
+    if lr is None or lr.default in (None, Parameter.empty):
+        raise OptionError(
+            f"the optimizer {name!r} has no default learning rate; give one: lr=0.01 in Python, "
+            "--lr 0.01 on the command line"
+        )
+    default: float | Schedule = lr.default
+    return default
+
+
 def find_optimizer(optimizer: str | Optimizer, net: Sequential, **options: Any) -> Optimizer:
     """Return the optimizer of this name for the network, or ``optimizer`` itself.
 
     Raises
     ------
     OptionError
-        If the name is unknown, or the optimizer belongs to another network.
+        If the name is unknown, if no learning rate is given and the optimizer has no default, or
+        if the optimizer belongs to another network.
     """
     if isinstance(optimizer, str):
-        made: Optimizer = look_up("optimizer", optimizer, OPTIMIZERS)(net, **options)
+        make = look_up("optimizer", optimizer, OPTIMIZERS)
+        if "lr" not in options:
+            default_learning_rate(optimizer)  # raises if there is none
+        made: Optimizer = make(net, **options)
         return made
     if not isinstance(optimizer, Optimizer):
         raise OptionError(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.backend.options import AdamOptions, AdamState
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
+from xpnet.optimizers.settings import setting
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction, positive
 
@@ -28,6 +32,11 @@ class Adam(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization", 2014.
     """
 
+    beta1: float = setting()
+    beta2: float = setting()
+    eps: float = setting()
+    weight_decay: float = setting()
+
     def __init__(
         self,
         net: Sequential,
@@ -48,6 +57,7 @@ class Adam(Optimizer):
         self.m, self.v = self.like(self.net.params), self.like(self.net.params)
         self.betas = self.xp.asarray(np.array([self.beta1, self.beta2]))
         self.powers = self.xp.asarray(np.ones(2))
+        self.state = AdamState(self.m, self.v, self.rate, self.powers)
 
     def state_vectors(self) -> dict[str, Array]:
         """Return m, v and the powers."""
@@ -60,19 +70,13 @@ class Adam(Optimizer):
 
     def update(self, p: Array, g: Array) -> None:
         """p = p - η m̂ / (√v̂ + ε)"""
-        self.xp.adam(
-            p,
-            g,
-            self.m,
-            self.v,
-            self.rate,
-            self.powers,
-            beta1=self.beta1,
-            beta2=self.beta2,
-            eps=self.eps,
-            decay=self.weight_decay if self.decoupled_decay else 0.0,
-            work=self.work,
-        )
+        self.xp.adam(p, g, self.state, self.options, work=self.work)
+
+    @cached_property
+    def options(self) -> AdamOptions:
+        """The numbers of the formula."""
+        decay = self.weight_decay if self.decoupled_decay else 0.0
+        return AdamOptions(self.beta1, self.beta2, self.eps, decay)
 
 
 class AdamW(Adam):

@@ -12,11 +12,11 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.network import Sequential
+from xpnet.optimizers.gradient import effective_gradient
+from xpnet.optimizers.rates import RateTable
 from xpnet.schedules import Constant, Schedule
 from xpnet.support.checks import at_least_0, positive
 from xpnet.support.errors import OptionError
-
-RATES_AHEAD = 1024  # learning rates are computed on the host this many steps at a time
 
 
 class Optimizer:
@@ -39,7 +39,9 @@ class Optimizer:
     t : int
         Steps taken.
     scheduled : bool
-        Whether the learning rate changes.
+        True if the learning rate changes from step to step.
+    rate : array, shape (1,)
+        The learning rate of the present step, on the device.
 
     Raises
     ------
@@ -71,8 +73,6 @@ class Optimizer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(lr={self.lr:g})"
 
-    # ---- the step -----------------------------------------------------------------------------
-
     def step(self) -> None:
         """Update the parameters once, from the gradients of the last ``net.backward``."""
         self.prepare(1)
@@ -80,46 +80,23 @@ class Optimizer:
         self.descend()
 
     def prepare(self, steps: int) -> None:
-        """Do the host's part of the next steps: see that the table has a rate for each."""
-        if self.scheduled and self.t + steps > self._filled_at + RATES_AHEAD:
-            self._fill_rates()
+        """Do the host's part of the next steps: put a learning rate for each into the table."""
+        if self.scheduled and self.t + steps > self.table.end:
+            self._fill_table()
         self.t += steps
 
     def advance(self) -> None:
         """Go to the next step: on the device, so that it can be captured."""
         if self.scheduled:
-            self.xp.take(self.rates, self.position, out=self.rate)
-            self.xp.add(self.position, 1, out=self.position)
+            self.table.advance()
 
     def descend(self) -> None:
         """Update the parameters: on the device, too."""
-        self.update(self.net.params, self._gradient())
+        self.update(self.net.params, effective_gradient(self))
 
     def update(self, p: Array, g: Array) -> None:
         """Change p by its gradient g; each optimizer's own formula."""
         raise NotImplementedError
-
-    def _gradient(self) -> Array:
-        """Return c g + λ p with c = min(1, clip / ‖g‖), or g itself where neither is asked for."""
-        xp, g, decay = self.xp, self.net.grads, 0.0 if self.decoupled_decay else self.weight_decay
-        if self.clip_norm is None and decay == 0.0:
-            return g
-        own, work = self.own_gradient, self.work
-        if self.clip_norm is None:
-            xp.copyto(own, g)
-        else:
-            xp.multiply(g, g, out=work)
-            xp.sum(work, axis=0, out=self.norm)
-            xp.sqrt(self.norm, out=self.norm)
-            xp.maximum(self.norm, self.clip_norm, out=self.norm)
-            xp.divide(self.clip_norm, self.norm, out=self.norm)
-            xp.multiply(g, self.norm, out=own)
-        if decay != 0.0:
-            xp.multiply(self.net.params, decay, out=work)
-            xp.add(own, work, out=own)
-        return own
-
-    # ---- the learning rate --------------------------------------------------------------------
 
     @property
     def lr(self) -> float:
@@ -129,27 +106,19 @@ class Optimizer:
     @lr.setter
     def lr(self, value: float | Schedule) -> None:
         self.schedule = value if callable(value) else Constant(value)
-        self._fill_rates()
+        self._fill_table()
 
-    def _fill_rates(self) -> None:
-        """Put the next rates on the device; a constant one goes straight to ``rate``."""
-        xp, self._filled_at = self.xp, self.t
+    def _fill_table(self) -> None:
+        """Put the next learning rates on the device."""
         self.scheduled = not isinstance(self.schedule, Constant)
-        if isinstance(self.schedule, Constant):
-            xp.copyto(self.rate, self.schedule.lr)
-            return
-        rates = [self.schedule(self.t + i) for i in range(RATES_AHEAD)]
-        xp.copyto(self.rates, xp.asarray(np.array(rates)))
-        xp.copyto(self.position, 0)
-
-    # ---- memory -------------------------------------------------------------------------------
+        self.table.fill(self.schedule, self.t)
 
     def state_vectors(self) -> dict[str, Array]:
         """Return the arrays that the optimizer remembers between steps, by name."""
         return {}
 
     def make_state(self) -> None:
-        """Make those arrays."""
+        """Make those arrays; ``rate`` exists already."""
 
     def host_state(self) -> dict[str, Any]:
         """Return all that must survive a move to another backend, on the host."""
@@ -168,13 +137,12 @@ class Optimizer:
         self.xp, p = self.net.xp, self.net.params
         self.version = self.xp.renew()  # its arrays are new
         self.work = self.like(p)
-        self.rate, self.norm = self.xp.zeros(1, np.float64), self.xp.zeros((), p.dtype)
-        self.rates = self.xp.zeros(RATES_AHEAD, np.float64)
-        self.position = self.xp.zeros(1, np.int64)
+        self.table = RateTable(self.xp)
+        self.rate, self.norm = self.table.rate, self.xp.zeros((), p.dtype)
         if self.clip_norm is not None or self.weight_decay:
             self.own_gradient = self.like(p)
         self.make_state()
-        self._fill_rates()
+        self._fill_table()
 
     def like(self, p: Array) -> Array:
         """Return zeros of the shape and type of p."""

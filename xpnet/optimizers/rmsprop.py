@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from xpnet.backend import Array
+from xpnet.backend.options import RMSpropOptions
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
+from xpnet.optimizers.settings import setting
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction, positive
 
@@ -23,6 +27,9 @@ class RMSprop(Optimizer):
     ----------
     Hinton, "Neural networks for machine learning", lecture 6e, 2012.
     """
+
+    rho: float = setting()
+    eps: float = setting()
 
     def __init__(
         self,
@@ -47,4 +54,9 @@ class RMSprop(Optimizer):
 
     def update(self, p: Array, g: Array) -> None:
         """p = p - η g / (√s + ε)"""
-        self.xp.rmsprop(p, g, self.s, self.rate, rho=self.rho, eps=self.eps, work=self.work)
+        self.xp.rmsprop(p, g, self.s, self.rate, self.options, work=self.work)
+
+    @cached_property
+    def options(self) -> RMSpropOptions:
+        """The numbers of the formula."""
+        return RMSpropOptions(self.rho, self.eps)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from xpnet.backend import Array
+from xpnet.backend.options import MomentumOptions
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
+from xpnet.optimizers.settings import setting
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction
 from xpnet.support.errors import OptionError
@@ -22,6 +26,9 @@ class SGD(Optimizer):
     nesterov : bool
         Take the gradient's step from where the momentum leads.
     """
+
+    mu: float = setting()
+    nesterov: bool = setting()
 
     def __init__(
         self,
@@ -52,6 +59,9 @@ class SGD(Optimizer):
         if not self.mu:
             self.xp.sgd(p, g, self.rate, work=self.work)
             return
-        self.xp.momentum(
-            p, g, self.v, self.rate, mu=self.mu, nesterov=self.nesterov, work=self.work
-        )
+        self.xp.momentum(p, g, self.v, self.rate, self.options, work=self.work)
+
+    @cached_property
+    def options(self) -> MomentumOptions:
+        """The numbers of the formula."""
+        return MomentumOptions(self.mu, self.nesterov)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from xpnet.backend import Array, Backend
 from xpnet.support.errors import OptionError, ParallelError
 from xpnet.support.messages import unknown
 
+T = TypeVar("T")
 KINDS = ("auto", "mpi", "single")
 # What those that start processes tell each of them: of MPICH and Intel, Open MPI, MVAPICH.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -18,14 +20,14 @@ RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
 
 
 class Share(NamedTuple):
-    """Which samples of a batch a process has.
+    """The samples of a batch that one process has.
 
     Attributes
     ----------
     first, rows : int
-        The place of the first, and how many; there may be none.
+        The place of the first sample in the batch, and the number of samples, which may be 0.
     total : int
-        How many the batch has.
+        The number of samples in the batch.
     """
 
     first: int
@@ -34,7 +36,7 @@ class Share(NamedTuple):
 
     @property
     def gathered(self) -> tuple[int, int]:
-        """The place and the number of those that are computed: where there is none, one idles."""
+        """First row and number of rows to compute; a rank without rows computes one for nothing."""
         return min(self.first, self.total - 1), max(self.rows, 1)
 
 
@@ -109,6 +111,16 @@ class Communicator:
         """Take leave of the others, as the last thing: then no exit code ends them."""
 
     # ---- what follows from these --------------------------------------------------------------
+
+    def from_rank_0(self, function: Callable[[], T]) -> T:
+        """Call a function on rank 0 alone, and return on all processes what it returned there."""
+        value: T = self.bcast(function() if self.rank == 0 else None)
+        return value
+
+    def warn(self, message: str, *args: object) -> None:
+        """Log a warning on rank 0 alone."""
+        if self.rank == 0:
+            logging.getLogger("xpnet").warning(message, *args)
 
     def put_together(self, own: Array, first: int, out: Array, xp: Any) -> Array:
         """out = the rows of all processes, of which ``own`` come from place ``first`` on

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, parse_name, say_once, why_no_cupy
+from xpnet.backend import Array, kind_with_devices, parse_name, say_once
 from xpnet.parallel.communicator import Communicator
 
 
@@ -177,20 +177,10 @@ def device_name(name: str, comm: Communicator) -> str:
     >>> xpnet.parallel.device_name("numpy", xpnet.parallel.communicator())
     'numpy'
     """
-    kind, _ = parse_name(name)
-    if comm.size == 1 or ":" in name or kind not in ("cupy", "gpu", "cuda", "auto"):
+    kind = kind_with_devices(name)
+    if comm.size == 1 or ":" in name or kind is None or kind.devices is None:
         return name
-    device = comm.local_rank % _devices()
-    if kind == "auto" and why_no_cupy(device):
+    device = comm.local_rank % kind.devices()
+    if parse_name(name)[0] != kind.name and kind.why_not(device):  # "auto", which may be NumPy
         return name
-    return f"cupy:{device}"
-
-
-def _devices() -> int:
-    """Return how many GPUs this process sees; one, where that cannot be asked."""
-    try:
-        import cupy
-
-        return max(1, int(cupy.cuda.runtime.getDeviceCount()))
-    except Exception:  # `find_backend` says what is wrong
-        return 1
+    return kind.label(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xpnet.network import Sequential
-from xpnet.plots.numbers import Column, columns
+from xpnet.plots.layer_numbers import Column, columns
 from xpnet.plots.style import BLUE, ORANGE, axes
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def network(net: Sequential, ax: Axes | None = None) -> list[Text]:
     """
     found, ax = columns(net), axes(ax)
     rows = max(min(column.units, SHOWN + 1) for column in found)
-    places = [_places(column, min(0.5, 2 / rows)) for column in found]
+    heights = [_heights(column, min(0.5, 2 / rows)) for column in found]
     for x in range(len(found) - 1):
-        _connect(ax, x, places[x], places[x + 1])
-    for x, (column, ys) in enumerate(zip(found, places, strict=True)):
+        _connect(ax, x, heights[x], heights[x + 1])
+    for x, (column, ys) in enumerate(zip(found, heights, strict=True)):
         colour = ORANGE if x in (0, len(found) - 1) else BLUE
         ax.plot([x] * len(ys), ys, "o", color=colour, markersize=9, markeredgecolor="white")
         if column.units > SHOWN:
@@ -55,8 +55,8 @@ def network(net: Sequential, ax: Axes | None = None) -> list[Text]:
     return texts
 
 
-def _places(column: Column, step: float) -> list[float]:
-    """Return the height of each unit that is shown, from above to below 0."""
+def _heights(column: Column, step: float) -> list[float]:
+    """Return the height of each unit that is shown, from the top to the bottom, around 0."""
     shown = min(column.units, SHOWN)
     gap = 1 if column.units > SHOWN else 0  # the dots in the middle
     top = (shown + gap - 1) * step / 2

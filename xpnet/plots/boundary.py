@@ -6,7 +6,8 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from xpnet.network import Sequential
-from xpnet.plots.numbers import grid, labels_of, pair, plane, probabilities
+from xpnet.plots.geometry import grid_points, plane_axes
+from xpnet.plots.numbers import labels_of, probabilities, samples_and_targets
 from xpnet.plots.style import COLOURS, axes, points, two_classes
 from xpnet.support.checks import count
 
@@ -47,10 +48,10 @@ def decision_boundary(
     """
     from sklearn.inspection import DecisionBoundaryDisplay
 
-    x1, x2 = plane(X, count("resolution", resolution, least=2), MARGIN)
+    x1, x2 = plane_axes(X, count("resolution", resolution, least=2), MARGIN)
     if t is not None:
-        X, t = pair(X, t)
-    P = probabilities(net, grid(x1, x2)).reshape(len(x2), len(x1), -1)
+        X, t = samples_and_targets(X, t)
+    P = probabilities(net, grid_points(x1, x2)).reshape(len(x2), len(x1), -1)
     two = P.shape[2] == 2
     # scikit-learn wants this since 1.9; 2 means that the response is one picture.
     known = signature(DecisionBoundaryDisplay).parameters

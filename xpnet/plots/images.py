@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.network import Sequential
-from xpnet.plots.numbers import confusion_matrix, first_weights, image_shape, labels_of, pair
+from xpnet.plots.geometry import image_shape
+from xpnet.plots.layer_numbers import first_weights
+from xpnet.plots.numbers import confusion_matrix, labels_of, samples_and_targets
 from xpnet.plots.numbers import mistakes as all_mistakes
 from xpnet.plots.style import axes
 from xpnet.support.checks import count
@@ -40,7 +42,7 @@ def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> Confus
     """
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    X, t = pair(X, t)
+    X, t = samples_and_targets(X, t)
     shape = net.output_shape(X.shape[1:]) or (1,)
     matrix = confusion_matrix(net, X, t, max(2, shape[0], int(labels_of(t).max()) + 1))
     display, ax = ConfusionMatrixDisplay(matrix), axes(ax)
@@ -88,7 +90,7 @@ def mistakes(
     OptionError
         If the pixels make no square and there is no shape, or it has another number of pixels.
     """
-    X, t = pair(X, t)
+    X, t = samples_and_targets(X, t)
     found = all_mistakes(net, X, t)[: count("n", n)]
     size = _size(prod(X.shape[1:]), shape)
     pictures = np.array([X[m.sample].reshape(size) for m in found], float).reshape(-1, *size)

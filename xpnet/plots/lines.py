@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.network import Sequential
-from xpnet.plots.numbers import around, norms, outputs, pair
+from xpnet.plots.geometry import axis_range
+from xpnet.plots.layer_numbers import norms_of_layers
+from xpnet.plots.numbers import outputs, samples_and_targets
 from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes, log_scale, require_recorded
 from xpnet.support.errors import OptionError, ShapeError
 from xpnet.support.messages import unknown
@@ -109,13 +111,13 @@ def curve(
         If the samples have more than one feature, the network has more than one output, or there
         are not as many targets as samples.
     """
-    X, t = pair(X, t)
+    X, t = samples_and_targets(X, t)
     if X.shape != (len(X), 1) or t.size != len(X) or net.output_shape((1,)) != (1,):
         raise ShapeError(
             "a curve needs samples of 1 feature, 1 target for each, and a network with 1 output; "
             f"X has the shape {X.shape}, t {t.shape}, the network is {net!r}"
         )
-    ax, x = axes(ax), np.linspace(*around(X, margin=0.02), 400).reshape(-1, 1)
+    ax, x = axes(ax), np.linspace(*axis_range(X, margin=0.02), 400).reshape(-1, 1)
     ax.plot(X, t.reshape(len(X)), "o", color="0.6", markersize=3, label="data")
     if truth is not None:
         ax.plot(x, truth(x), "--", color=ORANGE, linewidth=1.5, label="truth")
@@ -155,7 +157,7 @@ def gradient_flow(
     if of not in FLOWS:
         raise OptionError(unknown("kind of norm", of, FLOWS))
     require_recorded("gradient_flow", recorder)
-    found, ax, lines = norms(recorder, X, t), axes(ax), list[Any]()
+    found, ax, lines = norms_of_layers(recorder, X, t), axes(ax), list[Any]()
     for k, name in enumerate(found.names):
         values = (found.gradients if of == "gradients" else found.activations)[:, k]
         style = ("-", "--", ":")[k // len(COLOURS) % 3]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.network import Sequential
-from xpnet.plots.numbers import grid, outputs
+from xpnet.plots.geometry import grid_points
+from xpnet.plots.numbers import outputs
 from xpnet.plots.style import axes
 from xpnet.support.checks import count
 from xpnet.support.errors import ShapeError
@@ -53,7 +54,7 @@ def surface(
     """
     side = count("resolution", resolution, least=2)
     a, b = np.linspace(*x1, side), np.linspace(*x2, side)
-    points = grid(a, b)
+    points = grid_points(a, b)
     y = outputs(f, points) if isinstance(f, Sequential) else np.asarray(f(points))
     if y.size != side * side:
         raise ShapeError(f"a surface needs 1 value for each point; {f!r} gave the shape {y.shape}")

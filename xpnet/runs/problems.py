@@ -1,4 +1,4 @@
-"""Problems: a data set with the network and the recipe that solve it, for the command line."""
+"""Problems: a data set with the network and the settings that solve it, for the command line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xpnet import data
+from xpnet import data as data_sets
 from xpnet.backend import Backend
 from xpnet.initializers import Initializer
 from xpnet.layers import ACTIVATIONS, Layer, Linear, Sigmoid, Softmax
+from xpnet.losses import LOSSES
 from xpnet.network import Sequential
 from xpnet.optimizers import find_optimizer
 from xpnet.parallel.communicator import Communicator
@@ -26,7 +27,7 @@ Arrays = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
-class Split:
+class ProblemData:
     """The data of a problem; ``classes`` is 0 for regression."""
 
     train: Arrays
@@ -36,15 +37,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Problem:
-    """A data set, the network that fits it, and a recipe that trains it.
+    """A data set, the network that fits it, and the settings that train it.
 
-    ``batch_size`` None means all samples at once. ``one_cycle`` lets the learning rate rise to
-    ``lr`` and fall to nothing over the whole training; else it is constant.
+    ``batch_size`` None means all samples at once. With ``one_cycle`` the learning rate rises to
+    ``lr`` and falls to nothing over the whole training; without it the learning rate is constant.
     """
 
     name: str
     summary: str
-    load: Callable[[int, str | Path | None], Split]  # (seed, data folder)
+    load: Callable[[int, str | Path | None], ProblemData]  # (seed, data folder)
     hidden: tuple[int, ...]
     activation: str
     loss: str
@@ -58,17 +59,17 @@ class Problem:
 
 def build(
     problem: Problem,
-    split: Split,
+    data: ProblemData,
     *,
     dtype: str,
     seed: int,
     backend: str | Backend | None = None,
     comm: Communicator | None = None,
 ) -> Trainer:
-    """Return a trainer of a fresh, fully connected network, by the recipe of the problem.
+    """Return a trainer of a fresh, fully connected network, with the settings of the problem.
 
     The network ends as its loss wants it: with a Sigmoid or Softmax for losses on probabilities,
-    with nothing for losses on scores and for regression. To change the recipe, give
+    with nothing for losses on scores and for regression. To change a setting, give
     ``dataclasses.replace(problem, hidden=(256, 128))``.
 
     Raises
@@ -76,7 +77,7 @@ def build(
     OptionError
         If a name is unknown or the loss does not fit the problem.
     """
-    (X, t), classes = split.train, split.classes
+    (X, t), classes = data.train, data.classes
     outputs = 1 if classes == 2 else classes or t.reshape(len(t), -1).shape[1]
     end = _last_layer(problem.loss, classes)
     activation = look_up("activation", problem.activation, ACTIVATIONS)
@@ -95,49 +96,68 @@ def build(
     return Trainer(net, problem.loss, optimizer, metrics=metrics, seed=seed, comm=comm)
 
 
+# The losses of the library that fit a regression (0), two classes (2), and more classes.
+FITTING_LOSSES = {0: ("mse", "huber"), 2: ("bce_logits", "bce", "mse", "huber")}
+FITTING_MANY_CLASSES = ("softmax_cross_entropy", "cross_entropy")
+LOSSES_OF_THE_LIBRARY = {*FITTING_LOSSES[2], *FITTING_MANY_CLASSES}
+
+
 def _last_layer(loss: str, classes: int) -> list[Layer]:
-    """Return the layer that turns scores into what the loss takes."""
-    fits = {0: ("mse", "huber"), 2: ("bce_logits", "bce", "mse", "huber")}.get(
-        classes, ("softmax_cross_entropy", "cross_entropy")
-    )
-    if loss not in fits:
-        kind = {0: "a regression", 2: "two classes"}.get(classes, f"{classes} classes")
-        raise OptionError(f"the loss {loss!r} does not fit {kind}; choose from {', '.join(fits)}")
+    """Return the layer that turns scores into what the loss takes.
+
+    A loss of a user's fits each regression, and two classes: it takes the probability of class 1,
+    or scores if its ``threshold`` is 0. With ``distribution`` it fits more classes, and takes
+    scores.
+    """
+    fitting = FITTING_LOSSES.get(classes, FITTING_MANY_CLASSES)
+    kind = look_up("loss", loss, LOSSES)
+    own = loss not in LOSSES_OF_THE_LIBRARY
+    if loss not in fitting and not (own and (classes <= 2 or kind.distribution)):
+        what = {0: "a regression", 2: "two classes"}.get(classes, f"{classes} classes")
+        why = " without distribution = True" if own else ""
+        raise OptionError(
+            f"the loss {loss!r} does not fit {what}{why}; choose from {', '.join(fitting)}"
+        )
     if loss == "cross_entropy":
         return [Softmax()]
-    return [Sigmoid()] if classes == 2 and loss != "bce_logits" else []
+    on_scores = loss == "bce_logits" or (own and kind.threshold == 0)
+    return [Sigmoid()] if classes == 2 and not on_scores else []
 
 
-def _gate(gate: Callable[[], Arrays]) -> Callable[[int, str | Path | None], Split]:
-    return lambda seed, folder: Split(gate(), gate(), classes=2)  # four points are all there are
+def _gate(gate: Callable[[], Arrays]) -> Callable[[int, str | Path | None], ProblemData]:
+    return lambda seed, folder: ProblemData(
+        gate(), gate(), classes=2
+    )  # four points are all there are
 
 
-def _spiral(seed: int, folder: str | Path | None) -> Split:
-    return Split(data.spiral(400, seed=seed), data.spiral(400, seed=seed + 1_000_000), classes=2)
+def _spiral(seed: int, folder: str | Path | None) -> ProblemData:
+    return ProblemData(
+        data_sets.spiral(400, seed=seed), data_sets.spiral(400, seed=seed + 1_000_000), classes=2
+    )
 
 
-def _curve(seed: int, folder: str | Path | None) -> Split:
+def _curve(seed: int, folder: str | Path | None) -> ProblemData:
     x = np.linspace(-3, 3, 601).reshape(-1, 1)
-    return Split(data.curve(200, seed=seed), (x, data.curve_truth(x)), classes=0)
+    return ProblemData(data_sets.curve(200, seed=seed), (x, data_sets.curve_truth(x)), classes=0)
 
 
-def _surface(seed: int, folder: str | Path | None) -> Split:
-    return Split(data.surface(200, seed=seed), data.surface_grid(50), classes=0)
+def _surface(seed: int, folder: str | Path | None) -> ProblemData:
+    return ProblemData(data_sets.surface(200, seed=seed), data_sets.surface_grid(50), classes=0)
 
 
-def _digits(seed: int, folder: str | Path | None) -> Split:
-    X, t, X_test, t_test = data.digits()
-    return Split((X, t), (X_test, t_test), classes=10)
+def _digits(seed: int, folder: str | Path | None) -> ProblemData:
+    X, t, X_test, t_test = data_sets.digits()
+    return ProblemData((X, t), (X_test, t_test), classes=10)
 
 
-def _mnist(seed: int, folder: str | Path | None) -> Split:
-    X, t, X_test, t_test = data.load_mnist(folder)
+def _mnist(seed: int, folder: str | Path | None) -> ProblemData:
+    X, t, X_test, t_test = data_sets.load_mnist(folder)
     classes = max(3, int(max(t.max(), t_test.max())) + 1)
-    return Split((X, t), (X_test, t_test), classes)
+    return ProblemData((X, t), (X_test, t_test), classes)
 
 
 # The notebook's net; with its lr of 1, 2 of 100 starts are not done after 5000 epochs.
-_gate_recipe: dict[str, Any] = {
+_gate_settings: dict[str, Any] = {
     "hidden": (3,),
     "activation": "sigmoid",
     "loss": "mse",
@@ -151,8 +171,8 @@ _gate_recipe: dict[str, Any] = {
 PROBLEMS = {
     problem.name: problem
     for problem in (
-        Problem("and", "x1 AND x2, four points", _gate(data.and_gate), **_gate_recipe),
-        Problem("xor", "x1 XOR x2, four points", _gate(data.xor_gate), **_gate_recipe),
+        Problem("and", "x1 AND x2, four points", _gate(data_sets.and_gate), **_gate_settings),
+        Problem("xor", "x1 XOR x2, four points", _gate(data_sets.xor_gate), **_gate_settings),
         Problem(
             "spiral",
             "two spiral arms, 400 points with noise",

@@ -1,7 +1,8 @@
-"""Checks of what a user gives: numbers in a range, and data as arrays of numbers."""
+"""Checks of what a user gives, and of what a file holds: numbers in a range, data as arrays."""
 
 from __future__ import annotations
 
+import sys
 from math import inf
 from typing import Any
 
@@ -30,6 +31,16 @@ def count(name: str, n: Any, least: int = 1) -> int:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < least:
         raise OptionError(f"{name} must be a whole number, {least} or more; got {n!r}")
     return int(n)
+
+
+def is_whole(value: Any, least: int = 0, below: float = inf) -> bool:
+    """Return True for an int from ``least`` on; a value of a file, of which nothing is known."""
+    return type(value) is int and least <= value < below  # type: True is not a number
+
+
+def is_finite(value: Any) -> bool:
+    """Return True for an int or a float that is finite; False for NaN and infinity."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _number(name: str, value: Any) -> float:

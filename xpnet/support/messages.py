@@ -35,7 +35,7 @@ def look_up(what: str, name: str, table: Mapping[str, T]) -> T:
     return table[name]
 
 
-def what_went_wrong(error: Exception) -> str:
+def what_went_wrong(error: BaseException) -> str:
     """Return the kind and the words of an error of another library, in one line."""
     said = " ".join(str(error).split()).rstrip(".")[:300]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

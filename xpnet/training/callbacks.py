@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from xpnet.backend import say_once
 from xpnet.support.checks import at_least_0, count
 from xpnet.support.errors import OptionError
-
-if TYPE_CHECKING:
-    from xpnet.training.trainer import Trainer
+from xpnet.training.training import Training
 
 
 class Callback:
@@ -24,6 +22,7 @@ class Callback:
     Attributes
     ----------
     trainer : Trainer
+        As far as callbacks need it, see `xpnet.training.training.Training`.
     every_step : bool
         False: what is done after a step may be done after some steps together, which lets a GPU
         start them at once; ``batch`` is then the last of them.
@@ -34,7 +33,7 @@ class Callback:
         writes files must be. Others are called on all of them, and must do the same on each.
     """
 
-    trainer: Trainer
+    trainer: Training
     every_step = True
     after_others = False
     once = False
@@ -66,6 +65,23 @@ class Callback:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave; `on_train_begin` has been called before."""
+
+
+def in_order(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Return the callbacks in the order in which they are called."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise OptionError(f"no callback: {callback!r}; write for example EarlyStopping()")
+    return sorted(callbacks, key=lambda callback: callback.after_others)
+
+
+def acts_between_steps(callback: Callback) -> bool:
+    """Return True if a callback has something to do before or after each step."""
+    hooks = ("on_train_batch_begin", "on_train_batch_end")
+    return callback.every_step and any(
+        getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+        for hook in hooks
+    )
 
 
 class EarlyStopping(Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from xpnet.network import Sequential
 from xpnet.support.checks import count
 from xpnet.support.errors import DataError
 from xpnet.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from xpnet.training.trainer import Trainer
+from xpnet.training.training import Training
 
 LIMIT = 64_000_000  # bytes that all frames together may need
 DENSITY = 1.5  # of the first frames: the k-th of n is taken after (k/n)^1.5 of the training
@@ -67,7 +65,7 @@ class Recorder(Callback):
         self.epochs: list[float] = []
         self.values: list[NDArray[Any]] = []
         self._copy: Sequential | None = None
-        self._of: Trainer | None = None
+        self._of: Training | None = None
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Choose the moments, and record the first; what another trainer did is forgotten."""
@@ -101,7 +99,7 @@ class Recorder(Callback):
         self.values.append(values)
 
     def cut(self, moment: float) -> None:
-        """Forget what was recorded after this moment: an end that was none, and later steps."""
+        """Drop later records: a premature last one, and steps that will be repeated."""
         first = bisect_left(self.epochs, moment)  # the record of the moment, by the step after it
         keep = min(first + 1, bisect_right(self.epochs, self._now))
         del self.epochs[keep:], self.values[keep:]
@@ -153,7 +151,7 @@ class FrameFile(Recorder):
                 file.truncate(len(self.epochs) * layout.itemsize)
 
 
-def read_frames(path: Path, trainer: Trainer) -> Recorder:
+def read_frames(path: Path, trainer: Training) -> Recorder:
     """Return what `FrameFile` has written in a training of the same network.
 
     A last frame that is cut off is left out.

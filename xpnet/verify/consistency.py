@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Backend, find_backend, parse_name
+from xpnet.backend import Backend, describe, find_backend, parse_name
 from xpnet.network import Sequential
 from xpnet.support.checks import count
 from xpnet.support.errors import BackendError, DataError, OptionError
@@ -31,7 +31,7 @@ from xpnet.verify.golden import (
     RECIPES,
     STEPS,
     Recipe,
-    Run,
+    RecipeRun,
     Trace,
     golden,
     golden_trace,
@@ -323,7 +323,7 @@ def _check_recipe(
     report = RecipeReport(recipe.name, inputs, _gradients(recipe, backends, X, t), trainings)
     for a, b in combinations(backends, 2):
         if traces[a] != traces[b]:
-            left, right = (Run(recipe, backends[name], X, t) for name in (a, b))
+            left, right = (RecipeRun(recipe, backends[name], X, t) for name in (a, b))
             report.differences.append(f"{a} and {b} part {_difference(left, right, steps)}")
     return report
 
@@ -332,7 +332,7 @@ def _gradients(
     recipe: Recipe, backends: dict[str, Backend], X: NDArray[Any], t: NDArray[Any]
 ) -> ParityReport:
     """Hold the gradients of one batch, taken evenly from all samples, against each other."""
-    start = Run(recipe, find_backend("numpy", reproducible=False), X, t)
+    start = RecipeRun(recipe, find_backend("numpy", reproducible=False), X, t)
     ordinary = [xp.ordinary if xp.name == name else name for name, xp in backends.items()]
     batch = slice(None, None, -(-len(X) // SAMPLES))
     return parity(start.net, recipe.loss, X[batch], t[batch], backends=ordinary)
@@ -352,7 +352,7 @@ def _training(found: Trace, wanted: Trace, milliseconds: float) -> Training:
 # ---- where two backends part -------------------------------------------------------------------
 
 
-def _difference(a: Run, b: Run, steps: int) -> str:
+def _difference(a: RecipeRun, b: RecipeRun, steps: int) -> str:
     """Return where two trainings part, from a fresh start of both."""
     for step in range(steps):
         before = a.net.copy(), b.net.copy()
@@ -365,16 +365,16 @@ def _difference(a: Run, b: Run, steps: int) -> str:
     return "and agree when they are run again: one of them does not repeat itself"
 
 
-def _same(a: Run, b: Run, phase: str) -> bool:
-    """Tell whether all that a phase has made is the same, bit by bit."""
+def _same(a: RecipeRun, b: RecipeRun, phase: str) -> bool:
+    """Return True if all that a phase has made is the same, bit by bit."""
     pairs = zip(a.results(phase), b.results(phase), strict=True)
     return all(
         little_endian(a.net.xp.asnumpy(x)) == little_endian(b.net.xp.asnumpy(y)) for x, y in pairs
     )
 
 
-def _located(before_a: Sequential, before_b: Sequential, a: Run, b: Run) -> str:
-    """Return which layer does it: it gives something else for the same input, or keeps it."""
+def _located(before_a: Sequential, before_b: Sequential, a: RecipeRun, b: RecipeRun) -> str:
+    """Return the first layer whose output or stored state differs for equal input."""
     X, t = (a.net.xp.asnumpy(array) for array in a.batch)
     found = locate(
         before_a, before_b, a.loss, X, t, same=lambda x, y: little_endian(x) == little_endian(y)
@@ -382,7 +382,7 @@ def _located(before_a: Sequential, before_b: Sequential, a: Run, b: Run) -> str:
     return str(found) if found else _changed(a, b)
 
 
-def _changed(a: Run, b: Run) -> str:
+def _changed(a: RecipeRun, b: RecipeRun) -> str:
     """Return which state or parameter is not the same, and after what."""
     ours, theirs = a.net.state_dict(), b.net.state_dict()
     for name, x in ours.items():
@@ -409,11 +409,7 @@ def _machine(backends: dict[str, Backend]) -> dict[str, str]:
         "Python": f"{platform.python_version()}, {platform.machine()}",
         "NumPy": np.__version__,
     }
-    if "cupy" in {xp.name for xp in backends.values()}:
-        from xpnet.backend.on_cupy import describe
-
-        found |= describe()
-    return found
+    return found | describe({xp.name for xp in backends.values()})
 
 
 def verified() -> list[dict[str, str]]:

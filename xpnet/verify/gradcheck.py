@@ -231,16 +231,17 @@ class _Point:
         self.forward()
         before = self.net.state_dict()
         self.net.xp.copyto(self.net.grads, np.nan)  # each is overwritten
+        views = {  # not those that a layer has put in their place
+            f"{path}.{name}": getattr(layer, "d" + name)
+            for path, layer in self.net.walk("")
+            for name in layer.parameters
+        }
         dX = self.net.backward(self.loss.backward())
         after = self.net.state_dict()
         names = [n for n in before if not np.array_equal(before[n], after[n])]
         self.changed = " and ".join(names)
         self.net.load_state_dict(before)
-        self.gradients = {
-            f"{path}.{name}": np.array(host(getattr(layer, "d" + name)))
-            for path, layer in self.net.walk("")
-            for name in layer.parameters
-        }
+        self.gradients = {name: np.array(host(g)) for name, g in views.items()}
         if dX is not None:
             self.gradients["input"] = np.array(host(dX))
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.plots import numbers as views
+from xpnet.plots import geometry, layer_numbers, numbers
 from xpnet.plots.numbers import Floats
-from xpnet.runs.folder import Run
-from xpnet.runs.problems import Split
+from xpnet.runs.problems import ProblemData
+from xpnet.runs.saved import SavedRun
 from xpnet.support.errors import OptionError, XpnetError
 from xpnet.training.recording import Recorder
 
@@ -26,7 +26,7 @@ FEW = 64  # parameters that are shown one by one
 ROWS = 6000  # of the log, at most; the longest recipe has 5000
 
 
-def contents(run: Run, data_dir: Any = None) -> dict[str, Any]:
+def contents(run: SavedRun, data_dir: Any = None) -> dict[str, Any]:
     """Return all that the page shows; what cannot be shown is left out, and ``notes`` say why."""
     shown: dict[str, Any] = {
         "config": run.config,
@@ -38,24 +38,24 @@ def contents(run: Run, data_dir: Any = None) -> dict[str, Any]:
         "notes": [],
     }
     try:
-        split = run.load(data_dir)
-        recorder = run.recorder(split)
+        data = run.load(data_dir)
+        recorder = run.recorder(data)
     except (XpnetError, OSError, ValueError) as error:
         shown["notes"].append(f"Only the curves can be shown: {error}.")
         return shown
     shown["frames"] = recorder.epochs
-    shown["network"] = [vars(column) for column in views.columns(recorder.trainer.net)]
-    shown["norms"] = _norms(recorder, split)
-    shown["training"] = training(recorder, split)
+    shown["network"] = [vars(column) for column in layer_numbers.columns(recorder.trainer.net)]
+    shown["norms"] = _norms(recorder, data)
+    shown["training"] = training(recorder, data)
     if recorder.trainer.net.size <= FEW:
-        shown["parameters"] = packed(views.finite(recorder.values), "f32")
-    shown["view"] = _view(recorder, split)
-    if kind_of(split) == "images":
-        shown |= _images(recorder, split, shown["notes"])
+        shown["parameters"] = packed(numbers.finite(recorder.values), "f32")
+    shown["view"] = _view(recorder, data)
+    if kind_of(data) == "images":
+        shown |= _images(recorder, data, shown["notes"])
     return shown
 
 
-def status(run: Run) -> str:
+def status(run: SavedRun) -> str:
     """Return in words how the training ended."""
     done, planned = len(run.log), run.config["epochs"]
     epochs = f"{done:,} of {planned:,} epochs"
@@ -72,16 +72,18 @@ def _columns_of(log: list[dict[str, float]]) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in names}
 
 
-def training(recorder: Recorder, split: Split) -> dict[str, Any]:
+def training(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
     """Return the metrics on the training data, which the log does not have, at some moments."""
-    X, t = split.train[0][:SAMPLES], split.train[1][:SAMPLES]
-    moments = views.some(len(recorder.epochs), max(MOMENTS, MOMENTS * SAMPLES // (8 * len(X))))
-    found = views.metrics(recorder, moments, X, t)
+    X, t = data.train[0][:SAMPLES], data.train[1][:SAMPLES]
+    moments = numbers.evenly_spaced(
+        len(recorder.epochs), max(MOMENTS, MOMENTS * SAMPLES // (8 * len(X)))
+    )
+    found = numbers.metrics_at(recorder, moments, X, t)
     return {"at": moments, "samples": len(X), **found}
 
 
-def _norms(recorder: Recorder, split: Split) -> dict[str, Any]:
-    found = views.norms(recorder, *split.train)
+def _norms(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
+    found = layer_numbers.norms_of_layers(recorder, *data.train)
     return {
         "names": found.names,
         "gradients": _rounded(found.gradients.T),
@@ -92,35 +94,35 @@ def _norms(recorder: Recorder, split: Split) -> dict[str, Any]:
 # ---- what fits the problem --------------------------------------------------------------------
 
 
-def kind_of(split: Split) -> str:
+def kind_of(data: ProblemData) -> str:
     """Return which kind of picture fits the data: plane, curve, surface, images, or none."""
-    features = int(np.prod(split.train[0].shape[1:]))
-    if split.classes > 2:
+    features = int(np.prod(data.train[0].shape[1:]))
+    if data.classes > 2:
         return "images"
     fits = {(2, 2): "plane", (0, 1): "curve", (0, 2): "surface"}
-    return fits.get((split.classes, features), "")
+    return fits.get((data.classes, features), "")
 
 
-def _view(recorder: Recorder, split: Split) -> dict[str, Any] | None:
+def _view(recorder: Recorder, data: ProblemData) -> dict[str, Any] | None:
     """Return what the slider moves, for samples of one or two features."""
     makers = {"plane": _plane, "curve": _curve, "surface": _surface}
-    make = makers.get(kind_of(split))
-    return make(recorder, split) if make else None
+    make = makers.get(kind_of(data))
+    return make(recorder, data) if make else None
 
 
-def _plane(recorder: Recorder, split: Split) -> dict[str, Any]:
+def _plane(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
     """Return log(p / (1 - p)) on a grid: its zero is the boundary, at any sharpness of p."""
-    X, t = split.train
-    x1, x2 = views.plane(X, SIDE, margin=0.12)
-    points = views.grid(x1, x2)
-    scores = [_scores(views.probabilities(net, points)) for net in recorder.networks()]
+    X, t = data.train
+    x1, x2 = geometry.plane_axes(X, SIDE, margin=0.12)
+    points = geometry.grid_points(x1, x2)
+    scores = [_scores(numbers.probabilities(net, points)) for net in recorder.networks()]
     return {
         "kind": "plane",
         "x1": x1[[0, -1]].tolist(),
         "x2": x2[[0, -1]].tolist(),
         "scores": packed(np.reshape(scores, (-1, SIDE, SIDE)), "u16", (-SCORE, SCORE)),
         "points": _rounded(X),
-        "labels": views.labels_of(t).tolist(),
+        "labels": numbers.labels_of(t).tolist(),
     }
 
 
@@ -130,25 +132,25 @@ def _scores(P: Floats) -> Floats:
     return scores.clip(-SCORE, SCORE)
 
 
-def _curve(recorder: Recorder, split: Split) -> dict[str, Any]:
-    X, t = split.train
-    x = np.linspace(*views.around(X, margin=0.02), CURVE_POINTS).reshape(-1, 1)
-    fitted = [views.outputs(net, x).ravel() for net in recorder.networks()]
+def _curve(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
+    X, t = data.train
+    x = np.linspace(*geometry.axis_range(X, margin=0.02), CURVE_POINTS).reshape(-1, 1)
+    fitted = [numbers.outputs(net, x).ravel() for net in recorder.networks()]
     return {
         "kind": "curve",
         "x": x.ravel().tolist(),
         "fit": packed(np.array(fitted), "f32"),
         "points": _rounded(np.hstack([X, t.reshape(-1, 1)])),
-        "truth": _rounded(np.hstack([split.test[0], split.test[1].reshape(-1, 1)])),
+        "truth": _rounded(np.hstack([data.test[0], data.test[1].reshape(-1, 1)])),
     }
 
 
-def _surface(recorder: Recorder, split: Split) -> dict[str, Any]:
+def _surface(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
     """Return network and truth on the grid of the test data."""
-    X, t = split.test
+    X, t = data.test
     side = int(np.sqrt(len(X)))
     shape = (-1, side, side)
-    fitted = np.reshape([views.outputs(net, X) for net in recorder.networks()], shape)
+    fitted = np.reshape([numbers.outputs(net, X) for net in recorder.networks()], shape)
     return {
         "kind": "surface",
         "x1": [float(X[:, 0].min()), float(X[:, 0].max())],
@@ -158,37 +160,37 @@ def _surface(recorder: Recorder, split: Split) -> dict[str, Any]:
     }
 
 
-def _images(recorder: Recorder, split: Split, notes: list[str]) -> dict[str, Any]:
+def _images(recorder: Recorder, data: ProblemData, notes: list[str]) -> dict[str, Any]:
     """Return confusion matrices, mistakes and first-layer weights."""
-    fit = IMAGE_BYTES // (4 * split.classes**2)
-    moments = views.some(len(recorder.epochs), max(2, min(MOMENTS, fit)))
+    fit = IMAGE_BYTES // (4 * data.classes**2)
+    moments = numbers.evenly_spaced(len(recorder.epochs), max(2, min(MOMENTS, fit)))
     found = [
-        views.confusion_matrix(recorder.network(k), *split.test, split.classes) for k in moments
+        numbers.confusion_matrix(recorder.network(k), *data.test, data.classes) for k in moments
     ]
     shown: dict[str, Any] = {"confusion": packed(np.array(found), "f32") | {"at": moments}}
     try:
-        shape = views.image_shape(int(np.prod(split.train[0].shape[1:])))
+        shape = geometry.image_shape(int(np.prod(data.train[0].shape[1:])))
     except OptionError as error:
         notes.append(f"No images: {error}.")
         return shown
-    return shown | {"weights": _weights(recorder, shape), "mistakes": _mistakes(recorder, split)}
+    return shown | {"weights": _weights(recorder, shape), "mistakes": _mistakes(recorder, data)}
 
 
 def _weights(recorder: Recorder, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the weights of the first units as images; a unit has one scale for all moments."""
-    units, features = views.first_weights(recorder.network(-1)).shape
+    units, features = layer_numbers.first_weights(recorder.network(-1)).shape
     units = max(1, min(units, UNITS, IMAGE_BYTES // (2 * features)))
-    moments = views.some(len(recorder.epochs), max(2, IMAGE_BYTES // (units * features)))
-    W = np.array([views.first_weights(recorder.network(k))[:units] for k in moments])
+    moments = numbers.evenly_spaced(len(recorder.epochs), max(2, IMAGE_BYTES // (units * features)))
+    W = np.array([layer_numbers.first_weights(recorder.network(k))[:units] for k in moments])
     W /= np.abs(W).max(axis=(0, 2), keepdims=True).clip(1e-300)
     return packed(W.reshape(-1, units, *shape), "u8", (-1.0, 1.0)) | {"at": moments}
 
 
-def _mistakes(recorder: Recorder, split: Split) -> dict[str, Any]:
-    X, t = split.test
-    found = views.mistakes(recorder.network(-1), X, t)
+def _mistakes(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
+    X, t = data.test
+    found = numbers.mistakes(recorder.network(-1), X, t)
     images = X[[mistake.sample for mistake in found[:MISTAKES]]]
-    shape = views.image_shape(int(np.prod(X.shape[1:])))
+    shape = geometry.image_shape(int(np.prod(X.shape[1:])))
     high = 255.0 if X.dtype == np.uint8 else float(X.max()) or 1.0
     return {
         "number": len(found),

@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from xpnet.runs.folder import REPORT, read_run
+from xpnet.runs.layout import REPORT
 from xpnet.runs.problems import PROBLEMS
 from xpnet.runs.report.contents import contents
+from xpnet.runs.saved import read_run
 from xpnet.support.files import write_atomically
 
 # The browser itself sees to it that nothing is fetched.

@@ -13,11 +13,11 @@ import numpy as np
 
 from xpnet import plots
 from xpnet.backend import say_once
-from xpnet.plots import numbers as views
+from xpnet.plots import geometry, numbers
 from xpnet.plots.style import BLUE
-from xpnet.runs.folder import Run, read_run
-from xpnet.runs.problems import Split
+from xpnet.runs.problems import ProblemData
 from xpnet.runs.report.contents import kind_of, training
+from xpnet.runs.saved import SavedRun, read_run
 from xpnet.support.errors import XpnetError
 from xpnet.training.recording import Recorder
 
@@ -96,51 +96,51 @@ def require_matplotlib() -> None:
         logger.setLevel(level)
 
 
-def _figures(run: Run, data_dir: Any) -> Iterator[tuple[str, Figure | None]]:
+def _figures(run: SavedRun, data_dir: Any) -> Iterator[tuple[str, Figure | None]]:
     """Give each picture with its name."""
     names = run.log[0] if run.log else {}
     rows = {name: [row[name] for row in run.log if name in row] for name in names}
-    history = {name: views.finite(values).tolist() for name, values in rows.items()}
+    history = {name: numbers.finite(values).tolist() for name, values in rows.items()}
     if "loss" in history:
         yield "loss", _drawn(partial(plots.loss_curve, history))
-    split: Any = None
+    data: Any = None
     recorder: Any = None
     with suppress(XpnetError, OSError, ValueError):  # the report says why
-        split = run.load(data_dir)
-        recorder = run.recorder(split)
+        data = run.load(data_dir)
+        recorder = run.recorder(data)
     for metric in ("accuracy", "rmse"):
         if f"val_{metric}" in history:
-            yield metric, _drawn(partial(_metric, history, metric, recorder, split))
+            yield metric, _drawn(partial(_metric, history, metric, recorder, data))
     if recorder is not None:
-        yield from _of_the_network(recorder, split)
+        yield from _of_the_network(recorder, data)
 
 
-def _metric(history: Any, metric: str, recorder: Any, split: Any, ax: Any) -> None:
+def _metric(history: Any, metric: str, recorder: Any, data: Any, ax: Any) -> None:
     """Draw a metric on the validation data, of the log, and on the training data beside it."""
     if recorder is not None:
-        found = training(recorder, split)
+        found = training(recorder, data)
         epochs = [recorder.epochs[k] for k in found["at"]]
         ax.plot(epochs, found[metric], color=BLUE, label="training")
     plots.loss_curve(history, ax, metric=metric)
 
 
-def _of_the_network(recorder: Recorder, split: Split) -> Iterator[tuple[str, Figure | None]]:
-    train, test = split.train, split.test
+def _of_the_network(recorder: Recorder, data: ProblemData) -> Iterator[tuple[str, Figure | None]]:
+    train, test = data.train, data.test
     for of in ("gradients", "activations"):
         yield of, _drawn(partial(plots.gradient_flow, recorder, *train, of=of))
     net = recorder.network(-1)
     yield "network", _drawn(partial(plots.network, net))
-    match kind_of(split):
+    match kind_of(data):
         case "plane":
             yield "boundary", _drawn(partial(plots.decision_boundary, net, *train), (6.4, 5.6))
         case "curve":
-            truth = views.interpolated(*test)
+            truth = geometry.interpolated(*test)
             yield "curve", _drawn(partial(plots.curve, net, *train, truth=truth))
         case "surface":
             yield "surface", _surfaces(net, *test)
         case "images":
             yield "confusion", _drawn(partial(plots.confusion, net, *test), (6.4, 6.0))
-            if views.is_square(int(np.prod(train[0].shape[1:]))):
+            if geometry.is_square(int(np.prod(train[0].shape[1:]))):
                 yield "mistakes", _drawn(partial(plots.mistakes, net, *test))
                 yield "weights", _drawn(partial(plots.weights, net), (6.4, 6.4))
 
@@ -166,7 +166,7 @@ def _surfaces(net: Any, X: Any, t: Any) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.6), layout="constrained")
-    fitted, truth, side = views.outputs(net, X), t.reshape(-1, 1), int(np.sqrt(len(X)))
+    fitted, truth, side = numbers.outputs(net, X), t.reshape(-1, 1), int(np.sqrt(len(X)))
     parts = {"network": fitted, "truth": truth, "network - truth": fitted - truth}
     for k, (title, values) in enumerate(parts.items()):
         ax = figure.add_subplot(1, 3, k + 1, projection="3d")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.options import CrossEntropyArrays
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer
 from xpnet.verify.parity.pytorch import LAYER_TWINS
@@ -83,19 +84,12 @@ class RoundingNoise(Backend):
         return np.minimum(self.move(out, out * self._of_softmax(X)), 1.0, out=out)
 
     def softmax_cross_entropy(
-        self,
-        Z: Array,
-        T: Array,
-        *,
-        losses: Array,
-        dZ: Array,
-        work: Array,
-        hot: Array | None = None,
-        scale: float = 1.0,
+        self, Z: Array, T: Array, out: CrossEntropyArrays, scale: float = 1.0
     ) -> Array:
         """P - T and the losses, off as in `softmax`; -log of a P near 1 is off as 1 is"""
+        losses, dZ, _, hot = out
         T = self.one_hot(T, out=hot) if T.ndim == 1 else T
-        super().softmax_cross_entropy(Z, T, losses=losses, dZ=dZ, work=work)
+        super().softmax_cross_entropy(Z, T, out)
         size = self._of_softmax(Z)
         self.move(dZ, (dZ + T) * size + abs(dZ))
         self.multiply(dZ, scale, out=dZ)

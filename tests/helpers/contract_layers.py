@@ -1,0 +1,358 @@
+"""Layers that hold the contract of a gradient, see `xpnet.Layer`, and layers that break it.
+
+Each takes ``WIDTH`` features. The derivations are in the docstrings; `test_contract.py` holds them
+to numerical slopes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xpnet
+
+WIDTH, STEPS = 6, 3
+
+
+class Recurrent(xpnet.Layer):
+    """Hₜ = Xₜ W + Hₜ₋₁ U, t = 1 ... 3, H₀ = 0; X has the features of all times; Y = H₃
+
+    dHₜ₋₁ = dHₜ Uᵀ        dW = Σₜ Xₜᵀ dHₜ        dU = Σₜ Hₜ₋₁ᵀ dHₜ
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = WIDTH // STEPS
+        self.parameter("W", (self.n, WIDTH), "glorot_uniform")
+        self.parameter("U", (WIDTH, WIDTH), "glorot_uniform")
+
+    def build(self, batch_size: int, input_shape: Any, input_gradient: bool) -> None:
+        super().build(batch_size, input_shape, input_gradient)
+        self.H, self.dH = (
+            [self.xp.empty(self.Y.shape, self.dtype) for _ in range(STEPS)] for _ in range(2)
+        )
+
+    def times(self, X: Any) -> list[Any]:
+        return [X[:, self.n * t : self.n * (t + 1)] for t in range(STEPS)]
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp, n = X, self.xp, len(X)
+        for t, Xt in enumerate(self.times(X)):
+            H = xp.matmul(Xt, self.W, out=self.H[t][:n])
+            if t:
+                xp.add_matmul(self.H[t - 1][:n], self.U, out=H)
+        return H
+
+    def backward(self, dY: Any) -> Any:
+        xp, n = self.xp, len(dY)
+        dH = dY
+        for t, Xt in reversed(list(enumerate(self.times(self.X)))):
+            last, first = t == STEPS - 1, t == 0
+            (xp.matmul if last else xp.add_matmul)(Xt.T, dH, out=self.dW)
+            if not first:
+                (xp.matmul if last else xp.add_matmul)(self.H[t - 1][:n].T, dH, out=self.dU)
+            if self.dX is not None:
+                xp.matmul(dH, self.W.T, out=self.times(self.dX[:n])[t])
+            dH = xp.matmul(dH, self.U.T, out=self.dH[t][:n])
+        return None if self.dX is None else self.dX[:n]
+
+
+class Tied(xpnet.Layer):
+    """H = X W, Y = H Wᵀ + c: an autoencoder whose two matrices are one
+
+    dH = dY W        dW = Xᵀ dH + dYᵀ H        dc = Σᵢ dYᵢ        dX = dH Wᵀ
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("W", (WIDTH, 4), "glorot_uniform")
+        self.parameter("c", (WIDTH,), "normal")
+
+    def build(self, batch_size: int, input_shape: Any, input_gradient: bool) -> None:
+        super().build(batch_size, input_shape, input_gradient)
+        self.H, self.dH = (self.xp.empty((batch_size, 4), self.dtype) for _ in range(2))
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp, n = X, self.xp, len(X)
+        xp.matmul(X, self.W, out=self.H[:n])
+        Y = xp.matmul(self.H[:n], self.W.T, out=self.Y[:n])
+        return xp.add(Y, self.c, out=Y)
+
+    def backward(self, dY: Any) -> Any:
+        xp, n = self.xp, len(dY)
+        dH = xp.matmul(dY, self.W, out=self.dH[:n])
+        with xp.off_path():
+            xp.sum(dY, axis=0, out=self.dc)
+            xp.matmul(self.X.T, dH, out=self.dW)
+            xp.add_matmul(dY.T, self.H[:n], out=self.dW)
+        return None if self.dX is None else xp.matmul(dH, self.W.T, out=self.dX[:n])
+
+
+class Heads(xpnet.Layer):
+    """Two blocks side by side: Y = (X₁ W[:3], X₂ W[3:]) + b; each piece of dW is written alone"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("W", (WIDTH, WIDTH // 2), "glorot_uniform")
+        self.parameter("b", (2, WIDTH // 2), "normal")
+
+    def halves(self, A: Any) -> list[tuple[int, Any]]:
+        half = WIDTH // 2
+        return [(k, A[:, half * k : half * (k + 1)]) for k in range(2)]
+
+    def rows(self, A: Any, k: int) -> Any:
+        half = WIDTH // 2
+        return A[half * k : half * (k + 1)]
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp, n = X, self.xp, len(X)
+        Y = self.Y[:n]
+        for (k, x), (_, y) in zip(self.halves(X), self.halves(Y), strict=True):
+            xp.matmul(x, self.rows(self.W, k), out=y)
+            xp.add(y, self.b[k], out=y)
+        return Y
+
+    def backward(self, dY: Any) -> Any:
+        xp, n = self.xp, len(dY)
+        for (k, x), (_, dy) in zip(self.halves(self.X), self.halves(dY), strict=True):
+            xp.matmul(x.T, dy, out=self.rows(self.dW, k))
+            xp.sum(dy, axis=0, out=self.db[k])
+            if self.dX is not None:
+                xp.matmul(dy, self.rows(self.W, k).T, out=self.halves(self.dX[:n])[k][1])
+        return None if self.dX is None else self.dX[:n]
+
+
+class Bend(xpnet.Layer):
+    """Y = X + a X²        da = Σᵢ dYᵢ Xᵢ², term by term        dX = dY (1 + 2 a X)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("a", (WIDTH,), "normal")
+
+    def build(self, batch_size: int, input_shape: Any, input_gradient: bool) -> None:
+        super().build(batch_size, input_shape, input_gradient)
+        self.work = self.xp.empty(self.Y.shape, self.dtype)
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp = X, self.xp
+        Y = xp.multiply(X, X, out=self.Y[: len(X)])
+        xp.multiply(Y, self.a, out=Y)
+        return xp.add(Y, X, out=Y)
+
+    def terms(self, dY: Any) -> Any:
+        """dY X²"""
+        terms = self.xp.multiply(dY, self.X, out=self.work[: len(dY)])
+        return self.xp.multiply(terms, self.X, out=terms)
+
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY), axis=0, out=self.da)
+
+    def backward(self, dY: Any) -> Any:
+        self.write(dY)
+        if self.dX is None:
+            return None
+        xp, dX = self.xp, self.dX[: len(dY)]
+        xp.multiply(self.X, self.a, out=dX)
+        xp.multiply(dX, 2.0, out=dX)
+        xp.add(dX, 1.0, out=dX)
+        return xp.multiply(dX, dY, out=dX)
+
+
+class Gated(xpnet.Layer):
+    """Y = X (V · G)        P = Xᵀ dY,  dV = P · G,  dG = P · V        dX = dY (V · G)ᵀ"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in "VG":
+            self.parameter(name, (WIDTH, WIDTH), "normal")
+
+    def build(self, batch_size: int, input_shape: Any, input_gradient: bool) -> None:
+        super().build(batch_size, input_shape, input_gradient)
+        self.W = self.xp.empty((WIDTH, WIDTH), self.dtype)
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp = X, self.xp
+        xp.multiply(self.V, self.G, out=self.W)
+        return xp.matmul(X, self.W, out=self.Y[: len(X)])
+
+    def backward(self, dY: Any) -> Any:
+        xp = self.xp
+        xp.matmul(self.X.T, dY, out=self.dG)
+        xp.multiply(self.dG, self.G, out=self.dV)
+        xp.multiply(self.dG, self.V, out=self.dG)
+        return None if self.dX is None else xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])
+
+
+class Powers(xpnet.Layer):
+    """Y = a₀ X + a₁ X³        da begins with 0 and gets the terms of some features at a time"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("a", (2,), "ones")
+
+    def build(self, batch_size: int, input_shape: Any, input_gradient: bool) -> None:
+        super().build(batch_size, input_shape, input_gradient)
+        self.cube = self.xp.empty(self.Y.shape, self.dtype)
+        self.work = self.xp.empty(self.Y.shape, self.dtype)
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp, n = X, self.xp, len(X)
+        cube, Y = xp.multiply(X, X, out=self.cube[:n]), self.Y[:n]
+        xp.multiply(cube, X, out=cube)
+        xp.multiply(cube, self.a[1:], out=Y)
+        linear = xp.multiply(X, self.a[:1], out=self.work[:n])
+        return xp.add(Y, linear, out=Y)
+
+    def backward(self, dY: Any) -> Any:
+        xp, n, work = self.xp, len(dY), self.work[: len(dY)]
+        xp.copyto(self.da, 0.0)
+        for k, A in enumerate((self.X, self.cube[:n])):
+            terms = xp.multiply(dY, A, out=work)
+            for features in (terms[:, :4], terms[:, 4:]):
+                xp.add_sum(features, out=self.da[k : k + 1].reshape(()))
+        if self.dX is None:
+            return None
+        dX = xp.multiply(self.X, self.X, out=self.dX[:n])
+        xp.multiply(dX, 3.0, out=dX)
+        xp.multiply(dX, self.a[1:], out=dX)
+        xp.add(dX, self.a[:1], out=dX)
+        return xp.multiply(dX, dY, out=dX)
+
+
+KEEP_THE_CONTRACT = (Recurrent, Tied, Heads, Bend, Gated, Powers)
+
+
+# ---- what cannot be right where each process has some of the samples -----------------------------
+
+
+class PastThePrimitives(Bend):
+    def write(self, dY: Any) -> None:
+        self.da[...] = self.terms(dY).sum(axis=0)
+
+
+class InPlace(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY), axis=0, out=self.da)
+        self.da *= 1.0
+
+
+class ByTheModule(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.module.sum(self.terms(dY), axis=0, out=self.da)
+
+
+class AsAnArray(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY), axis=0, out=self.da)
+        self.norm = self.da.max()
+
+
+class FromASumOfItsOwn(Bend):
+    def write(self, dY: Any) -> None:
+        own = self.xp.sum(self.terms(dY), axis=0, out=self.xp.empty(WIDTH, self.dtype))
+        self.xp.copyto(self.da, own)
+
+
+class AddsItself(Bend):
+    def write(self, dY: Any) -> None:
+        xp, terms = self.xp, self.terms(dY)
+        xp.sum(terms[:, :4], axis=0, out=self.da[:4])
+        xp.sum(terms[:, 4:], axis=0, out=self.da[4:])
+        own = xp.sum(terms, axis=0, out=xp.empty(WIDTH, self.dtype))
+        xp.add(self.da, own, out=self.da)
+
+
+class OnlyAPiece(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY)[:, :4], axis=0, out=self.da[:4])
+
+
+class AddsToTheOld(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.add_sum(self.terms(dY), axis=0, out=self.da)
+
+
+class AnotherArray(Bend):
+    def write(self, dY: Any) -> None:
+        self.da = self.terms(dY).sum(axis=0)
+
+
+class ByAnotherName(Bend):
+    def bind(self, xp: Any, params: Any, grads: Any) -> None:
+        super().bind(xp, params, grads)
+        self.mine = self.da
+
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY), axis=0, out=self.mine)
+
+
+class OverTheFeatures(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.xp.module.ascontiguousarray(self.terms(dY).T), axis=1, out=self.da)
+
+
+class ThroughACopy(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY), axis=0, out=self.da[[5, 4, 3, 2, 1, 0]])
+
+
+class LowRank(xpnet.Layer):
+    """Y = X U V, where dU = (Xᵀ dY) Vᵀ is formed from a sum of the layer's own"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("U", (WIDTH, 4), "normal")
+        self.parameter("V", (4, WIDTH), "normal")
+
+    def forward(self, X: Any) -> Any:
+        self.X, xp = X, self.xp
+        self.H = xp.matmul(X, self.U, out=xp.empty((len(X), 4), self.dtype))
+        return xp.matmul(self.H, self.V, out=self.Y[: len(X)])
+
+    def backward(self, dY: Any) -> Any:
+        xp = self.xp
+        xp.matmul(self.H.T, dY, out=self.dV)
+        own = xp.matmul(self.X.T, dY, out=xp.empty((WIDTH, WIDTH), self.dtype))
+        xp.matmul(own, self.V.T, out=self.dU)
+
+
+class Hidden(xpnet.Layer):
+    """A layer that holds another one, and does not say so by ``walk``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Bend()
+
+    size = property(lambda self: self.inner.size)  # type: ignore[assignment]
+
+    def initial_values(self, random: Any) -> Any:
+        return self.inner.initial_values(random)
+
+    def bind(self, *args: Any) -> None:
+        self.inner.bind(*args)
+        super().bind(*args)
+
+    def build(self, *args: Any) -> None:
+        self.inner.build(*args)
+
+    def forward(self, X: Any) -> Any:
+        return self.inner.forward(X)
+
+    def backward(self, dY: Any) -> Any:
+        return self.inner.backward(dY)
+
+
+BREAK_THE_CONTRACT = {
+    PastThePrimitives: "written or read past the primitives",
+    InPlace: "written or read past the primitives",
+    ByTheModule: "written or read past the primitives",
+    AsAnArray: "written or read past the primitives",
+    FromASumOfItsOwn: "written by xp.copyto with an array that may be another one on each process",
+    AddsItself: "written by xp.add with an array that may be another one on each process",
+    OnlyAPiece: "needed before this backward pass has written all of it, such as [4]",
+    AddsToTheOld: "added to before this backward pass has written all of it, such as [0]",
+    AnotherArray: "in an array of its own; write into self.da",
+    ByAnotherName: "needed before this backward pass has written all of it, such as [0]",
+    OverTheFeatures: "a sum over axis 1 of an array of shape (6,",
+    ThroughACopy: "written through a copy",
+    LowRank: "is not Xᵀ dY",
+}

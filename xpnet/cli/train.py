@@ -1,0 +1,179 @@
+"""``xpnet train``: train a problem, and leave the results in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from xpnet.cli.exit_codes import INTERRUPTED
+from xpnet.cli.info import environment
+from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
+from xpnet.cli.processes import communicator_of
+from xpnet.cli.summary import closing_table, config_of, headline, results_of
+from xpnet.runs.folder import Frames, RunFolder
+from xpnet.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, RESULTS
+from xpnet.runs.report import require_matplotlib, write_pictures, write_report
+from xpnet.storage.checkpoint import Checkpoint, find_checkpoints
+from xpnet.support.errors import DivergenceError
+from xpnet.training.callbacks import Callback, ProgressBar
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train on this process, or take part in a training that rank 0 leads."""
+    comm = communicator_of(options)
+    logging.getLogger("xpnet").disabled |= options.quiet or comm.rank > 0
+    prepare = new_training if options.resume is None else resumed_training
+    training = prepare(options, comm)
+    return _take_part(training) if comm.rank else _lead(options, training)
+
+
+def _take_part(training: PreparedTraining) -> int:
+    """Train as one of several processes: rank 0 prints, and writes the folder."""
+    trainer = training.trainer
+    try:
+        interrupted = _fit(training, [], Path())
+    except DivergenceError:
+        trainer.comm.barrier()  # rank 0 prints the error; its end ends all processes
+        raise
+    except SystemExit:
+        trainer.comm.finish()
+        raise
+    results_of(training, 0.0)  # rank 0 waits for this share of the evaluation
+    trainer.comm.finish()
+    return INTERRUPTED if interrupted else 0
+
+
+def _lead(options: argparse.Namespace, training: PreparedTraining) -> int:
+    """Train, print how it goes, and leave the results in a folder."""
+    if options.plots == "all":
+        require_matplotlib()  # not only after the training
+    text = sys.stderr if options.json else sys.stdout
+    say: Callable[..., None] = partial(print, file=text, flush=True)
+    if options.quiet:
+        say = _say_nothing
+    run = _run_folder(options, training)
+    _say_what_begins(options, training, run, say)
+    callbacks = _callbacks(options, run, text)
+    run.start()
+    interrupted = _fit_and_report_failures(options, training, callbacks, run)
+    if interrupted and options.resume is not None and not training.trainer.callbacks:
+        raise KeyboardInterrupt  # it has not gone on yet: what is in the folder stays
+    results = results_of(training, run.seconds)
+    training.trainer.comm.finish()
+    run.write_json(RESULTS, results)
+    run.write_weights(training.trainer)
+    say(closing_table(results, interrupted))
+    if options.plots == "all":
+        say(f"report in {_write_report_and_pictures(run, options.data_dir)}")
+    say(f"results in {run.folder}")
+    if interrupted:
+        say(how_to_resume(run.folder, options.extend))
+    if options.json:
+        print(json.dumps(results))
+    return INTERRUPTED if interrupted else 0
+
+
+def _say_nothing(*words: str) -> None:
+    """Print nothing."""
+
+
+# ---- before -----------------------------------------------------------------------------------
+
+
+def _run_folder(options: argparse.Namespace, training: PreparedTraining) -> RunFolder:
+    """Return a new folder for the training, or the folder in which it began."""
+    name = training.problem.name
+    if options.resume is not None:
+        return RunFolder(str(Path(options.resume)), name, resume=True)
+    run = RunFolder(options.out, name)
+    run.write_json(CONFIG, config_of(training, options.data_dir))
+    run.write_json(ENVIRONMENT, environment(gpu=not training.trainer.net.xp.on_host))
+    return run
+
+
+def _say_what_begins(
+    options: argparse.Namespace,
+    training: PreparedTraining,
+    run: RunFolder,
+    say: Callable[..., None],
+) -> None:
+    say(headline(training))
+    if training.trainer.comm.size > 1:
+        say(f"in {run.folder}")
+    if options.resume is not None and not find_checkpoints(run.folder / CHECKPOINTS):
+        say(f"no checkpoint in {run.folder}: from the beginning")
+
+
+def _callbacks(options: argparse.Namespace, run: RunFolder, text: TextIO) -> list[Callback]:
+    """Return the callbacks that write the folder, and print the epochs."""
+    checkpoint = Checkpoint(run.folder / CHECKPOINTS, **options.checkpoint_every)
+    callbacks: list[Callback] = [run, checkpoint]
+    if not options.quiet:
+        callbacks.append(ProgressBar(text))
+    if options.plots == "all":
+        callbacks.append(Frames(run))
+    return callbacks
+
+
+# ---- the training -----------------------------------------------------------------------------
+
+
+def _fit_and_report_failures(
+    options: argparse.Namespace,
+    training: PreparedTraining,
+    callbacks: list[Callback],
+    run: RunFolder,
+) -> bool:
+    """Train, and return True if Ctrl-C has ended it; say what a failure leaves in the folder."""
+    try:
+        return _fit(training, callbacks, run.folder / CHECKPOINTS)
+    except DivergenceError as error:
+        if options.plots == "none":
+            raise
+        with run.writing():
+            path = write_report(run.folder, options.data_dir)
+        raise DivergenceError(f"{error}; the training until then is in {path}") from None
+    except SystemExit:
+        words = how_to_resume(run.folder, options.extend)
+        print(f"xpnet: terminated; {words}", file=sys.stderr, flush=True)
+        training.trainer.comm.finish()
+        raise
+
+
+def _fit(training: PreparedTraining, callbacks: list[Callback], checkpoints: Path) -> bool:
+    """Train, and return True if Ctrl-C has ended it."""
+    problem, data, trainer = training
+    try:
+        trainer.fit(
+            *data.train,
+            epochs=problem.epochs,
+            batch_size=problem.batch_size,
+            validation_data=data.test,
+            callbacks=callbacks,
+            resume=checkpoints,
+        )
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+# ---- after ------------------------------------------------------------------------------------
+
+
+def _write_report_and_pictures(run: RunFolder, data_dir: str | None) -> Path:
+    """Write them, and return the path of the report."""
+    with run.writing():
+        write_pictures(run.folder, data_dir)
+        return write_report(run.folder, data_dir)
+
+
+def how_to_resume(folder: Path, extensions: Sequence[str] | None = None) -> str:
+    """Return the words that say how a training goes on."""
+    more = "".join(f" --extend {path}" for path in extensions or ())
+    return f"xpnet train --resume {folder}{more} goes on with it"

@@ -1,0 +1,79 @@
+"""Fusions: two layers that run as one, where that saves a pass over the memory.
+
+A network that trains puts such layers together by itself. In reproducible mode it does not: there
+the values of each layer are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xpnet.backend import Array
+from xpnet.layers.base import Layer
+from xpnet.layers.linear import Linear
+from xpnet.layers.relu import ReLU
+from xpnet.layers.sigmoid import Sigmoid
+from xpnet.layers.tanh import Tanh
+
+# The activations that `Backend.affine` knows, by the name that it gives them.
+ACTIVATIONS: dict[type[Layer], str] = {ReLU: "relu", Sigmoid: "sigmoid", Tanh: "tanh"}
+
+
+def arranged(layers: Sequence[Layer]) -> list[Any]:
+    """Return what a network runs: its layers, two of them in one object where that is possible."""
+    steps, left = [], list(layers)
+    while left:
+        layer = left.pop(0)
+        both = _fused(layer, left[0]) if left else None
+        if both is not None:
+            left.pop(0)
+        steps.append(both or layer)
+    return steps
+
+
+def _fused(layer: Layer, following: Layer) -> Any:
+    """Return one object that does forward and backward of both layers, None if there is none."""
+    if hasattr(layer, "followed_by"):  # a layer of the user's own may bring a fusion along
+        return layer.followed_by(following)
+    f = ACTIVATIONS.get(type(following), "")
+    if type(layer) is not Linear or not layer.bias or not f or layer.xp.reproducible:
+        return None
+    if not (_is_unchanged(layer) and _is_unchanged(following)):
+        return None
+    return LinearActivation(layer, following, f)
+
+
+def _is_unchanged(layer: Layer) -> bool:
+    """Return True unless somebody has put another forward or backward into object or class."""
+    kind, names = type(layer), ("forward", "backward")
+    return not any(
+        name in vars(layer) or getattr(kind, name).__module__ != kind.__module__ for name in names
+    )
+
+
+class LinearActivation:
+    """Y = f(X W + b): a `Linear` and the activation behind it, with one pass over Y each way.
+
+    dZ = dY · f'(Z) in terms of Y        db = Σᵢ dZᵢ        dW = Xᵀ dZ        dX = dZ Wᵀ
+
+    Both layers share one Y, that of the activation: Z = X W + b is nowhere stored.
+    """
+
+    def __init__(self, linear: Linear, activation: Layer, f: str) -> None:
+        self.linear, self.activation, self.f, self.size = linear, activation, f, linear.size
+        linear.Y = activation.Y
+
+    def forward(self, X: Array) -> Array:
+        """Return Y, shape (n, n_out)."""
+        linear, self.linear.X = self.linear, X
+        return linear.xp.affine(X, linear.W, linear.b, out=self.activation.Y[: len(X)], f=self.f)
+
+    def backward(self, dY: Array) -> Array | None:
+        """Write dW and db, and return dX, shape (n, n_in)."""
+        linear, xp, n = self.linear, self.linear.xp, len(dY)
+        Y, dZ = self.activation.Y[:n], self.activation.dX[:n]
+        xp.affine_grad(dY, Y, self.f, out=dZ, db=linear.db)
+        with xp.off_path():
+            xp.matmul(linear.X.T, dZ, out=linear.dW)
+        return None if linear.dX is None else xp.matmul(dZ, linear.W.T, out=linear.dX[:n])

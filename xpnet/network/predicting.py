@@ -1,0 +1,96 @@
+"""Prediction: any number of samples, any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.network.storing import Storing
+from xpnet.support.checks import on_host
+from xpnet.support.errors import DataError
+
+PREDICTION_BATCH = 1024  # rows per pass during prediction: activations stay in the cache
+
+
+class Predicting(Storing):
+    """The part of a network that predicts.
+
+    Attributes
+    ----------
+    in_use : lock
+        A thread holds the lock while it predicts with the network, or trains it.
+    """
+
+    capacity: int
+    in_use: threading.RLock
+    _steps: list[Any]
+
+    def predict(self, X: Any) -> Array:
+        """Return the outputs for any number of samples, with Dropout and BatchNorm1d at rest.
+
+        Any number of threads may predict with one network, also while another one trains it by
+        `Trainer.fit`: they change nothing there, but may see parameters in the middle of a step.
+        All else that a network does (`forward`, `backward`, `to` ...) is for one thread at a time.
+
+        Parameters
+        ----------
+        X : array or list, shape (n, *sample shape)
+            NumPy or CuPy, whatever the network's backend.
+
+        Returns
+        -------
+        array, shape (n, *output shape)
+            Of the kind that X was: NumPy for NumPy and lists. What is not finite stays so, without
+            a warning.
+        """
+        from_device = not isinstance(X, np.ndarray) and self.xp.owns(X)
+        X = X if from_device else on_host(X, "X")
+        if X.ndim == 0 or len(X) == 0:
+            raise DataError(f"predict needs at least one sample; got an array of shape {X.shape}")
+        self._bound()
+        if not self.in_use.acquire(blocking=False):
+            return self.twin()._outputs(X, from_device)
+        try:
+            return self._outputs(X, from_device)
+        finally:
+            self.in_use.release()
+
+    def _outputs(self, X: Array, from_device: bool) -> Array:
+        """`predict` of checked samples, where no other thread uses the network."""
+        xp, pieces = self.xp, []
+        with xp.here(), self.evaluating(), np.errstate(all="ignore"):
+            for start in range(0, len(X), PREDICTION_BATCH):
+                Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
+                pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
+            return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
+
+    def twin(self) -> Self:
+        """Return a network with the same parameters and states, and buffers of its own."""
+        twin = super().twin()
+        twin.layers, twin.capacity, twin._steps = [x.twin() for x in self.layers], 0, []
+        return twin
+
+    # ---- training or prediction ---------------------------------------------------------------
+
+    def train(self, training: bool = True) -> None:
+        """Let every layer behave as in training (the default) or as in prediction."""
+        for _, layer in self.walk(""):
+            layer.training = training
+        self.training = training
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Behave as in prediction inside a ``with`` block."""
+        layers = [self, *(layer for _, layer in self.walk(""))]
+        before = [layer.training for layer in layers]
+        self.train(False)
+        try:
+            yield
+        finally:
+            for layer, training in zip(layers, before, strict=True):
+                layer.training = training

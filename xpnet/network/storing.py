@@ -1,0 +1,248 @@
+"""The values of a network as a whole: moved, copied, named, saved."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Protocol, Self
+from weakref import WeakSet, ref
+
+import numpy as np
+
+from xpnet.backend import Array, Backend, find_backend
+from xpnet.backend.random import Random
+from xpnet.layers.base import Layer, Shape
+from xpnet.network.checks import check_shapes, checked_dtype
+from xpnet.network.description import arguments
+from xpnet.support.archive import write_archive
+from xpnet.support.checks import on_host
+from xpnet.support.messages import look_up
+
+Layout = Callable[[Layer], dict[str, Array]]
+# The names and the shapes of the values of a layer; `xpnet.exchange` adds "torch".
+LAYOUTS: dict[str, Layout] = {"xpnet": lambda layer: layer.xpnet_values()}
+
+
+class Follower(Protocol):
+    """What moves along with a network, as an optimizer does."""
+
+    def host_state(self) -> dict[str, Any]:
+        """Return all values, on the host."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the values back, on the network's present backend."""
+        ...
+
+
+class Storing(Layer):
+    """The part of a network that looks after its values."""
+
+    layers: list[Layer]
+    seed: int
+    sample_shape: Shape | None
+    optimizers: WeakSet[Any]
+    _params: Array | None
+    _grads: Array | None
+
+    # ---- the flat vectors ----------------------------------------------------------------------
+
+    @property
+    def params(self) -> Array:
+        """All parameters, one flat vector."""
+        self._bound()
+        return self._params
+
+    @property
+    def grads(self) -> Array:
+        """All gradients, one flat vector; every `backward` overwrites it."""
+        self._bound()
+        return self._grads
+
+    def _bound(self) -> None:
+        """Give the parameters their first values; later calls do nothing."""
+        if self._params is None:
+            with self.in_use:
+                if self._params is None:  # still: no other thread has been faster
+                    self._begin()
+
+    def _begin(self) -> None:
+        """Place the first values."""
+        values = self.initial_values(Random(self.seed, "weights"))
+        flat = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
+        random = Random(self.seed, "state")
+        fresh = [layer.initial_state(random) for _, layer in self.walk("")]
+        states = [new | old for new, old in zip(fresh, self.host_states(), strict=True)]
+        self._place(flat, np.zeros_like(flat), states)
+
+    def _place(
+        self, params: Any, grads: Any, states: list[dict[str, np.ndarray[Any, Any]]]
+    ) -> None:
+        """Put values from the host on the backend, floating ones in the network's dtype."""
+
+        def placed(a: np.ndarray[Any, Any]) -> Array:
+            return self.xp.asarray(a, self.dtype if a.dtype.kind in "fc" else a.dtype)
+
+        for (_, layer), state in zip(self.walk(""), states, strict=True):
+            layer.state = {name: placed(value) for name, value in state.items()}
+        self.bind(self.xp, placed(params), placed(grads))
+
+    # ---- moving and copying --------------------------------------------------------------------
+
+    def to(self, backend: str | Backend | None = None, dtype: Any = None) -> Self:
+        """Move parameters, gradients, layer state and optimizer state, in place.
+
+        Parameters
+        ----------
+        backend : str or Backend, optional
+            See `xpnet.set_backend`; a name keeps the mode, reproducible or not.
+        dtype : str or dtype, optional
+            ``"float32"`` or ``"float64"``.
+
+        Returns
+        -------
+        Sequential
+            The network itself.
+        """
+        xp = self.xp if backend is None else self._backend(backend)
+        checked = checked_dtype(self.dtype if dtype is None else dtype, xp)
+        params, grads = (
+            np.array(self.xp.asnumpy(self.params)),
+            np.array(self.xp.asnumpy(self.grads)),
+        )
+        states = self.host_states()
+        optimizers = [(o, o.host_state()) for o in self.optimizers]
+        self.xp, self.dtype = xp, checked
+        self._place(params, grads, states)
+        for optimizer, state in optimizers:
+            optimizer.restore(state)
+        return self
+
+    def _backend(self, name: str | Backend) -> Backend:
+        """Return a backend; one that is named has the mode, reproducible or not, of the present."""
+        given = isinstance(name, Backend)
+        return find_backend(name, None if given else self.xp.reproducible)
+
+    def host_states(self) -> list[dict[str, np.ndarray[Any, Any]]]:
+        """Return a copy of the state of each layer on the host."""
+        return [
+            {name: np.array(layer.xp.asnumpy(value)) for name, value in layer.state.items()}
+            for _, layer in self.walk("")
+        ]
+
+    def copy(self) -> Self:
+        """Return an independent copy: same values, no optimizer attached."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle needs; optimizers stay with the original."""
+        state = super().__getstate__()
+        del state["optimizers"], state["in_use"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.optimizers, self.in_use = WeakSet(), threading.RLock()
+        for layer in self.layers:
+            layer.owner = ref(self)
+        if self._params is not None:  # the copied layers hold views of nothing yet
+            self.bind(self.xp, self._params, self._grads)
+
+    # ---- values by name ------------------------------------------------------------------------
+
+    def state_dict(self, layout: str = "xpnet") -> dict[str, np.ndarray[Any, Any]]:
+        """Return a copy of every parameter and state value by name, on the host.
+
+        Parameters
+        ----------
+        layout : str
+            ``"xpnet"``: all of them, by names such as ``"0.W"``. ``"torch"``: those that a
+            ``torch.nn.Sequential`` of the same layers has, by its names, such as ``"0.weight"``,
+            and in its shapes, such as (n_out, n_in).
+
+        Raises
+        ------
+        OptionError
+            If there is no such layout.
+        """
+        arrays = self._named_arrays(layout)
+        return {name: np.array(self.xp.asnumpy(a), order="C") for name, a in arrays.items()}
+
+    def load_state_dict(self, values: Mapping[str, Any], layout: str = "xpnet") -> None:
+        """Set every value that `state_dict` of that layout gives.
+
+        Parameters
+        ----------
+        values : mapping of str to array
+            NumPy or CuPy arrays, lists, tensors of PyTorch in the host's memory.
+        layout : str
+            ``"xpnet"`` or ``"torch"``, see `state_dict`.
+
+        Raises
+        ------
+        DataError
+            If a name is missing or unknown, or a value is no number.
+        ShapeError
+            If a value has another shape; nothing is changed then.
+        OptionError
+            If there is no such layout.
+        """
+        arrays = self._named_arrays(layout)
+        new = {name: on_host(a, f"the parameter {name!r}") for name, a in values.items()}
+        check_shapes({name: a.shape for name, a in new.items()}, arrays)
+        for name, a in arrays.items():
+            self.xp.copyto(a, self.xp.asarray(new[name], a.dtype))
+
+    def _named_arrays(self, layout: str = "xpnet") -> dict[str, Array]:
+        """Return all values by name, each as a view through which it can be set."""
+        views = look_up("layout", layout, LAYOUTS)
+        self._bound()
+        return {
+            f"{path}.{name}": a for path, layer in self.walk("") for name, a in views(layer).items()
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Return what makes such a network again: the type and the arguments of each layer."""
+        layers = [[type(layer).__name__, arguments(layer)] for layer in self.layers]
+        return {"layers": layers, "dtype": self.dtype.name, "seed": self.seed}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture and values to a file, which appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            An ``.npz``: `xpnet.load` makes the network again, and ``numpy.load`` reads the arrays.
+
+        Raises
+        ------
+        CheckpointError
+            If an argument of a layer cannot be stored; see `Layer.config`.
+        OSError
+            If the file cannot be written; an old one stays as it was.
+        """
+        write_archive(Path(path), self.state_dict(), {"network": self.config()})
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all parameters, in order, as little-endian bytes."""
+        host = self.xp.asnumpy(self.params)
+        return hashlib.sha256(host.astype(host.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+    def summary(self) -> str:
+        """Return a table of the layers, their output shapes and their parameters."""
+        rows = [("layer", "", "output", "parameters")]
+        shape = self.sample_shape
+        for i, layer in enumerate(self.layers):
+            shape = layer.output_shape(shape)
+            shown = "?" if shape is None else " x ".join(map(str, shape))
+            rows.append((str(i), repr(layer), shown, f"{layer.size:,}"))
+        rows.append(("", "in all", "", f"{self.size:,}"))
+        widths = [max(len(row[k]) for row in rows) for k in range(4)]
+        return "\n".join(
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
+            for a, b, c, d in rows
+        )

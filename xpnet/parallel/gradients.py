@@ -1,0 +1,148 @@
+"""The gradients of the layers while several processes compute them to the last bit.
+
+In reproducible mode the sum over the samples is formed where it arises, over all processes at once:
+the grid on which a sum is exact must be that of all its terms, see `xpnet.backend.exact`. So the
+backend must know what is a sum over the samples. During a backward pass each layer finds a
+`SharedGradient` in place of the array ``layer.dW``. It stands for the array, knows its layer, and
+holds the layer to the contract of a gradient, see `xpnet.Layer`: whatever could make the gradient
+wrong is an error that names the layer and the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.support.errors import ParallelError
+
+WRITE = (
+    "compute the terms of each sample into an array of the layer, and write their sum by "
+    "xp.sum(terms, axis=0, out=...) or xp.matmul(X.T, dY, out=...), further parts by xp.add_sum or "
+    "xp.add_matmul; or train on one process, or without reproducible mode"
+)
+
+
+class SharedGradient(np.lib.mixins.NDArrayOperatorsMixin):
+    """The gradient of a parameter, or a slice of it, to which only sums over samples are written.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"dW of layer 0, Linear(2, 3)"``.
+    array : array
+        Where the values are.
+    written : ndarray of bool
+        Which of them this backward pass has written.
+    """
+
+    def __init__(self, name: str, array: Array, written: np.ndarray[Any, Any]) -> None:
+        self.name, self.array, self.written = name, array, written
+        self.shape, self.ndim, self.size = array.shape, array.ndim, array.size
+        self.dtype = array.dtype
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    # ---- views ----------------------------------------------------------------------------------
+
+    @property
+    def T(self) -> SharedGradient:
+        """The transposed view."""
+        return SharedGradient(self.name, self.array.T, self.written.T)
+
+    def reshape(self, *shape: Any) -> SharedGradient:
+        """Return a view of another shape."""
+        return self._view(self.array.reshape(*shape), self.written.reshape(*shape))
+
+    def __getitem__(self, key: Any) -> SharedGradient:
+        return self._view(self.array[key], self.written[key])
+
+    def _view(self, array: Array, written: Any) -> SharedGradient:
+        if not np.may_share_memory(written, self.written):
+            self.refuse("is written through a copy; take a slice, such as [k : k + 1]")
+        return SharedGradient(self.name, array, written)
+
+    # ---- what may be done with it ---------------------------------------------------------------
+
+    def mark(self) -> SharedGradient:
+        """Note that all values have been written."""
+        self.written[...] = True
+        return self
+
+    def complete(self, doing: str) -> Array:
+        """Return the array, after checking that all of it has been written in this pass."""
+        if not self.written.all():
+            place = np.argwhere(~self.written)[0].tolist()
+            self.refuse(f"{doing} before this backward pass has written all of it, such as {place}")
+        return self.array
+
+    def refuse(self, why: str) -> NoReturn:
+        """Raise the error for what would make the gradient wrong."""
+        raise ParallelError(
+            f"{self.name}: the gradient {why}. In reproducible mode on several processes a "
+            f"gradient is a sum over the samples of all of them: {WRITE}"
+        )
+
+    def _is_used_as_an_array(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.refuse("is written or read past the primitives of xp")
+
+    __setitem__ = __array__ = __array_ufunc__ = __array_function__ = _is_used_as_an_array
+    __cupy_get_ndarray__ = _is_used_as_an_array
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a question, such as: has it __cuda_array_interface__?
+            raise AttributeError(name)
+        self._is_used_as_an_array()
+
+
+def plain(a: Any) -> Any:
+    """Return an operand as an array: a gradient must have been written before it is read."""
+    return a.complete("is read") if isinstance(a, SharedGradient) else a
+
+
+def owner(a: Array) -> Any:
+    """Return the array whose memory a view shows."""
+    return a if getattr(a, "base", None) is None else a.base
+
+
+@contextmanager
+def shared_gradients(net: Any) -> Iterator[None]:
+    """Give each layer shared gradients inside a ``with`` block; at its end all must be complete.
+
+    Raises
+    ------
+    ParallelError
+        Naming the layer and the parameter, if a gradient breaks the contract.
+    """
+    layers = net.walk("")
+    size = sum(p.size for _, layer in layers for p in layer.parameters.values())
+    if size != net.size:
+        raise ParallelError(
+            f"{net!r} has {net.size} parameters, but the layers that net.walk gives have {size}; "
+            "a layer that holds others defines walk"
+        )
+    found = [
+        (layer, f"d{name}", SharedGradient(f"d{name} of layer {path}, {layer!r}", a, written))
+        for path, layer in layers
+        for name in layer.parameters
+        for a in [getattr(layer, f"d{name}")]
+        for written in [np.zeros(a.shape, bool)]
+    ]
+    for layer, name, gradient in found:
+        setattr(layer, name, gradient)
+    try:
+        yield
+        for layer, name, gradient in found:
+            if getattr(layer, name) is not gradient:
+                gradient.refuse(f"is in an array of its own; write into self.{name}")
+            gradient.complete("is needed")
+    finally:
+        for layer, name, gradient in found:
+            setattr(layer, name, gradient.array)

@@ -1,0 +1,158 @@
+"""Reading the files of a run folder with care: a file may be cut off, damaged, or not ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xpnet.layers import ACTIVATIONS
+from xpnet.losses import LOSSES
+from xpnet.network import DTYPES
+from xpnet.optimizers import OPTIMIZERS
+from xpnet.runs.problems import PROBLEMS
+from xpnet.support.checks import is_finite, is_whole
+from xpnet.support.errors import XpnetError
+
+# The settings that name something which a user may have registered.
+OF_A_USER: Mapping[str, Collection[str]] = {
+    "activation": ACTIVATIONS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+}
+
+
+# ---- files ------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, an empty one if there is no file.
+
+    Raises
+    ------
+    XpnetError
+        If the file cannot be read, or does not hold an object.
+    """
+    text = _text(path)
+    try:
+        value = json.loads(text or "{}")
+        # What a page cannot hold: NaN, infinity, halves of characters.
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    if not isinstance(value, dict):
+        raise _damaged(path, "it holds no object")
+    return value
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a log, without those that are damaged."""
+    return [row for row in map(_row, _text(path).splitlines()) if row]
+
+
+def _row(line: str) -> dict[str, float] | None:
+    """Return a row of the log; None for a line that was cut off."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(row, dict) and all(map(is_finite, row.values()))
+    return row if good and "epoch" in row and "loss" in row else None
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file, an empty one if there is no file."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise XpnetError(
+            f"cannot read {path} ({error.strerror}); make it a file that can be read"
+        ) from None
+
+
+def _damaged(path: Path, why: object) -> XpnetError:
+    return XpnetError(f"{path} is damaged: {why}; bring back a copy of it, or train again")
+
+
+# ---- the configuration and the results ----------------------------------------------------------
+
+
+def _is_size(value: Any) -> bool:
+    return is_whole(value, least=1, below=2**63)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_size, value))
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_in(names: Collection[str], value: Any) -> bool:
+    return isinstance(value, str) and value in names
+
+
+# What the configuration must hold, and a function that returns True for a right value.
+FITS: Mapping[str, Callable[[Any], bool]] = {
+    "problem": partial(_is_in, PROBLEMS),
+    "hidden": _are_sizes,
+    "activation": partial(_is_in, ACTIVATIONS),
+    "loss": partial(_is_in, LOSSES),
+    "optimizer": partial(_is_in, OPTIMIZERS),
+    "lr": lambda value: is_finite(value) and value > 0,
+    "epochs": _is_size,
+    "batch_size": lambda value: value == "full" or _is_size(value),
+    "one_cycle": _is_flag,
+    "dtype": partial(_is_in, DTYPES),
+    "seed": is_whole,
+    "samples": lambda value: _are_sizes(value) and len(value) == 2,
+    "reproducible": _is_flag,
+    "data_dir": lambda value: value is None or isinstance(value, str),
+    "parameters": partial(is_whole, below=2**63),
+    "backend": lambda value: isinstance(value, str),
+}
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Check that a configuration holds all that `FITS` names.
+
+    Raises
+    ------
+    XpnetError
+        If something is missing or wrong, or is the name of something that is not registered.
+    """
+    for name, names in OF_A_USER.items():
+        value = config.get(name)
+        if isinstance(value, str) and value not in names:
+            raise XpnetError(
+                f"{path}: unknown {name} {value!r:.60}; if it is your own, add --extend FILE, the "
+                "Python file that registers it; else the file is damaged: bring back a copy of it, "
+                "or train again"
+            )
+    _check_values(path, config, FITS)
+
+
+def check_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Check that results hold a finite number for each metric, and the seconds.
+
+    Raises
+    ------
+    XpnetError
+        If a number is missing or is not finite.
+    """
+    metrics = ("accuracy",) if "test_accuracy" in results else ("rmse", "r2")
+    numbers = [f"{part}_{m}" for m in ("loss", *metrics) for part in ("test", "train")]
+    _check_values(path, results, dict.fromkeys(["seconds", *numbers], is_finite))
+
+
+def _check_values(
+    path: Path, found: Mapping[str, Any], fits: Mapping[str, Callable[[Any], bool]]
+) -> None:
+    for name, fit in fits.items():
+        if name not in found:
+            raise _damaged(path, f"it lacks {name}")
+        if not fit(found[name]):
+            raise _damaged(path, f"{name} is {found[name]!r:.60}")

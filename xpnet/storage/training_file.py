@@ -1,0 +1,105 @@
+"""Trainings in files: a state of a training becomes a file, and is checked when it is read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.support.archive import read_archive, write_archive
+from xpnet.support.errors import CheckpointError
+from xpnet.training.state import PROGRESS, TrainingState
+
+LOGGER = logging.getLogger("xpnet")
+NAME = "step-{:09d}.npz"
+
+
+def write_training(path: Path, state: TrainingState) -> None:
+    """Write the file of a training; it appears whole, or the old one stays.
+
+    Raises
+    ------
+    CheckpointError
+        If an array cannot be stored.
+    OSError
+        If the file cannot be written.
+    """
+    write_archive(path, state.arrays, state.about)
+
+
+def read_training(path: Path) -> TrainingState:
+    """Return the state of a training that a file holds.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is damaged, or is not a checkpoint of a training.
+    """
+    arrays, about = read_archive(path)
+    for name, fits in FITS.items():
+        if name not in about or not fits(about[name]):
+            what = "is damaged" if name in about else "is no checkpoint of a training"
+            raise CheckpointError(f"{path} {what}: its {name} is {about.get(name)!r:.60}")
+    return TrainingState(arrays, about, str(path))
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("step-*[0-9].npz")) if folder.is_dir() else []
+
+
+def find_training(path: Path) -> TrainingState | None:
+    """Return the state in a checkpoint, or in the latest one of a folder that is not damaged.
+
+    Returns None if the folder has no checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is damaged, or all in the folder are.
+    """
+    if path.suffix == ".npz":
+        return read_training(path)
+    problems: list[str] = []
+    for candidate in reversed(find_checkpoints(path)):
+        try:
+            found = read_training(candidate)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            LOGGER.warning("%s; going on from the one before, %s", problem, candidate)
+        return found
+    if problems:
+        raise CheckpointError("; ".join(problems))
+    return None
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _progress(value: Any) -> bool:
+    """Return True if this says how far a training is."""
+    if not isinstance(value, dict) or not isinstance(value.get("stop"), bool):
+        return False
+    wholes = [value.get(name) for name in PROGRESS if name != "stop"]
+    return all(map(_whole, wholes)) and value["first_epoch"] <= value["epoch"]
+
+
+# What the description of a training must hold, and how to see that it is that.
+FITS: Mapping[str, Callable[[Any], bool]] = {
+    "network": lambda value: isinstance(value, dict),
+    "settings": lambda value: isinstance(value, dict),
+    "progress": _progress,
+    "t": _whole,
+    "lr": lambda value: value is None or (type(value) is float and 0 < value < np.inf),
+    "history": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
+    "callbacks": lambda value: (
+        isinstance(value, dict) and all(isinstance(state, dict) for state in value.values())
+    ),
+    "machine": lambda value: isinstance(value, dict),
+}

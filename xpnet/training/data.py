@@ -1,0 +1,186 @@
+"""The data of a training: they are checked, placed on the device, and cut into batches that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet.backend import Array
+from xpnet.losses import Loss, check_targets, check_weights
+from xpnet.network import Sequential
+from xpnet.support.checks import on_host
+from xpnet.support.errors import DataError, OptionError, OutOfMemoryError, ShapeError
+
+CHECK_ROWS = 4096  # rows that are checked at a time
+
+
+class Columns(NamedTuple):
+    """The inputs, targets and perhaps weights of a data set.
+
+    Attributes
+    ----------
+    arrays : list of array
+        The columns, of equal length.
+    stored : list of dtype
+        The type of each column in memory: pixels stay uint8.
+    dtypes : list of dtype
+        The type of each column in a batch.
+    """
+
+    arrays: list[Array]
+    stored: list[np.dtype[Any]]
+    dtypes: list[np.dtype[Any]]
+
+    @property
+    def samples(self) -> int:
+        """The number of samples."""
+        return len(self.arrays[0])
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.arrays[0].shape[1:])
+
+
+class DataReader:
+    """Checks the data for a network and a loss, and places them on the device.
+
+    Parameters
+    ----------
+    net : Sequential
+    loss : Loss
+    """
+
+    def __init__(self, net: Sequential, loss: Loss) -> None:
+        self.net, self.loss = net, loss
+
+    def check(self, X: Any, t: Any) -> tuple[Array, np.ndarray[Any, Any]]:
+        """Return inputs and targets, after checking them against network and loss.
+
+        Inputs that are on the device already stay there.
+        """
+        on_device = not isinstance(X, np.ndarray) and self.net.xp.owns(X)
+        X = X if on_device and X.dtype.kind in "fiub" else on_host(X, "X")
+        t = on_host(t, f"{self.loss!r}: t")
+        with self.net.xp.here():
+            check_inputs(X, self.net.dtype)
+        shape = self.net.output_shape(X.shape[1:])
+        if shape is None or len(shape) != 1:
+            raise ShapeError(
+                f"the network gives outputs of shape {shape}, but {self.loss!r} takes vectors; "
+                "end the network with Flatten() or Linear(...)"
+            )
+        check_targets(self.loss, t, (len(X), shape[0]))
+        return X, t
+
+    def columns(self, X: Any, t: Any, weights: Any) -> Columns:
+        """Return the checked columns; samples of weight 0 are left out."""
+        net = self.net
+        X, t = self.check(X, t)
+        stored = [X.dtype if X.dtype == np.uint8 else net.dtype]
+        targets = np.dtype(np.int64) if t.dtype.kind in "iu" else net.dtype
+        dtypes = [net.input_dtype(X.dtype), targets]
+        columns = [X, t]
+        if weights is not None:
+            columns = _weighted(X, t, weights)
+            dtypes.append(net.dtype)
+        return Columns(columns, [*stored, *dtypes[1:]], dtypes)
+
+    def place(self, columns: Columns) -> Columns:
+        """Return the data set on the device.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If it does not fit in memory.
+        """
+        pairs = list(zip(columns.arrays, columns.stored, strict=True))
+        # A target too large for the dtype shows in the loss.
+        with suppress(MemoryError), np.errstate(over="ignore"):
+            return columns._replace(arrays=[self.put(column, dtype) for column, dtype in pairs])
+        needed = sum(column.size * dtype.itemsize for column, dtype in pairs)
+        xp = self.net.xp
+        raise OutOfMemoryError(
+            f"the data set needs {needed / 1e6:,.0f} MB, more than the {xp.name} backend has "
+            "left; train with fewer samples" + ("" if xp.on_host else ", or with backend='numpy'")
+        )
+
+    def put(self, column: Any, dtype: np.dtype[Any]) -> Array:
+        """Return a column of the data set on the device."""
+        return self.net.xp.asarray(column, dtype)
+
+
+def _weighted(X: Array, t: np.ndarray[Any, Any], weights: Any) -> list[Array]:
+    """Return the samples whose weight is not 0, and their weights: the largest is at most 1."""
+    w = on_host(weights, "sample_weight")
+    check_weights(w, len(X))
+    w = w.reshape(-1).astype(np.float64)
+    used = w > 0  # a batch must not consist of weights 0
+    w = np.ldexp(w, -np.frexp(w.max())[1])  # by a power of 2: no sum overflows
+    return [X, t, w] if used.all() else [on_host(X, "X")[used], t[used], w[used]]
+
+
+def check_inputs(X: Array, dtype: np.dtype[Any]) -> None:
+    """Check the inputs of a training in a network of this dtype.
+
+    Raises
+    ------
+    DataError
+        If there is no sample, or a value is NaN, infinite or too large; the first such is named.
+    ShapeError
+        If X has no axis of features.
+    """
+    if X.ndim < 2:
+        raise ShapeError(
+            f"X must have the shape (samples, features); got {X.shape}; "
+            "for one feature use X.reshape(-1, 1), for one sample X.reshape(1, -1)"
+        )
+    if X.size == 0:
+        raise DataError(f"X has no values: its shape is {X.shape}")
+    if X.dtype.kind == "f":
+        largest = min(float(np.finfo(X.dtype).max), float(np.finfo(dtype).max))
+        for start in range(0, len(X), CHECK_ROWS):
+            finite = np.abs(X[start : start + CHECK_ROWS]) <= largest  # False for NaN
+            if not finite.all():
+                place = np.unravel_index(int(np.argmin(finite)), finite.shape)
+                value = X[start : start + CHECK_ROWS][place]
+                row, *rest = (int(k) for k in place)
+                where = [start + row, *rest]
+                raise DataError(f"X must be finite (to {largest:.2g}); X{where} is {value}")
+
+
+def pair_of(data: Any) -> tuple[Any, Any]:
+    """Return (X, t), after checking that ``validation_data`` is a pair."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise OptionError(f"validation_data must be a pair (X, t); got {type(data).__name__}")
+    return data[0], data[1]
+
+
+def make_what_fits(size: int, make: Callable[[int], None]) -> None:
+    """Make everything for a batch size; if memory does not suffice, say which size fits.
+
+    The error is raised where no other error is being handled: its frames would keep the memory.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If memory does not suffice; everything is made for the batch size that the error names.
+    """
+    with suppress(MemoryError):
+        return make(size)
+    fits = 0
+    with suppress(MemoryError):
+        for k in range((size - 1).bit_length()):
+            make(2**k)
+            fits = 2**k
+    if fits:
+        make(1)  # lets go of what was made for more
+        make(fits)
+    way_out = f"batch_size={fits} does" if fits else "not even one sample does"
+    raise OutOfMemoryError(
+        f"a batch of {size} samples does not fit in memory beside the network and the data "
+        f"set; {way_out}"
+    )

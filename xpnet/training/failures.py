@@ -1,0 +1,115 @@
+"""What ends a training early: numbers that are not finite, and signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from xpnet.support.errors import DivergenceError
+from xpnet.training.training import Training
+
+
+def divergence(
+    training: Training, what: str, value: float, step: int, rows: int
+) -> DivergenceError:
+    """Return the error for a loss that is not finite: it names step and layer, and what may help.
+
+    Parameters
+    ----------
+    training : Training
+    what : str
+        Such as ``"loss"``.
+    value : float
+        The loss.
+    step : int
+        The step of the present epoch, from 0.
+    rows : int
+        The number of samples that the layers of this process computed last.
+    """
+    net, found = training.net, ""
+    for path, layer in net.walk(""):
+        Y = getattr(layer, "Y", None)
+        if Y is not None and not np.isfinite(net.xp.asnumpy(Y[:rows])).all():
+            found = f"the first output that is not finite is that of layer {path}, {layer!r}"
+            break
+    finite = "every layer's output is still finite, the loss itself overflows"
+    where = next(filter(None, training.comm.allgather(found)), finite)
+    return DivergenceError(
+        f"the {what} became {value} in step {step + 1} of epoch {training.epoch + 1}: {where}; "
+        f"{_way_out(training)}"
+    )
+
+
+def require_finite(training: Training, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Check all parameters, and what the layers keep beside them.
+
+    Raises
+    ------
+    DivergenceError
+        If a value is not finite; it names the value, its layer and the step.
+    """
+    for name, a in values.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            place = np.unravel_index(int(np.argmin(np.isfinite(a))), a.shape)
+            layer = dict(training.net.walk(""))[name.rpartition(".")[0]]
+            where = f"{name}[{', '.join(map(str, place))}] of layer {layer!r}"
+            raise DivergenceError(
+                f"{where} is {a[place]} after step {training.batch or training.steps_per_epoch} of "
+                f"epoch {training.epoch + (training.batch > 0)}; {_way_out(training)}"
+            )
+
+
+def _way_out(training: Training) -> str:
+    return f"lower the learning rate (now {training.optimizer.lr:g}) or set clip_norm"
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Give a list that gets the number of the first SIGINT or SIGTERM; a second one acts at once.
+
+    A handler of SIGTERM that somebody has set stays in charge.
+    """
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = []
+    if threading.current_thread() is threading.main_thread():
+        if before[signal.SIGINT] not in (signal.SIG_IGN, None):
+            handled.append(signal.SIGINT)
+        if before[signal.SIGTERM] == signal.SIG_DFL:
+            handled.append(signal.SIGTERM)
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    def restore() -> None:
+        for number in handled:
+            signal.signal(number, before[number])
+
+    for number in handled:
+        signal.signal(number, remember)
+    try:
+        yield received
+    finally:
+        restore()
+
+
+def leave(number: int) -> None:
+    """End the training because of a signal.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If it is SIGINT, that is Ctrl-C.
+    SystemExit
+        If it is another signal, with the exit code that shells give.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

@@ -1,0 +1,50 @@
+"""Training: what callbacks may see of a training, and change in it; `Trainer` is one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from xpnet.losses import Loss
+from xpnet.network import Sequential
+from xpnet.optimizers import Optimizer
+from xpnet.parallel.communicator import Communicator
+from xpnet.training.metrics import Metric
+
+
+class History(dict[str, list[float]]):
+    """One list for each number, one entry for each epoch: ``history["loss"][-1]``."""
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append the row of one epoch."""
+        for name, value in row.items():
+            self.setdefault(name, []).append(value)
+
+
+class Training(Protocol):
+    """The type of ``callback.trainer``; see `xpnet.Trainer` for what the attributes mean."""
+
+    net: Sequential
+    loss: Loss
+    optimizer: Optimizer
+    metrics: dict[str, Metric]
+    seed: int
+    comm: Communicator
+    history: History
+    epoch: int
+    epochs: int
+    batch: int
+    first_epoch: int
+    resumed: bool
+    stop: bool
+    launch: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch of the present `fit`."""
+
+    def evaluate(self, X: Any, t: Any) -> dict[str, float]:
+        """Return the loss and the metrics on some data."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint."""
