@@ -26,6 +26,7 @@ version = release = xpnet.__version__
 
 extensions = [
     "formulas",
+    "more_layers",
     "myst_parser",
     "sphinx.ext.autodoc",
     "numpydoc",

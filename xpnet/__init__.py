@@ -4,6 +4,7 @@ Importing it imports NumPy and nothing else.
 """
 
 from xpnet import exchange as exchange
+from xpnet import layers as layers
 from xpnet import parallel as parallel
 from xpnet import schedules as schedules
 from xpnet.backend import Backend as Backend
@@ -13,7 +14,6 @@ from xpnet.backend import get_backend as get_backend
 from xpnet.backend import set_backend as set_backend
 from xpnet.backend import use_backend as use_backend
 from xpnet.layers import GELU as GELU
-from xpnet.layers import LAYERS as _LAYERS
 from xpnet.layers import BatchNorm1d as BatchNorm1d
 from xpnet.layers import Dropout as Dropout
 from xpnet.layers import Flatten as Flatten
@@ -38,7 +38,6 @@ from xpnet.optimizers import Adam as Adam
 from xpnet.optimizers import AdamW as AdamW
 from xpnet.optimizers import Optimizer as Optimizer
 from xpnet.optimizers import RMSprop as RMSprop
-from xpnet.storage.checkpoint import Checkpoint as Checkpoint
 from xpnet.storage.network_file import load as load
 from xpnet.support.errors import BackendError as BackendError
 from xpnet.support.errors import CheckpointError as CheckpointError
@@ -54,6 +53,7 @@ from xpnet.support.version import __version__ as __version__
 from xpnet.training.callbacks import Callback as Callback
 from xpnet.training.callbacks import EarlyStopping as EarlyStopping
 from xpnet.training.callbacks import ProgressBar as ProgressBar
+from xpnet.training.checkpoint import Checkpoint as Checkpoint
 from xpnet.training.recording import Recorder as Recorder
 from xpnet.training.register import register as register
 from xpnet.training.trainer import Trainer as Trainer
@@ -66,4 +66,4 @@ from xpnet.verify.gradcheck import gradcheck as gradcheck
 from xpnet.verify.parity import ParityReport as ParityReport
 from xpnet.verify.parity import parity as parity
 
-globals().update(_LAYERS)  # those that have no line above: see xpnet/layers/__init__.py
+globals().update(layers.LAYERS)  # those that have no line above: see xpnet/layers/__init__.py

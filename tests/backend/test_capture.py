@@ -22,7 +22,7 @@ from xpnet import schedules
 from xpnet.backend import find_backend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.estimators import MLPClassifier
-from xpnet.training.step import Step
+from xpnet.training.step import TrainingStep
 
 STEPS = 200
 N, WIDTH, CLASSES, BATCH = 83, 7, 3, 20  # four whole batches and a smaller one in an epoch
@@ -241,9 +241,8 @@ def test_each_size_of_batch_and_each_number_of_steps_has_a_graph(make):
     trainer.launch = 3
     fit(trainer)
     assert set(trainer._steps.captured.graphs) == {(20, 3), (20, 1), (3, 1)}
-    three, one, last = (
-        len(trainer._steps.captured.graphs[k]._graph.nodes) for k in trainer._steps.captured.graphs
-    )
+    graphs = trainer._steps.captured.graphs.values()
+    three, one, last = (len(graph._graph.nodes) for graph in graphs)
     assert (three, last) == (3 * one, one)
     fit(trainer, batch_size=40)
     assert set(trainer._steps.captured.graphs) == {(40, 1), (3, 1)}
@@ -369,7 +368,7 @@ def test_an_epoch_reads_from_the_device_once(make):
 def test_a_warm_step_allocates_nothing_and_waits_for_nothing(make, name, monkeypatch):
     """Neither as it is written nor while it is recorded."""
     xp = make()
-    trainer, take = trainer_of(name, xp), Step.take
+    trainer, take = trainer_of(name, xp), TrainingStep.take
     warm = []
 
     def strict_take(self, size, number=1):
@@ -379,7 +378,7 @@ def test_a_warm_step_allocates_nothing_and_waits_for_nothing(make, name, monkeyp
         with strictxp.no_sync(), strictxp.no_alloc():
             return take(self, size, number)
 
-    monkeypatch.setattr(Step, "take", strict_take)
+    monkeypatch.setattr(TrainingStep, "take", strict_take)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(trainer, name, epochs=4)

@@ -28,7 +28,8 @@ from xpnet.backend import NumPyBackend, cuda, elementary, exact
 from xpnet.backend.options import RMSpropOptions
 from xpnet.backend.reproducible import Reproducible
 from xpnet.backend.reproducible_cupy import ReproducibleCuPy
-from xpnet.backend.reproducible_kernels import FILE, KERNELS, LINE_BLOCK, LONGEST, options
+from xpnet.backend.reproducible_kernels import FILE, KERNELS, LINE_BLOCK, LONGEST
+from xpnet.backend.reproducible_kernels import options as kernel_options
 from xpnet.data.mnist import find_mnist
 from xpnet.support.errors import OptionError, ShapeError
 
@@ -88,7 +89,7 @@ extern "C" void probe_corrections(const double* x, double* out)
 
 def build(folder: Path, source: str, backwards: bool) -> Path:
     """Compile the kernels; the last thread of a block takes its turn first if ``backwards``."""
-    told = [*options(), *["-DBACKWARDS"] * backwards]
+    told = [*kernel_options(), *["-DBACKWARDS"] * backwards]
     return compile_on_host(folder, source, KERNELS, told, PROBES)
 
 
@@ -837,7 +838,7 @@ def nvrtc():
     from cupy.cuda import compiler
 
     def compiled(method, arch, options=None, source=None):
-        options = options() if options is None else options
+        options = kernel_options() if options is None else options
         options = core.assemble_cupy_compiler_options(options)
         options += ("-ftz=true", "--device-as-default-execution-space", f"-arch={arch}")
         source = cuda.source(FILE) if source is None else source
@@ -901,23 +902,23 @@ def test_only_the_rate_of_an_optimizer_is_float64(nvrtc, name):
 
 
 def test_the_look_at_the_instructions_sees_what_is_wrong(nvrtc):
-    merging = tuple(option for option in options() if option != "--fmad=false")
+    merging = tuple(option for option in kernel_options() if option != "--fmad=false")
     text = ptx(nvrtc, merging)
     assert "fma.rn.f64" in found(OTHERS, text["map_tanh"])
     assert not found(NUMBER, text["sgd"]) <= ALLOWED
-    fast = ptx(nvrtc, (*options(), "--prec-div=false", "--prec-sqrt=false"))
+    fast = ptx(nvrtc, (*kernel_options(), "--prec-div=false", "--prec-sqrt=false"))
     assert not found(NUMBER, fast["rmsprop"]) <= ALLOWED
     source = cuda.source(FILE)
     library = source.replace("store(elementary::tanh(y))", "store(::tanh(y))")
     assert library != source
-    assert not found(NUMBER, ptx(nvrtc, options(), library)["finish_tanh"]) <= ALLOWED
+    assert not found(NUMBER, ptx(nvrtc, kernel_options(), library)["finish_tanh"]) <= ALLOWED
 
 
 # ---- constants -----------------------------------------------------------------------------------
 
 
 def test_the_constants_are_those_of_python_to_the_last_bit():
-    given = dict(o[2:].split("=") for o in options() if o.startswith("-D") and "=" in o)
+    given = dict(o[2:].split("=") for o in kernel_options() if o.startswith("-D") and "=" in o)
     for module in (exact, elementary):
         for name, value in vars(module).items():
             if name in given and isinstance(value, float):
@@ -942,4 +943,4 @@ def test_a_kernel_is_started_with_the_options_and_the_block(monkeypatch):
     kernels("relu", "f", 1000, (1,))
     kernels("parts", "f", 1024, (2,), 512)
     assert grids == [("relu", (4,), (256,), (1,)), ("parts", (2,), (512,), (2,))]
-    assert told == [("reproducible.cu", options("f"))] * 2
+    assert told == [("reproducible.cu", kernel_options("f"))] * 2

@@ -713,30 +713,36 @@ REST = [
         ("modes not passed on", "layer.training = training\n        self", "pass\n        self"),
     ),
     *_in(
-        "training",
+        "training/step.py",
         (
             "a step before the gradient",
-            "            self.backward()\n            self.update()\n",
-            "            self.update()\n            self.backward()\n",
+            "            self.backward()\n            self.optimizer.descend()\n",
+            "            self.optimizer.descend()\n            self.backward()\n",
         ),
+        (
+            "losses in the wrong places",
+            "        self.xp.copyto(self._place_of_loss, batch)\n",
+            "        self.xp.copyto(self._place_of_loss, len(self.losses) > 2)\n",
+        ),
+    ),
+    *_in(
+        "training/trainer.py",
+        (
+            "each epoch in the order of the first",
+            "steps.step.start(self.epoch, self.batch)",
+            "steps.step.start(0, self.batch)",
+        ),
+        ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
+    ),
+    *_in(
+        "training/epoch_loss.py",
         (
             "a mean of means for the epoch",
             "(sizes / sizes.sum())",
             "np.full(len(sizes), 1 / len(sizes))",
         ),
-        (
-            "each epoch in the order of the first",
-            "self.batches.start(epoch, batch)",
-            "self.batches.start(0, batch)",
-        ),
-        ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
-        ("samples of weight 0 used", "used = w > 0", "used = w >= 0"),
-        (
-            "losses in the wrong places",
-            "        self.net.xp.copyto(self._place_of_loss, batch)\n",
-            "        self.net.xp.copyto(self._place_of_loss, len(self.losses) > 2)\n",
-        ),
     ),
+    *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),
     *_in(
         "data/batches.py",
         (
@@ -812,7 +818,7 @@ REST = [
 
 PROCESSES = [
     *_in(
-        "parallel",
+        "parallel/base.py",
         ("a share: nobody has more", "each + (self.rank < more)", "each"),
         ("a share: the same first", "self.rank * each + min(self.rank, more)", "self.rank * each"),
     ),
@@ -867,7 +873,8 @@ PROCESSES = [
         ("a copy", "if not np.may_share_memory(written, self.written):", "if False:"),
     ),
     *_in(
-        "parallel",
+        "parallel/batch.py",
+        ("weights not passed on", "loss.forward(Y, t, *weights)", "loss.forward(Y, t)", 0),
         ("dY not times the count", "        xp.multiply(dY, count, out=dY)\n", ""),
         ("what idles counts", "            xp.copyto(net.grads, 0.0)\n", "            pass\n"),
         (

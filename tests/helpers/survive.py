@@ -191,7 +191,7 @@ def survive_a_signal(draw, folder):
     code, text = finished(child, reader)
     taken = 1 + len(text)
     saved = int(
-        xpnet.storage.checkpoint.find_checkpoints(Path(folder))[-1].stem.removeprefix("step-")
+        xpnet.training.checkpoint.find_checkpoints(Path(folder))[-1].stem.removeprefix("step-")
     )
     return (code, saved) == (128 + number, taken), outcome(folder)
 

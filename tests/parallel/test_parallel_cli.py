@@ -19,8 +19,8 @@ import xpnet.cli as cli
 from xpnet.cli.processes import arguments_of_each_process
 from xpnet.parallel import launch
 from xpnet.parallel.launch import THREADS, environment, find_mpiexec, start
-from xpnet.storage.checkpoint import find_checkpoints
 from xpnet.support.errors import ParallelError
+from xpnet.training.checkpoint import find_checkpoints
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 several = pytest.mark.usefixtures("mpi")

@@ -184,7 +184,8 @@ def test_every_layer_and_loss_is_checked_on_its_page(kind):
 
 def public_names():
     """Return every public name with its module."""
-    names = re_exported(PACKAGE / "__init__.py") - {"parallel", "schedules"}
+    modules = {"exchange", "golden", "layers", "parallel", "schedules"}
+    names = re_exported(PACKAGE / "__init__.py") - modules
     found = [f"xpnet.{name}" for name in names]
     found += [f"xpnet.data.{name}" for name in data.__all__]
     for part in ("estimators", "exchange", "parallel", "plots"):
@@ -202,7 +203,8 @@ def re_exported(file):
     """Return the names that a module has imported to be found in it."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or alias.name for node in imports for alias in node.names}
+    names = {alias.asname or alias.name for node in imports for alias in node.names}
+    return {name for name in names if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("name", public_names())
@@ -218,6 +220,21 @@ def test_the_reference_has_nothing_else():
     pages = [page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.rst")]
     entries = re.findall(r"^\.\. auto(?:class|function|exception):: (\S+)$", "".join(pages), re.M)
     assert sorted(entries) == public_names()
+
+
+def test_a_layer_that_no_page_names_is_added_to_the_reference(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    more_layers = importlib.import_module("more_layers")
+    for name, page in (("layers.rst", "api/layers"), ("index.md", "api/index")):
+        text = (DOCS / "api" / name).read_text(encoding="utf-8")
+        assert more_layers.PAGES[page](text) == text
+    without = text.replace("| {py:obj}`ReLU <xpnet.ReLU>` | max(X, 0) |\n", "")
+    assert (
+        more_layers.with_rows(without).count("| {py:obj}`ReLU <xpnet.ReLU>` | the rectifier |") == 1
+    )
+    entries = (DOCS / "api" / "layers.rst").read_text(encoding="utf-8")
+    without = entries.replace(".. autoclass:: xpnet.ReLU\n", "")
+    assert more_layers.with_entries(without).endswith("\n.. autoclass:: xpnet.ReLU\n")
 
 
 # ---- how it is built --------------------------------------------------------------------------

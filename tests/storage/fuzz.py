@@ -204,7 +204,7 @@ class Training(Json):
     def __init__(self) -> None:
         import xpnet
         from xpnet.storage import training_file
-        from xpnet.training import trainer
+        from xpnet.training import state
 
         self.path = Path("file")
         layers = xpnet.Linear(2, 2), xpnet.Dropout(0.1), xpnet.BatchNorm1d(2)
@@ -213,7 +213,7 @@ class Training(Json):
         self.trainer.fit(
             *np.ones((2, 4, 2)), epochs=1, callbacks=[xpnet.EarlyStopping("loss")], batch_size=2
         )
-        trainer.machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
+        state.machine = lambda xp, _: {"backend": xp.name}  # asking for more takes long
         training_file.write_archive = self.write
         self.trainer.save(self.path)
         training_file.read_archive = lambda path: self.archive

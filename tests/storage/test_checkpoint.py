@@ -18,11 +18,11 @@ import pytest
 import xpnet
 from xpnet.backend.random import Random
 from xpnet.layers import LAYERS
-from xpnet.storage.checkpoint import find_checkpoints
 from xpnet.support import archive
 from xpnet.support.archive import read_archive, write_archive
 from xpnet.support.errors import CheckpointError, DivergenceError, OptionError, XpnetError
 from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import find_checkpoints
 
 TESTS = Path(__file__).parents[1]
 SAVED = TESTS / "saved"

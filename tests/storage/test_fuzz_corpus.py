@@ -8,7 +8,7 @@ from fuzz import CORPUS, TARGETS, mutations
 from xpnet.runs import reading
 from xpnet.storage import network_file, training_file
 from xpnet.support.errors import XpnetError
-from xpnet.training import trainer
+from xpnet.training import state
 
 MUTATIONS = 5000
 
@@ -27,7 +27,7 @@ def target(name, monkeypatch):
         (network_file, "read_archive"),
         (training_file, "read_archive"),
         (training_file, "write_archive"),
-        (trainer, "machine"),
+        (state, "machine"),
         (reading, "_text"),
     ):
         monkeypatch.setattr(module, word, getattr(module, word))

@@ -41,9 +41,9 @@ import xpnet.cli.train as cli
 from xpnet.backend import find_backend
 from xpnet.cli import prepare
 from xpnet.runs.folder import RunFolder
-from xpnet.storage.checkpoint import Checkpoint, find_checkpoints
 from xpnet.support import archive
 from xpnet.support.archive import read_archive, write_archive
+from xpnet.training.checkpoint import Checkpoint, find_checkpoints
 from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder", "_quickly")
@@ -688,7 +688,7 @@ def test_minutes(monkeypatch, options, steps):
     """By a clock on which a step takes a quarter of a second: 3 of them are 0.01 minutes."""
     clock = count()
     fake = SimpleNamespace(monotonic=lambda: 0.25 * next(clock))
-    monkeypatch.setattr("xpnet.storage.checkpoint.time", fake)
+    monkeypatch.setattr("xpnet.training.checkpoint.time", fake)
     assert begin("spiral", *options) == 0
     assert names(SAVED) == {f"step-{n:09d}.npz" for n in steps}
 
@@ -696,7 +696,7 @@ def test_minutes(monkeypatch, options, steps):
 def test_by_default_it_is_saved_after_five_minutes(monkeypatch):
     clock = count()
     fake = SimpleNamespace(monotonic=lambda: 29.0 * next(clock))
-    monkeypatch.setattr("xpnet.storage.checkpoint.time", fake)
+    monkeypatch.setattr("xpnet.training.checkpoint.time", fake)
     with before_step(12):
         begin("spiral")
     assert names(SAVED) == {"step-000000011.npz"}

@@ -20,9 +20,10 @@ from xpnet.backend import NumPyBackend, find_backend
 from xpnet.backend.registry import KINDS
 from xpnet.backend.reproducible import Reproducible
 from xpnet.support.errors import BackendError, OptionError
-from xpnet.verify import consistency
+from xpnet.verify import consistency, consistency_report
 from xpnet.verify.consistency import check
 from xpnet.verify.consistency_html import page
+from xpnet.verify.consistency_report import GoldenTraining
 
 XOR, MOMENTUM, ADAM, GELU, DIGITS, DROPOUT = (r.name for r in golden.RECIPES[:6])
 NUMBER = r"-?\d+\.\d+(?:e-\d+)?"
@@ -535,19 +536,19 @@ def test_two_names_of_one_backend_are_one(only):
 
 def test_the_last_gpu_that_agreed_is_named(only, monkeypatch):
     entries = [{"GPU": "A100", "date": "2026-01-02"}, {"GPU": "H100", "driver": "580"}]
-    monkeypatch.setattr(consistency, "verified", lambda: entries)
+    monkeypatch.setattr(consistency_report, "verified", lambda: entries)
     only(XOR)
     report = check(["xor"], ["numpy"], steps=1)
     assert "last verified on: GPU H100, driver 580" in str(report).splitlines()
     assert "Last verified on: GPU H100, driver 580." in page(report)
     assert "A100" not in str(report)
     assert report.to_dict()["verified"] == entries
-    monkeypatch.setattr(consistency, "verified", list)
+    monkeypatch.setattr(consistency_report, "verified", list)
     assert "last verified on: no GPU yet" in str(report).splitlines()
 
 
 def test_the_file_of_verified_gpus_can_be_read():
-    entries = consistency.verified()
+    entries = consistency_report.verified()
     assert isinstance(entries, list)
     assert all(isinstance(text, str) for entry in entries for text in entry.values())
 
@@ -643,5 +644,5 @@ def test_a_page_about_nothing_is_a_page(no_gpu):
     ("steps", "verdict"), [(5, "golden"), (200, "golden"), (201, "golden to 200")]
 )
 def test_golden_says_how_far_it_reaches(steps, verdict):
-    assert consistency.Training("a", "b", True, "", 1.0, steps).verdict == verdict
-    assert consistency.Training("a", "b", False, "step 1", 1.0, steps).verdict == "NOT GOLDEN"
+    assert GoldenTraining("a", "b", True, "", 1.0, steps).verdict == verdict
+    assert GoldenTraining("a", "b", False, "step 1", 1.0, steps).verdict == "NOT GOLDEN"

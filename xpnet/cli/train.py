@@ -19,9 +19,9 @@ from xpnet.cli.summary import closing_table, config_of, headline, results_of
 from xpnet.runs.folder import Frames, RunFolder
 from xpnet.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, RESULTS
 from xpnet.runs.report import require_matplotlib, write_pictures, write_report
-from xpnet.storage.checkpoint import Checkpoint, find_checkpoints
 from xpnet.support.errors import DivergenceError
 from xpnet.training.callbacks import Callback, ProgressBar
+from xpnet.training.checkpoint import Checkpoint, find_checkpoints
 
 
 def train(options: argparse.Namespace) -> int:

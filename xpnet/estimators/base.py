@@ -211,25 +211,14 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         score = None if validation is None else lambda: self._validate(net, *validation)
         total = n if w is None else float(w.sum())
         record = Convergence(self, score, total, n, trainer.penalty)
-        try:
-            trainer.fit(
-                SparseRows(X) if hasattr(X, "tocsr") else X,
-                t,
-                epochs=1 if partial else self.max_iter,
-                batch_size=options.batch_size(self.batch_size),
-                sample_weight=w,
-                shuffle=bool(self.shuffle),
-                callbacks=[record, *(self.callbacks or ())],
-            )
-        except DivergenceError as error:
-            raise DivergenceError(  # with the names of here
-                f"{str(error).rpartition(';')[0]}; scale the features, or lower learning_rate_init "
-                f"(now {self.learning_rate_init!r})"
-            ) from None
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        finally:
-            trainer.release()
+        how: dict[str, Any] = {
+            "epochs": 1 if partial else self.max_iter,
+            "batch_size": options.batch_size(self.batch_size),
+            "sample_weight": w,
+            "shuffle": bool(self.shuffle),
+            "callbacks": [record, *(self.callbacks or ())],
+        }
+        self._run(trainer, SparseRows(X) if hasattr(X, "tocsr") else X, t, how)
         self._take(record.weights if record.weights is not None else xp.asnumpy(net.params))
         self._optimizer_state = optimizer.host_state() | {"solver": self.solver, "lr": optimizer.lr}
         if not (partial or trainer.stop) and self.n_iter_ == self.max_iter:
@@ -239,6 +228,20 @@ class MLP(BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _run(self, trainer: EstimatorTrainer, X: Any, t: NumPyArray, how: dict[str, Any]) -> None:
+        """Call ``trainer.fit``; Ctrl-C keeps what has been reached."""
+        try:
+            trainer.fit(X, t, **how)
+        except DivergenceError as error:
+            raise DivergenceError(  # with the names of here
+                f"{str(error).rpartition(';')[0]}; scale the features, or lower learning_rate_init "
+                f"(now {self.learning_rate_init!r})"
+            ) from None
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        finally:
+            trainer.release()
 
     def _resume(self, optimizer: Any) -> None:
         """Give the optimizer the state of the one before, if it is of the same kind."""

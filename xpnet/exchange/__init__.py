@@ -3,7 +3,7 @@
 Each library is imported when it is first needed.
 """
 
-from xpnet.exchange import torch_layout as torch_layout
+from xpnet.exchange import torch_layout as _torch_layout  # noqa: F401 - adds its layout
 from xpnet.exchange.dlpack import from_dlpack as from_dlpack
 from xpnet.exchange.dlpack import to_dlpack as to_dlpack
 from xpnet.exchange.onnx import to_onnx as to_onnx

@@ -69,7 +69,7 @@ def _model(onnx: Any, net: Sequential, shape: Shape, pixels: bool) -> Any:
     assert output_shape is not None
     helper, params = onnx.helper, net.params  # they have their first values now
     dtype = helper.np_dtype_to_tensor_dtype(net.dtype)
-    graph, X = Graph(onnx, net.xp, params.dtype), "X"
+    graph, X = NodeList(onnx, net.xp, params.dtype), "X"
     if pixels:
         X = graph("Div", graph("Cast", X, to=dtype), 255.0)
     graph.nodes.append(helper.make_node("Identity", [graph.layer("", net, X)], ["Y"]))
@@ -88,7 +88,7 @@ def _model(onnx: Any, net: Sequential, shape: Shape, pixels: bool) -> Any:
     )
 
 
-class Graph:
+class NodeList:
     """The nodes and constants of a file: what layers add theirs to."""
 
     def __init__(self, onnx: Any, xp: Backend, dtype: np.dtype[Any]) -> None:

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from xpnet.backend import Array, Backend, backend_of, get_backend
+from xpnet.backend import Array
+from xpnet.losses.memory import LossMemory
 from xpnet.losses.targets import check_targets, check_weights
 from xpnet.support.checks import on_host
-from xpnet.support.errors import DataError, ShapeError, XpnetError
-
-OUTPUTS = {np.dtype(name) for name in ("float32", "float64", "complex128")}  # what networks give
+from xpnet.support.errors import XpnetError
 
 
-class Loss:
+class Loss(LossMemory):
     """L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ,  dYᵢ = (wᵢ / Σ w) ∂ℓᵢ/∂Yᵢ
 
     A loss of your own defines `elements` and `slope`.
@@ -34,26 +31,12 @@ class Loss:
     """
 
     mean_over_outputs = True  # ℓᵢ is the mean over the outputs of a sample, else their sum
-    one_element = False  # `elements` writes one value for each sample, not one for each output
-    distribution = False  # a row of targets is a distribution over classes; labels are accepted too
     target_range: tuple[float, float] | None = None
     threshold = 0.5  # a single output above this means class 1
-    value: Array
-    xp: Backend  # of the outputs that came last
-    Y: Array = None
-    _elements: Array
-    _dY: Array
-    _T: Array
-    _scratch: Array
-    _weights: Array
-    _dtype: Any = None
 
     def __init__(self) -> None:
-        self.validate, self.xp = True, get_backend()
-        self._shape = (0, 0)  # the shape of the outputs that the buffers are made for
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        super().__init__()
+        self.validate = True
 
     def __float__(self) -> float:
         if self.Y is None:
@@ -144,58 +127,3 @@ class Loss:
             return xp.multiply(self.value, share, out=self.value)
         xp.multiply(elements, share, out=elements)
         return xp.sum(elements, out=self.value)
-
-    # ---- targets and memory -------------------------------------------------------------------
-
-    @property
-    def work(self) -> Array:
-        """Scratch of the shape of the present outputs."""
-        return self._scratch[: len(self.Y)]
-
-    def _prepare(self, Y: Array) -> None:
-        """Make the buffers for outputs of this shape on their backend, if they are not there."""
-        if getattr(Y, "ndim", 0) != 2 or Y.dtype not in OUTPUTS:
-            came = (
-                f"{Y.dtype} of shape {Y.shape}" if hasattr(Y, "dtype") else repr(type(Y).__name__)
-            )
-            raise ShapeError(f"{self!r} takes floating outputs of shape (n, outputs); got {came}")
-        n, width = Y.shape
-        if n == 0:
-            raise DataError(f"{self!r} needs at least one sample; got none")
-        if not self.xp.owns(Y):
-            self.use(backend_of(Y))
-        self.reserve(n, width, Y.dtype)
-
-    def reserve(self, n: int, width: int, dtype: Any) -> None:
-        """Make the buffers for up to n outputs of this width, if they are not there."""
-        if n > self._shape[0] or width != self._shape[1] or self._dtype != dtype:
-            self._make(n, width, dtype)
-
-    def use(self, xp: Backend) -> None:
-        """Compute on a backend from now on."""
-        if xp is not self.xp:
-            self.xp, self._shape = xp, (0, 0)
-
-    def _make(self, n: int, width: int, dtype: Any) -> None:
-        """Make the buffers for up to n outputs of this width."""
-        self.version = self.xp.renew()  # its arrays are new
-        empty, self._shape, self._dtype = self.xp.empty, (0, 0), dtype
-        self._elements = empty((n, 1 if self.one_element else width), dtype)
-        self._dY, self._T, self._scratch = (empty((n, width), dtype) for _ in range(3))
-        self._weights, self.value = empty((n, 1), dtype), self.xp.zeros((), dtype)
-        self._shape = n, width
-
-    def _received(self, a: Any, argument: str) -> Array:
-        """Return targets or weights as an array of the backend; lists are copied there."""
-        if isinstance(a, list | tuple | int | float):
-            return self.xp.asarray(on_host(a, f"{self!r}: {argument}"))
-        self.xp.require(a, repr(self), argument)
-        return a
-
-    def _targets(self, t: Array, n: int) -> Array:
-        """Return the targets in the shape and type of the outputs."""
-        T = self._T[:n]
-        if self.distribution and t.ndim == 1:
-            return self.xp.one_hot(t, out=T)
-        t = t.reshape(n, -1)
-        return t if t.dtype == T.dtype else self.xp.copyto(T, t)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
+from xpnet.backend.mode import check_dtype
 from xpnet.layers.base import Layer, Shape
 from xpnet.support.errors import DataError, OptionError, ShapeError
 from xpnet.support.messages import unknown
@@ -91,12 +92,5 @@ def checked_dtype(dtype: Any, xp: Backend) -> np.dtype[Any]:
         raise OptionError(unknown("dtype", dtype, DTYPES)) from None
     if checked.name not in (*DTYPES, "complex128"):  # complex: for the gradient check
         raise OptionError(unknown("dtype", checked.name, DTYPES))
-    if checked.name not in xp.dtypes:
-        who, way_out = f"the backend {xp.name!r}", "use the backend 'numpy'"
-        if xp.reproducible:
-            who = "reproducible mode"
-            way_out = "leave the mode with reproducible=False, or with net.to(net.xp.ordinary)"
-        raise OptionError(
-            f"{who} takes networks of {' or '.join(xp.dtypes)}; got {checked.name}; {way_out}"
-        )
+    check_dtype(xp, checked.name)
     return checked

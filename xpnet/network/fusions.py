@@ -1,7 +1,6 @@
 """Fusions: two layers that run as one, where that saves a pass over the memory.
 
-A network that trains puts such layers together by itself. In reproducible mode it does not: there
-the values of each layer are compared.
+A network puts such layers together by itself, where the backend does not keep layers apart.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpnet.backend import Array
+from xpnet.backend.mode import keeps_layers_apart
 from xpnet.layers.base import Layer
 from xpnet.layers.linear import Linear
 from xpnet.layers.relu import ReLU
@@ -37,7 +37,7 @@ def _fused(layer: Layer, following: Layer) -> Any:
     if hasattr(layer, "followed_by"):  # a layer of the user's own may bring a fusion along
         return layer.followed_by(following)
     f = ACTIVATIONS.get(type(following), "")
-    if type(layer) is not Linear or not layer.bias or not f or layer.xp.reproducible:
+    if type(layer) is not Linear or not layer.bias or not f or keeps_layers_apart(layer.xp):
         return None
     if not (_is_unchanged(layer) and _is_unchanged(following)):
         return None

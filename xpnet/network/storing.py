@@ -13,7 +13,8 @@ from weakref import WeakSet, ref
 
 import numpy as np
 
-from xpnet.backend import Array, Backend, find_backend
+from xpnet.backend import Array, Backend
+from xpnet.backend.mode import in_mode_of
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.network.checks import check_shapes, checked_dtype
@@ -99,7 +100,7 @@ class Storing(Layer):
         Parameters
         ----------
         backend : str or Backend, optional
-            See `xpnet.set_backend`; a name keeps the mode, reproducible or not.
+            See `xpnet.set_backend`; with a name, the mode stays what it is.
         dtype : str or dtype, optional
             ``"float32"`` or ``"float64"``.
 
@@ -108,7 +109,7 @@ class Storing(Layer):
         Sequential
             The network itself.
         """
-        xp = self.xp if backend is None else self._backend(backend)
+        xp = self.xp if backend is None else in_mode_of(self.xp, backend)
         checked = checked_dtype(self.dtype if dtype is None else dtype, xp)
         params, grads = (
             np.array(self.xp.asnumpy(self.params)),
@@ -121,11 +122,6 @@ class Storing(Layer):
         for optimizer, state in optimizers:
             optimizer.restore(state)
         return self
-
-    def _backend(self, name: str | Backend) -> Backend:
-        """Return a backend; one that is named has the mode, reproducible or not, of the present."""
-        given = isinstance(name, Backend)
-        return find_backend(name, None if given else self.xp.reproducible)
 
     def host_states(self) -> list[dict[str, np.ndarray[Any, Any]]]:
         """Return a copy of the state of each layer on the host."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.base import Communicator
 from xpnet.support.errors import ParallelError
 
 

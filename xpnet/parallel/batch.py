@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend
-from xpnet.parallel.communicator import Communicator, Share
+from xpnet.parallel.base import Communicator, Share
 from xpnet.parallel.shared_reproducible import SharedReproducible
 from xpnet.parallel.sharing import shared
 
@@ -46,7 +46,7 @@ class WholeBatch:
         self.net.xp.join()
         self.loss.forward(Y, t, *weights)
 
-    def backward(self, *weights: Array) -> None:
+    def backward(self) -> None:
         """dY = ∂L/∂Y,  dp = ∂L/∂p; after it ``loss.value`` is the loss of the whole batch."""
         self.net.backward(self.loss.backward())
 
@@ -106,11 +106,12 @@ class SharedBatch(WholeBatch):
             Y = self.net.forward(X)
         self.xp.join()
         self.loss.forward(Y, t, *weights)
+        self._weights = weights
 
-    def backward(self, *weights: Array) -> None:
+    def backward(self) -> None:
         """Leave the loss of the whole batch in ``loss.value``, and its gradient in the network."""
         net, loss, xp, share, count = self.net, self.loss, self.xp, self.share, self._count
-        self._write_count(share, *weights)
+        self._write_count(share, *self._weights)
         dY = loss.backward()
         xp.multiply(dY, count, out=dY)
         with xp.over(share):
@@ -163,7 +164,7 @@ class SharedBatchReproducible(SharedBatch):
         xp.across.put_together(Y[: share.rows], share.first, outputs, xp)
         self.loss.forward(outputs, t, *weights)
 
-    def backward(self, *weights: Array) -> None:
+    def backward(self) -> None:
         """dYᵣ = the rows of dY here,  dp = Σᵣ of what each process computes from its rows"""
         net, share = self.net, self.share
         first, rows = share.gathered

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, kind_with_devices, parse_name, say_once
-from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.base import Communicator
 
 
-class Between(Communicator):
-    """Processes whose arrays are on devices; objects go the way of another communicator."""
+class DeviceCommunicator(Communicator):
+    """Processes whose arrays are on devices; objects go through the communicator of the host."""
 
     def __init__(self, host: Communicator) -> None:
         self.host, self.rank, self.size = host, host.rank, host.size
@@ -29,7 +29,7 @@ class Between(Communicator):
         self.greatest = host.greatest  # type: ignore[method-assign]
 
 
-class ByHost(Between):
+class ByHost(DeviceCommunicator):
     """Each array is copied to pinned memory of the host, where MPI works, and back."""
 
     captures = False
@@ -55,7 +55,7 @@ class ByHost(Between):
         return flat[: a.size].reshape(a.shape)
 
 
-class NCCL(Between):
+class NCCL(DeviceCommunicator):
     """One GPU for each process: CuPy's current device.
 
     It is never destroyed, as that waits for all other processes and for every graph that holds a

@@ -122,19 +122,8 @@ def shared_gradients(net: Any) -> Iterator[None]:
         Naming the layer and the parameter, if a gradient breaks the contract.
     """
     layers = net.walk("")
-    size = sum(p.size for _, layer in layers for p in layer.parameters.values())
-    if size != net.size:
-        raise ParallelError(
-            f"{net!r} has {net.size} parameters, but the layers that net.walk gives have {size}; "
-            "a layer that holds others defines walk"
-        )
-    found = [
-        (layer, f"d{name}", SharedGradient(f"d{name} of layer {path}, {layer!r}", a, written))
-        for path, layer in layers
-        for name in layer.parameters
-        for a in [getattr(layer, f"d{name}")]
-        for written in [np.zeros(a.shape, bool)]
-    ]
+    _check_walk(net, [layer for _, layer in layers])
+    found = [(layer, *pair) for path, layer in layers for pair in _gradients_of(path, layer)]
     for layer, name, gradient in found:
         setattr(layer, name, gradient)
     try:
@@ -146,3 +135,21 @@ def shared_gradients(net: Any) -> Iterator[None]:
     finally:
         for layer, name, gradient in found:
             setattr(layer, name, gradient.array)
+
+
+def _check_walk(net: Any, layers: list[Any]) -> None:
+    """Check that the layers have all parameters of the network."""
+    size = sum(p.size for layer in layers for p in layer.parameters.values())
+    if size != net.size:
+        raise ParallelError(
+            f"{net!r} has {net.size} parameters, but the layers that net.walk gives have {size}; "
+            "a layer that holds others defines walk"
+        )
+
+
+def _gradients_of(path: str, layer: Any) -> Iterator[tuple[str, SharedGradient]]:
+    """Give the name and the shared gradient of each parameter of a layer."""
+    for name in (f"d{name}" for name in layer.parameters):
+        array = getattr(layer, name)
+        written = np.zeros(array.shape, bool)
+        yield name, SharedGradient(f"{name} of layer {path}, {layer!r}", array, written)

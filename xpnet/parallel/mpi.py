@@ -14,7 +14,7 @@ import numpy as np
 from mpi4py import MPI
 
 from xpnet.backend import Array, Backend, say_once
-from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.base import Communicator
 from xpnet.parallel.launch import THREADS, cores
 from xpnet.parallel.watch import watched
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xpnet.backend import Array, Backend
-from xpnet.parallel.communicator import Communicator, Share
+from xpnet.parallel.base import Communicator, Share
 
 
 class SharedBackend(Backend):

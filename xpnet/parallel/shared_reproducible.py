@@ -15,7 +15,7 @@ from typing import Any
 
 from xpnet.backend import Array, Backend
 from xpnet.backend.reproducible import Blocks, LocalTerms, Reproducible
-from xpnet.parallel.communicator import Communicator, Share
+from xpnet.parallel.base import Communicator, Share
 from xpnet.parallel.gradients import SharedGradient, owner, plain, shared_gradients
 from xpnet.parallel.shared_backend import SharedBackend
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xpnet.backend import Backend
 from xpnet.backend.reproducible import Reproducible
 from xpnet.parallel.agreement import require_same
-from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.base import Communicator
 from xpnet.parallel.shared_backend import SharedBackend
 from xpnet.parallel.shared_reproducible import SharedReproducible
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xpnet.parallel.communicator import Communicator
+from xpnet.parallel.base import Communicator
 
 SCRIPT = Path(__file__).with_name("guard.py")
 _guards: list[subprocess.Popen[Any]] = []  # that a process has started; nobody waits for them

@@ -1,8 +1,8 @@
 """Pictures of data, networks and trainings, on matplotlib's axes.
 
 Each function draws on ``ax``, or on a new figure if there is none, and returns what it has drawn:
-matplotlib's artist or scikit-learn's display. None calls ``show``. A new figure is one of pyplot's
-in a notebook and wherever pyplot has been imported, else one that needs no screen.
+matplotlib's artist or scikit-learn's display. No function calls ``show``. A new figure is one of
+pyplot's in a notebook and wherever pyplot has been imported, else one that needs no screen.
 """
 
 from xpnet.plots.animation import animate as animate

@@ -76,7 +76,7 @@ def mistakes(
         Labels.
     ax : matplotlib.axes.Axes, optional
     n : int
-        At most so many.
+        The largest number of images.
     shape : (int, int), optional
         Height and width of an image; without it they are squares.
 
@@ -123,7 +123,7 @@ def weights(
         Its samples are images.
     ax : matplotlib.axes.Axes, optional
     n : int
-        At most so many units.
+        The largest number of units.
     shape : (int, int), optional
         Height and width of an image; without it they are squares.
 

@@ -28,11 +28,11 @@ from xpnet.runs.layout import (
     WEIGHTS,
 )
 from xpnet.runs.reading import read_json
-from xpnet.storage.checkpoint import find_checkpoints
 from xpnet.support.checks import at_least_0
 from xpnet.support.errors import OptionError, XpnetError
 from xpnet.support.files import sweep, write_atomically, writing
 from xpnet.training.callbacks import Callback
+from xpnet.training.checkpoint import find_checkpoints
 from xpnet.training.recording import FrameFile
 from xpnet.training.trainer import Trainer
 

@@ -28,7 +28,7 @@ Arrays = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class ProblemData:
-    """The data of a problem; ``classes`` is 0 for regression."""
+    """Training data and test data of a problem; ``classes`` is 0 for a regression."""
 
     train: Arrays
     test: Arrays

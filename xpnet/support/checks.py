@@ -34,12 +34,12 @@ def count(name: str, n: Any, least: int = 1) -> int:
 
 
 def is_whole(value: Any, least: int = 0, below: float = inf) -> bool:
-    """Return True for an int from ``least`` on; a value of a file, of which nothing is known."""
-    return type(value) is int and least <= value < below  # type: True is not a number
+    """Return True if a value of a file is a whole number of at least ``least``."""
+    return type(value) is int and least <= value < below  # by its type: True is not a number
 
 
 def is_finite(value: Any) -> bool:
-    """Return True for an int or a float that is finite; False for NaN and infinity."""
+    """Return True if a value of a file is a finite number."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
@@ -59,15 +59,15 @@ def _checked(name: str, value: Any, right: bool, rule: str) -> float:
 
 
 def on_host(a: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return data of any kind as a NumPy array of real numbers, which may be the same memory.
+    """Return data of any kind as a NumPy array of real numbers, without a copy where possible.
 
     Data are lists, arrays of NumPy and CuPy, frames and series of pandas and polars, tensors of
-    PyTorch, and whatever else NumPy can read, or has ``__dlpack__``.
+    PyTorch, and all else that NumPy can read or that has ``__dlpack__``.
 
     Raises
     ------
     DataError
-        If it holds something else, or is a list of unequal lengths, or a value is missing.
+        If the data are not numbers, are rows of unequal lengths, or lack a value.
     """
     host = a if isinstance(a, np.ndarray) else _as_array(a, name)
     if host.dtype.kind not in "fiub":
@@ -77,12 +77,12 @@ def on_host(a: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 def _as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return anything but an array of NumPy as one, of whatever it holds."""
+    """Return data as a NumPy array of any dtype."""
     try:
         if hasattr(a, "get") and hasattr(a, "strides"):  # CuPy's, which np.asarray refuses
             return np.asarray(a.get())
         if any(hasattr(a, word) for word in ("iloc", "iter_columns", "is_null")):
-            return _of_columns(a, name)
+            return _columns_as_array(a, name)
         host = np.asarray(a.detach() if hasattr(a, "detach") else a)  # a tensor with a gradient
         return np.from_dlpack(a) if host.dtype == object and hasattr(a, "__dlpack__") else host
     except DataError:
@@ -94,8 +94,8 @@ def _as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
         raise DataError(f"{name} is a {kind} that NumPy cannot read: {error}") from None
 
 
-def _of_columns(a: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return a frame or a series of pandas or polars, after checking each column."""
+def _columns_as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
+    """Return a frame or a series of pandas or polars as an array; each column is checked."""
     if hasattr(a, "iter_columns"):  # a frame of polars
         columns = [(f"{name}: the column {column.name!r}", column) for column in a.iter_columns()]
     elif hasattr(a, "columns"):  # of pandas
@@ -112,7 +112,7 @@ def _of_columns(a: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 def _check_column(column: Any, name: str) -> None:
-    """Check that a series holds numbers, as far as its type tells, and that none is missing."""
+    """Check that a series has a type of numbers, and that no value is missing."""
     if getattr(column.dtype, "kind", "f") not in "fiub":  # polars' types have none
         raise DataError(f"{name} must hold numbers; got the dtype {column.dtype}")
     if not isinstance(column.dtype, np.dtype):  # there, what is missing is NaN, as in arrays

@@ -1,4 +1,4 @@
-"""The errors of the library: each says what came, where, and the way out."""
+"""The errors of the library. Each message says what was given, what is wrong, and what to do."""
 
 
 class XpnetError(Exception):
@@ -14,11 +14,11 @@ class ShapeError(XpnetError, ValueError):
 
 
 class DataError(XpnetError, ValueError):
-    """Data, labels or a data file are not what they must be."""
+    """Data, labels or a data file do not have the values that they need."""
 
 
 class CheckpointError(XpnetError, ValueError):
-    """A file of a network or a training is damaged, or is none, or is one of another."""
+    """A file is damaged, is not a checkpoint, or belongs to another network or training."""
 
 
 class OptionError(XpnetError, ValueError):
@@ -26,7 +26,7 @@ class OptionError(XpnetError, ValueError):
 
 
 class MixedArraysError(XpnetError, TypeError):
-    """Arrays of two backends met in one computation."""
+    """One computation has got arrays of two backends."""
 
 
 class DivergenceError(XpnetError, ArithmeticError):
@@ -34,7 +34,7 @@ class DivergenceError(XpnetError, ArithmeticError):
 
 
 class ParallelError(XpnetError, RuntimeError):
-    """The processes of a training do not fit together, or cannot be started."""
+    """Processes cannot be started, or do not run the same training."""
 
 
 class OutOfMemoryError(XpnetError, MemoryError):

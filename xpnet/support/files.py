@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half there."""
+"""Files that are written whole: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``: readers, other writers and a crash see the old file or the new.
+    """Write ``data`` to ``path``; also after a crash there is the old file or the new one.
 
     Raises
     ------
@@ -30,9 +30,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes the place of ``path`` once all of it is on the disk.
+    """Open a temporary file to write, which replaces ``path`` once all of it is on the disk.
 
-    If anything fails, the old file is intact and nothing else is left.
+    If anything fails, the old file is intact and the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _sync(folder: Path) -> None:
-    """Let the new name of a file survive a power cut; Windows does so by itself."""
+    """Write the names of the files in a folder to the disk, as Windows does by itself."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -57,14 +57,14 @@ def _sync(folder: Path) -> None:
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to read it; what is none raises an OSError, too, or a ValueError."""
+    """Open a file to read it; a folder or a device raises OSError, a bad path also ValueError."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
         raise OSError("a folder or a device")
     return open(path, "rb")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder that nobody writes to now."""
+    """Remove the temporary files of processes that were killed; nobody may be writing now."""
     for path in folder.iterdir():
         if TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -72,7 +72,7 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def writing(folder: Path, way_out: str) -> Iterator[None]:
-    """Say of a file that cannot be written where it should be, and what may help."""
+    """Turn an error of writing into an XpnetError with the folder and with what to do."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Names that a user may give as text, and what to say when a name is unknown."""
+"""Texts of messages: unknown names, errors of other libraries, facts about the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENO
 
 
 def unknown(what: str, name: object, names: Iterable[str]) -> str:
-    """Return the sentence for an unknown name, with the nearest valid one."""
+    """Return the message about an unknown name, with the nearest valid name."""
     names = sorted(names)
     folded = {known.lower(): known for known in names}
     near = get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
@@ -36,13 +36,13 @@ def look_up(what: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def what_went_wrong(error: BaseException) -> str:
-    """Return the kind and the words of an error of another library, in one line."""
+    """Return the type and the message of an error of another library, in one line."""
     said = " ".join(str(error).split()).rstrip(".")[:300]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def cannot_write(error: Exception) -> bool:
-    """Return True for an error of the system that a file or a folder cannot be written."""
+    """Return True if the error says that a file or a folder cannot be written."""
     return isinstance(error, OSError) and error.errno in CANNOT_WRITE
 
 
@@ -50,5 +50,5 @@ def if_known(question: Callable[[], str]) -> str:
     """Return the answer to a question about the machine, or "unknown" with the reason."""
     try:
         return question()
-    except Exception as error:  # information only: never in the way
+    except Exception as error:  # information must not end the program
         return f"unknown ({what_went_wrong(error)})"

@@ -1,8 +1,7 @@
-"""The data of a training: they are checked, placed on the device, and cut into batches that fit."""
+"""The data of a training: they are checked, and placed on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -157,30 +156,3 @@ def pair_of(data: Any) -> tuple[Any, Any]:
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise OptionError(f"validation_data must be a pair (X, t); got {type(data).__name__}")
     return data[0], data[1]
-
-
-def make_what_fits(size: int, make: Callable[[int], None]) -> None:
-    """Make everything for a batch size; if memory does not suffice, say which size fits.
-
-    The error is raised where no other error is being handled: its frames would keep the memory.
-
-    Raises
-    ------
-    OutOfMemoryError
-        If memory does not suffice; everything is made for the batch size that the error names.
-    """
-    with suppress(MemoryError):
-        return make(size)
-    fits = 0
-    with suppress(MemoryError):
-        for k in range((size - 1).bit_length()):
-            make(2**k)
-            fits = 2**k
-    if fits:
-        make(1)  # lets go of what was made for more
-        make(fits)
-    way_out = f"batch_size={fits} does" if fits else "not even one sample does"
-    raise OutOfMemoryError(
-        f"a batch of {size} samples does not fit in memory beside the network and the data "
-        f"set; {way_out}"
-    )

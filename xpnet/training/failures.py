@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 
 from xpnet.support.errors import DivergenceError
+from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
 
 
 def divergence(
-    training: Training, what: str, value: float, step: int, rows: int
+    training: Training, step: TrainingStep, what: str, value: float, number: int
 ) -> DivergenceError:
     """Return the error for a loss that is not finite: it names step and layer, and what may help.
 
     Parameters
     ----------
     training : Training
+    step : TrainingStep
     what : str
         Such as ``"loss"``.
     value : float
         The loss.
-    step : int
-        The step of the present epoch, from 0.
-    rows : int
-        The number of samples that the layers of this process computed last.
+    number : int
+        The number of the step in the present epoch, from 0.
     """
-    net, found = training.net, ""
+    net, rows, found = training.net, step.processes.rows_here, ""
     for path, layer in net.walk(""):
         Y = getattr(layer, "Y", None)
         if Y is not None and not np.isfinite(net.xp.asnumpy(Y[:rows])).all():
@@ -41,7 +41,7 @@ def divergence(
     finite = "every layer's output is still finite, the loss itself overflows"
     where = next(filter(None, training.comm.allgather(found)), finite)
     return DivergenceError(
-        f"the {what} became {value} in step {step + 1} of epoch {training.epoch + 1}: {where}; "
+        f"the {what} became {value} in step {number + 1} of epoch {training.epoch + 1}: {where}; "
         f"{_way_out(training)}"
     )
 

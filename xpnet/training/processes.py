@@ -25,7 +25,7 @@ def begin_fit(
     def compared() -> dict[str, Any]:
         progress = [optimizer.t, training.epoch, training.batch, training.epochs]
         return {
-            "the network": [repr(net), net.dtype.name, net.xp.reproducible],
+            "the network": [repr(net), net.dtype.name, repr(net.xp)],
             **{f"the {name}": value for name, value in settings.items()},
             "the learning rate": optimizer.lr,
             "the number of steps done": progress,

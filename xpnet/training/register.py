@@ -51,22 +51,20 @@ def register(thing: Any = None, name: str | None = None) -> Any:
     Raises
     ------
     OptionError
-        If it is not such a class, if a loss cannot be made without arguments, or if the name is
-        taken by another class.
+        If it is not such a class, if it cannot be made with the arguments that it would get, or if
+        another class has the name.
 
     Examples
     --------
-    >>> import xpnet
-    >>> @xpnet.register
-    ... class Half(xpnet.Layer):
-    ...     def forward(self, X):
-    ...         return self.xp.multiply(X, 0.5, out=self.Y[: len(X)])
-    ...
-    ...     def backward(self, dY):
-    ...         return self.xp.multiply(dY, 0.5, out=self.dX[: len(dY)])
-    >>> xpnet.Sequential(xpnet.Linear(2, 3), Half(), xpnet.Linear(3, 1)).save("half.npz")
-    >>> xpnet.load("half.npz")
-    Sequential(Linear(2, 3), Half(), Linear(3, 1))
+    ::
+
+        @xpnet.register
+        class Swish(xpnet.Layer): ...
+
+        @xpnet.register(name="log_cosh")
+        class LogCosh(xpnet.Loss): ...
+
+        trainer = xpnet.Trainer(net, "log_cosh", "adam")
     """
     if thing is None:
         return lambda given: register(given, name)
@@ -74,6 +72,11 @@ def register(thing: Any = None, name: str | None = None) -> Any:
     chosen = thing.__name__.lower() if name is None else name
     if not isinstance(chosen, str) or not chosen.isidentifier():
         raise OptionError(f"a registered name is letters, digits and _, as swish2; got {chosen!r}")
+    if name is not None and issubclass(thing, Layer) and not _needs_no_arguments(thing):
+        raise OptionError(
+            f"{thing.__name__} needs arguments, so it cannot be the activation {name!r}; leave out "
+            "the name, or give each argument of its __init__ a default"
+        )
     for what, table, key in _entries(thing, chosen):
         _check_free(what, table.get(key), key, thing)
     for _, table, key in _entries(thing, chosen):

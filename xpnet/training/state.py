@@ -8,7 +8,7 @@ dropout masks follow from a seed and from counters, so the numbers of a generato
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend
+from xpnet.backend.mode import gives_the_same_bits, settings
+from xpnet.data.batches import Batches
+from xpnet.schedules import Constant
 from xpnet.support.errors import CheckpointError, XpnetError
 from xpnet.training.callbacks import Callback
+from xpnet.training.step import TrainingStep
+from xpnet.training.training import Training
 
 Arrays = dict[str, NDArray[Any]]
 PROGRESS = ("epoch", "batch", "first_epoch", "epochs", "stop")
@@ -54,22 +59,19 @@ class TrainingState:
         names = enumerate(self.about["history"])
         return {name: self.arrays[f"history.{k}"].tolist() for k, name in names}
 
-    def require_same(self, now: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def require_fits(self, training: Training, batches: Batches) -> None:
         """Check that it is the state of this training, and that no array is missing.
-
-        Parameters
-        ----------
-        now : dict
-            The description of the network, and the settings of the training.
-        shapes : dict of str to tuple
-            Those of the arrays.
 
         Raises
         ------
         CheckpointError
             If a setting differs, or an array is missing or has another shape.
         """
+        memory = training.optimizer.state_vectors()
+        now = {"network": training.net.config(), **settings_of(training, batches)}
         then = {"network": self.about["network"], **self.about["settings"]}
+        shapes = {f"optimizer.{k}": v.shape for k, v in memory.items()}
+        shapes["losses"] = (min(self.about["progress"]["batch"], len(batches)),)
         for name, value in json.loads(json.dumps(now)).items():
             if name not in then or then[name] != value:
                 was = f"was {then.get(name)!r:.150}, and is {value!r:.150}"
@@ -103,17 +105,54 @@ class TrainingState:
                 raise CheckpointError(f"{self.source}: {name} does not take it ({error})") from None
         return [name for name in states if name not in named]
 
-    def other_bits(self, now: Mapping[str, Any]) -> str:
+    def other_bits(self, xp: Backend, processes: int) -> str:
         """Return in what the present `machine` differs, if the last bits may therefore differ."""
-        then = {"processes": 1} | self.about["machine"]
-        if now.get("reproducible") and then.get("reproducible") is True:
+        now, then = machine(xp, processes), {"processes": 1} | self.about["machine"]
+        if gives_the_same_bits(xp, then):
             return ""
         return "; ".join(
             f"{k} was {then.get(k)}, is {v}" for k, v in now.items() if then.get(k) != v
         )
 
 
-def callback_states(callbacks: Sequence[Callback]) -> tuple[Arrays, dict[str, dict[str, Any]]]:
+def describe(
+    training: Training, step: TrainingStep, callbacks: Sequence[Callback]
+) -> TrainingState:
+    """Return the state of a training between two steps."""
+    net, optimizer, memory = training.net, training.optimizer, training.optimizer.host_state()
+    remembered, states = _callback_states(callbacks)
+    arrays = net.state_dict() | {
+        "losses": np.array(net.xp.asnumpy(step.losses))[: training.batch],
+        **{f"optimizer.{k}": memory[k] for k in optimizer.state_vectors()},
+        **{f"history.{k}": np.array(row) for k, row in enumerate(training.history.values())},
+    }
+    about = {
+        "network": net.config(),
+        "settings": settings_of(training, step.batches),
+        "progress": {name: getattr(training, name) for name in PROGRESS},
+        "t": optimizer.t,
+        "lr": optimizer.lr if isinstance(optimizer.schedule, Constant) else None,
+        "history": list(training.history),
+        "callbacks": states,
+        "machine": machine(net.xp, training.comm.size),
+    }
+    return TrainingState(arrays | remembered, about)
+
+
+def settings_of(training: Training, batches: Batches) -> dict[str, Any]:
+    """Return what must be the same, for a training to go on."""
+    return {
+        "loss": repr(training.loss),
+        "optimizer": type(training.optimizer).__name__,
+        "constant lr": isinstance(training.optimizer.schedule, Constant),
+        "seed": training.seed,
+        "samples": batches.n,
+        "batch_size": batches.batch_size,
+        "shuffle": batches.shuffle,
+    }
+
+
+def _callback_states(callbacks: Sequence[Callback]) -> tuple[Arrays, dict[str, dict[str, Any]]]:
     """Return what the callbacks remember: the arrays, and for each callback the rest."""
     arrays: Arrays = {}
     states: dict[str, dict[str, Any]] = {}
@@ -136,14 +175,9 @@ def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
 
 
 def machine(xp: Backend, processes: int) -> dict[str, Any]:
-    """Return what the bits of a training depend on outside reproducible mode."""
-    return {
-        "backend": xp.name,
-        "processes": processes,
-        "reproducible": xp.reproducible,
-        "numpy": np.__version__,
-        "blas": _blas(),
-    }
+    """Return what the bits of a training may depend on."""
+    found = settings(xp) | {"processes": processes, "numpy": np.__version__, "blas": _blas()}
+    return {name: found[name] for name in ("backend", "processes", *found)}
 
 
 def _blas() -> list[str]:

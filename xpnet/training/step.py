@@ -6,7 +6,7 @@ One process and several differ in what `xpnet.parallel.batch` does with a batch.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +16,10 @@ from xpnet.losses import Loss
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.batch import WholeBatch
+from xpnet.training.training import Penalty
 
 
-class Penalty(Protocol):
-    """A term of the loss that depends on the parameters alone, such as α ‖W‖²/2."""
-
-    def add_gradient(self, X: Array, t: Array, *weights: Array) -> None:
-        """dp = dp + ∂penalty/∂p, for this batch"""
-
-
-class Step:
+class TrainingStep:
     """Gather X and t;  Y = f(X),  L = loss(Y, t);  dp = ∂L/∂p;  p = update(p, dp)
 
     Everything stays on the device, in arrays that are made before the first step.
@@ -46,20 +40,21 @@ class Step:
     samples : list of array
         X, t and perhaps the weights of the present batch; the next `gather` overwrites them.
     losses : array, shape (batches + 1,)
-        The loss of each step of the present epoch; the last place is free.
+        The loss of each step of the present epoch, and a last place for Σ p².
     """
 
     def __init__(self, net: Sequential, loss: Loss, optimizer: Optimizer, batches: Batches,
                  processes: WholeBatch, penalty: Penalty | None = None) -> None:  # fmt: skip
         self.net, self.loss, self.optimizer, self.batches = net, loss, optimizer, batches
         self.processes, self.penalty, self.samples = processes, penalty, list[Array]()
-        self.losses = net.xp.zeros(len(batches) + 1, net.dtype)
-        self._place_of_loss = net.xp.zeros(1, np.int64)
+        self.xp = xp = net.xp
+        self.losses = xp.zeros(len(batches) + 1, net.dtype)
+        self._place_of_loss = xp.zeros(1, np.int64)
 
     def start(self, epoch: int, batch: int = 0) -> None:
         """Go to a batch of an epoch."""
         self.batches.start(epoch, batch)
-        self.net.xp.copyto(self._place_of_loss, batch)
+        self.xp.copyto(self._place_of_loss, batch)
 
     def take(self, size: int, number: int = 1) -> None:
         """Take some steps; the host's part, ``optimizer.prepare(number)``, comes before."""
@@ -67,13 +62,13 @@ class Step:
             self.gather(size)
             self.forward()
             self.backward()
-            self.update()
+            self.optimizer.descend()
 
     def gather(self, size: int) -> None:
         """Get the next samples, and the learning rate of this step."""
         self.samples = self.batches.gather(size)
         self.processes.begin(size)
-        with self.net.xp.off_path():
+        with self.xp.off_path():
             self.optimizer.advance()
 
     def forward(self) -> None:
@@ -82,15 +77,11 @@ class Step:
 
     def backward(self) -> None:
         """dp = ∂L/∂p, and L is recorded."""
-        self.processes.backward(*self.samples[2:])
-        with self.net.xp.off_path():
-            self.net.xp.record(self.loss.value, self.losses, self._place_of_loss)
+        self.processes.backward()
+        with self.xp.off_path():
+            self.xp.record(self.loss.value, self.losses, self._place_of_loss)
         if self.penalty is not None:
             self.penalty.add_gradient(*self.samples)
-
-    def update(self) -> None:
-        """p = update(p, dp)"""
-        self.optimizer.descend()
 
     def settings(self) -> tuple[Any, ...]:
         """Return all Python values that a step depends on: a captured step holds them fixed."""
@@ -106,10 +97,10 @@ class Step:
 class Launcher:
     """Starts the steps of an epoch; a GPU captures them as CUDA graphs, some steps in one graph."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: TrainingStep) -> None:
         self.step, self.sizes = step, step.batches.sizes()  # those of the batches of an epoch
         self._whole = len(self.sizes) - (self.sizes[-1] != self.sizes[0])  # batches of full size
-        self.captured: Any = step.net.xp.capture(step.take, step.settings)
+        self.captured: Any = step.xp.capture(step.take, step.settings)
 
     def launch(self, batch: int, at_once: int = 1) -> int:
         """Take the step of a batch, or ``at_once`` steps of full size; return the number taken."""

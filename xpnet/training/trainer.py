@@ -13,25 +13,26 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.data.batches import Batches, batch_sizes
+from xpnet.data.batches import Batches
 from xpnet.losses import Loss, find_loss
 from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
-from xpnet.parallel.agreement import require_equal
-from xpnet.parallel.batch import share_batches, shared_backend, shared_predict
+from xpnet.parallel.batch import shared_backend, shared_predict
 from xpnet.parallel.communicator import ALONE, Communicator
 from xpnet.schedules import Constant
 from xpnet.storage.training_file import find_training, write_training
 from xpnet.support.checks import count
-from xpnet.support.errors import DataError, DivergenceError, OptionError, ShapeError, XpnetError
+from xpnet.support.errors import DataError, OptionError, ShapeError, XpnetError
 from xpnet.training.callbacks import Callback, acts_between_steps, in_order
-from xpnet.training.data import Columns, DataReader, make_what_fits, pair_of
+from xpnet.training.data import Columns, DataReader, pair_of
+from xpnet.training.epoch_loss import mean_loss, sum_squares
 from xpnet.training.failures import divergence, interruptible, leave, require_finite
 from xpnet.training.metrics import Metric, find_metric
+from xpnet.training.preparation import make_step, make_what_fits
 from xpnet.training.processes import begin_fit
-from xpnet.training.state import PROGRESS, TrainingState, callback_states, machine
-from xpnet.training.step import Launcher, Penalty, Step
-from xpnet.training.training import History
+from xpnet.training.state import PROGRESS, TrainingState, describe, settings_of
+from xpnet.training.step import Launcher
+from xpnet.training.training import History, Penalty
 
 LAUNCH = 16  # steps in one CUDA graph, where no callback comes between two steps
 NO_LOGS: Mapping[str, float] = MappingProxyType({})
@@ -121,7 +122,7 @@ class Trainer:
         step = self._ready.step
         step.gather(size)
         self.backpropagate(*step.samples)
-        step.update()
+        self.optimizer.descend()
 
     def backpropagate(self, X: Array, t: Array, *weights: Array) -> None:
         """Record the loss of a batch, and write its gradient."""
@@ -201,7 +202,9 @@ class Trainer:
         if validation_data is not None:
             validation = self._reader.check(*pair_of(validation_data))
         self._set_progress(epochs, saved)
-        begin_fit(self, self.settings, X, t, sample_weight, validation)
+        begin_fit(
+            self, settings_of(self, self._ready.step.batches), X, t, sample_weight, validation
+        )
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
             self._begin_callbacks(callbacks, saved)
@@ -226,20 +229,11 @@ class Trainer:
 
     def _make_steps(self, size: int, shuffle: bool) -> None:
         """Make everything that steps with batches of this size write."""
-        net, loss, data = self.net, self.loss, self._data
-        assert data is not None
+        assert self._data is not None
         self._steps = None
-        sizes, shape = batch_sizes(data.samples, size), data.sample_shape
-        processes = share_batches(net, loss, self.comm, sizes, shape)
-        shares = [processes.rows, *[processes.loss_rows] * (len(data.arrays) - 1)]
-        batches = Batches(net.xp, data.arrays, data.dtypes, size, shuffle, self.seed, shares)
-        rows = processes.rows(size)[1]
-        if net.capacity < rows or net.sample_shape != shape:
-            with net.in_use:
-                net.build(rows, shape, net.input_gradient)
-        (width,) = net.output_shape(shape) or ()
-        loss.reserve(processes.loss_rows(size)[1], width, net.dtype)
-        step = Step(net, loss, self.optimizer, batches, processes, self._penalty)
+        what = self.net, self.loss, self.optimizer, self._data, size
+        options: dict[str, Any] = {"shuffle": shuffle, "seed": self.seed, "comm": self.comm}
+        step = make_step(*what, **options, penalty=self._penalty)
         if _has_own_step(type(self)):
             step.take = self._take  # type: ignore[method-assign]
         self._steps = Launcher(step)
@@ -283,14 +277,15 @@ class Trainer:
             while self.batch < len(steps.sizes):
                 self._launch()
                 self._leave_if(interrupted)
-            self._sum_squares()
+            sum_squares(self, steps.step)
         if self.epoch + 1 < self.epochs:
             steps.step.batches.prepare(self.epoch + 1)
-        row = {"loss": self._mean_loss()}
+        row = {"loss": mean_loss(self, steps.step)}
         if validation is not None:
             row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
             if not isfinite(row["val_loss"]):
-                raise self._diverged("validation loss", row["val_loss"], len(steps.sizes) - 1)
+                last = len(steps.sizes) - 1
+                raise divergence(self, steps.step, "validation loss", row["val_loss"], last)
         self.history.add(row)
         self.epoch, self.batch = self.epoch + 1, 0
         self._call("on_epoch_end", self.epoch - 1, logs=row)
@@ -298,14 +293,17 @@ class Trainer:
 
     def _launch(self) -> None:
         """Take the next step, or some steps at once."""
-        i = self.batch
-        self._call("on_train_batch_begin", i)
+        steps, i = self._steps, self.batch
+        assert steps is not None
+        for callback in self.callbacks:
+            callback.on_train_batch_begin(i, NO_LOGS)
         self._stepping = True
-        number = self._ready.launch(i, self._at_once)
+        number = steps.launch(i, self._at_once)
         self.batch, self._stepping = i + number, False
         if self.net.xp.on_host and not isfinite(self.loss.value):
-            raise self._diverged("loss", float(self.loss.value), i)
-        self._call("on_train_batch_end", i + number - 1)
+            raise divergence(self, steps.step, "loss", float(self.loss.value), i)
+        for callback in self.callbacks:
+            callback.on_train_batch_end(self.batch - 1, NO_LOGS)
 
     def _leave_if(self, interrupted: list[int]) -> None:
         """End the training if a signal has come: what ends it knows the number of the signal."""
@@ -324,29 +322,6 @@ class Trainer:
     def _between_steps(self) -> bool:
         """Whether a callback has something to do before or after each step."""
         return any(acts_between_steps(callback) for callback in self.callbacks)
-
-    def _mean_loss(self) -> float:
-        """Return the mean loss of the epoch's samples: the one time that the device is read."""
-        sizes = np.array(self._ready.sizes)
-        read = self.net.xp.asnumpy(self._ready.step.losses)
-        require_equal(self.comm, "the losses or parameters", read)
-        losses, squares = read[:-1], read[-1]
-        mean = float(losses.astype(np.float64) @ (sizes / sizes.sum()))
-        if not isfinite(mean):
-            i = int(np.argmin(np.isfinite(losses)))
-            raise self._diverged("loss", float(losses[i]), i)
-        if not isfinite(squares):
-            require_finite(self, self.net.state_dict())
-        return mean
-
-    def _sum_squares(self) -> None:
-        """Write Σ p² of all parameters behind the losses: no loss shows a NaN that a ReLU hides."""
-        xp, p, work = self.net.xp, self.net.params, self.optimizer.work
-        xp.multiply(p, p, out=work)
-        xp.sum(work, out=self._ready.step.losses[-1:].reshape(()))
-
-    def _diverged(self, what: str, value: float, i: int) -> DivergenceError:
-        return divergence(self, what, value, i, self._ready.step.processes.rows_here)
 
     def _call(self, name: str, *args: int, logs: Mapping[str, float] = NO_LOGS) -> None:
         for callback in self.callbacks:
@@ -415,24 +390,7 @@ class Trainer:
                 "a training can be saved between two steps, not before the first fit or where a "
                 "step was broken off; net.save(path) saves the network"
             )
-        net, optimizer, memory = self.net, self.optimizer, self.optimizer.host_state()
-        remembered, callbacks = callback_states(self.callbacks)
-        arrays = net.state_dict() | {
-            "losses": np.array(net.xp.asnumpy(self._steps.step.losses))[: self.batch],
-            **{f"optimizer.{k}": memory[k] for k in optimizer.state_vectors()},
-            **{f"history.{k}": np.array(row) for k, row in enumerate(self.history.values())},
-        }
-        about = {
-            "network": net.config(),
-            "settings": self.settings,
-            "progress": {name: getattr(self, name) for name in PROGRESS},
-            "t": optimizer.t,
-            "lr": optimizer.lr if isinstance(optimizer.schedule, Constant) else None,
-            "history": list(self.history),
-            "callbacks": callbacks,
-            "machine": machine(net.xp, self.comm.size),
-        }
-        return TrainingState(arrays | remembered, about)
+        return describe(self, self._steps.step, self.callbacks)
 
     def restore(self, state: TrainingState) -> None:
         """Bring network, optimizer and trainer to a `state`; nothing changes if this raises.
@@ -447,41 +405,27 @@ class Trainer:
             Before the first `fit`.
         """
         net, optimizer, about, arrays = self.net, self.optimizer, state.about, state.arrays
-        step, batch, names = self._ready.step, about["progress"]["batch"], optimizer.state_vectors()
-        shapes = {f"optimizer.{k}": v.shape for k, v in names.items()}
-        shapes["losses"] = (min(batch, len(self._ready.sizes)),)
-        state.require_same({"network": net.config(), **self.settings}, shapes)
+        step = self._ready.step
+        state.require_fits(self, step.batches)
         history = state.history
+        memory = {k: arrays[f"optimizer.{k}"] for k in optimizer.state_vectors()}
+        losses = net.xp.asarray(arrays["losses"], net.dtype)
         try:
             net.load_state_dict(state.network)
         except (DataError, ShapeError) as error:
             raise state.damaged(error) from None
         if about["lr"] is not None:
             optimizer.schedule = Constant(about["lr"])
-        optimizer.restore({"t": about["t"], **{k: arrays[f"optimizer.{k}"] for k in names}})
-        net.xp.copyto(step.losses[:batch], net.xp.asarray(arrays["losses"], net.dtype))
+        optimizer.restore({"t": about["t"], **memory})
+        net.xp.copyto(step.losses[: len(losses)], losses)
         self.history.clear()
         self.history.update(history)
         for name in PROGRESS:
             setattr(self, name, about["progress"][name])
-        different = state.other_bits(machine(net.xp, self.comm.size))
+        different = state.other_bits(net.xp, self.comm.size)
         if different:
             text = "%s: the last bits may be others than without a stop: %s"
             self.comm.warn(text, state.source, different)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What must be the same, for a training to go on."""
-        batches = self._ready.step.batches
-        return {
-            "loss": repr(self.loss),
-            "optimizer": type(self.optimizer).__name__,
-            "constant lr": isinstance(self.optimizer.schedule, Constant),
-            "seed": self.seed,
-            "samples": batches.n,
-            "batch_size": batches.batch_size,
-            "shuffle": batches.shuffle,
-        }
 
     @property
     def batches(self) -> Batches | None:

@@ -1,10 +1,11 @@
-"""Training: what callbacks may see of a training, and change in it; `Trainer` is one."""
+"""What a training is to others: to callbacks, and to what adds a penalty to the loss."""
 
 from __future__ import annotations
 
 import os
 from typing import Any, Protocol
 
+from xpnet.backend import Array
 from xpnet.losses import Loss
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
@@ -48,3 +49,10 @@ class Training(Protocol):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""
+
+
+class Penalty(Protocol):
+    """A term of the loss that depends on the parameters alone, such as α ‖W‖²/2."""
+
+    def add_gradient(self, X: Array, t: Array, *weights: Array) -> None:
+        """dp = dp + ∂penalty/∂p, for this batch"""

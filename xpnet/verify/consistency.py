@@ -8,23 +8,23 @@ a machine without a GPU can verify what a GPU gives, and the other way round.
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend, describe, find_backend, parse_name
-from xpnet.network import Sequential
 from xpnet.support.checks import count
 from xpnet.support.errors import BackendError, DataError, OptionError
 from xpnet.support.messages import look_up
+from xpnet.support.version import __version__
+from xpnet.verify.consistency_difference import first_difference
+from xpnet.verify.consistency_report import CheckReport as CheckReport
+from xpnet.verify.consistency_report import GoldenTraining, RecipeReport
 from xpnet.verify.golden import (
     PHASES,
     PROBLEMS,
@@ -36,199 +36,12 @@ from xpnet.verify.golden import (
     golden,
     golden_trace,
     inputs_sha256,
-    little_endian,
     load,
     trace,
 )
-from xpnet.verify.parity import ParityReport, locate, parity, wrapped
-from xpnet.verify.parity.values import worst
+from xpnet.verify.parity import ParityReport, parity
 
 SAMPLES = 64  # of a batch whose gradients are compared
-TITLE = "reproducible mode, SHA-256 of all gradients of all steps, and of the last weights"
-
-
-@dataclass
-class Training:
-    """A golden training on one backend, in reproducible mode.
-
-    Attributes
-    ----------
-    gradients, weights : str
-        SHA-256 of all gradients of all steps, and of the last parameters.
-    golden : bool
-        All outputs, losses, states, gradients and parameters of every step, as far as the golden
-        hashes reach, have these.
-    first : str
-        Where they first differ from those, empty if nowhere.
-    milliseconds : float
-        The time of a step, with its hashes.
-    steps : int
-        That were taken.
-    """
-
-    gradients: str
-    weights: str
-    golden: bool
-    first: str
-    milliseconds: float
-    steps: int
-
-    @property
-    def verdict(self) -> str:
-        """``"golden"``, with the last step that was compared, if there are more, or not."""
-        beyond = f" to {STEPS}" if self.steps > STEPS else ""
-        return f"golden{beyond}" if self.golden else "NOT GOLDEN"
-
-
-@dataclass
-class RecipeReport:
-    """All that was checked about one golden training.
-
-    Attributes
-    ----------
-    name : str
-        That of the recipe.
-    inputs : bool
-        The data are those of the golden hashes.
-    gradients : ParityReport
-        One batch in float64, float32 and reproducible mode.
-    trainings : dict of str to Training
-        By backend.
-    differences : list of str
-        Where two backends part, a sentence each: step, layer, parameter, entry, and both values.
-    """
-
-    name: str
-    inputs: bool
-    gradients: ParityReport
-    trainings: dict[str, Training]
-    differences: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Everything that ran agreed."""
-        golden = all(training.golden for training in self.trainings.values())
-        return self.inputs and self.gradients.ok and golden and not self.differences
-
-    def failures(self) -> list[str]:
-        """Return a sentence for all that did not agree."""
-        wrong = [] if self.inputs else ["the data are not those of the golden hashes"]
-        wrong += self.gradients.failures()
-        wrong += [
-            f"{name} does not have the golden hashes: {training.first}"
-            for name, training in self.trainings.items()
-            if not training.golden
-        ]
-        return wrong + self.differences
-
-    def __str__(self) -> str:
-        lines = ["", f"-- {self.name} ".ljust(100, "-"), self.gradients.tables(), "", TITLE]
-        width = max(map(len, self.trainings), default=0)
-        for name, training in self.trainings.items():
-            lines += [
-                f"{name:<{width}}  gradients  {training.gradients}",
-                f"{'':<{width}}  weights    {training.weights}  {training.verdict}",
-            ]
-        lines += [wrapped(f"WRONG: {text}") for text in self.failures()]
-        return "\n".join([*lines, "all agrees" if self.ok else "NOT all agrees"])
-
-
-@dataclass
-class CheckReport:
-    """The outcome of `check`; ``print`` it, or test ``report.ok``.
-
-    Attributes
-    ----------
-    steps : int
-        Of each training.
-    machine : dict of str to str
-        What computed.
-    recipes : list of RecipeReport
-    not_run : dict of str to str
-        Backends and problems that could not be checked, and why.
-    required : tuple of str
-        Backends that had to run.
-    """
-
-    steps: int
-    machine: dict[str, str]
-    recipes: list[RecipeReport] = field(default_factory=list)
-    not_run: dict[str, str] = field(default_factory=dict)
-    required: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Everything that ran agreed, something ran, and so did all that was required."""
-        agreed = all(recipe.ok for recipe in self.recipes)
-        return bool(self.recipes) and agreed and not self.missing
-
-    @property
-    def missing(self) -> list[str]:
-        """The backends that were required and did not run."""
-        return [name for name in self.required if name in self.not_run]
-
-    @property
-    def verdict(self) -> str:
-        """The outcome in a few words."""
-        if not self.recipes:
-            return "nothing was checked"
-        agreed = all(recipe.ok for recipe in self.recipes)
-        missing = [f"{name} was required and not run" for name in self.missing]
-        return "; ".join(["all that ran agrees" if agreed else "NOT all agrees", *missing])
-
-    @property
-    def left_out(self) -> dict[str, str]:
-        """All that was not run, also within a training, and why."""
-        inner = [recipe.gradients.not_run for recipe in self.recipes]
-        return {what: why for found in [self.not_run, *inner] for what, why in found.items()}
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON has it."""
-        recipes = [
-            asdict(r) | {"ok": r.ok, "failures": r.failures(), "gradients": r.gradients.to_dict()}
-            for r in self.recipes
-        ]
-        return {"ok": self.ok, **asdict(self), "recipes": recipes, "verified": verified()}
-
-    @property
-    def legend(self) -> dict[str, str]:
-        """What each column of the gradients' tables is, and why its limit is what it is."""
-        checks = [check for recipe in self.recipes for check in recipe.gradients.checks]
-        return {check.what.split(", ")[-1]: check.reason for check in checks}
-
-    @property
-    def last_verified(self) -> str:
-        """The last GPU on which everything agreed."""
-        entries = verified()
-        return ", ".join(f"{k} {v}" for k, v in entries[-1].items()) if entries else "no GPU yet"
-
-    def summary(self) -> str:
-        """Return what the columns mean, one line for each training, and what was not run."""
-        legend = [wrapped(f"{what}: {why}") for what, why in self.legend.items()]
-        missing = [wrapped(f"{what}: not run: {why}") for what, why in self.left_out.items()]
-        end = [wrapped(f"last verified on: {self.last_verified}"), self.verdict]
-        table = [*self._table(), ""] if self.recipes else []
-        return "\n".join(["", *legend, *([""] if legend else []), *table, *missing, *end])
-
-    def _table(self) -> list[str]:
-        """Return the verdicts of each training, its name last because it may be long."""
-        names = self.recipes[0].trainings
-        rows = [("gradients", *names, f"training, {self.steps} steps bit by bit")]
-        for recipe in self.recipes:
-            verdicts = [training.verdict for training in recipe.trainings.values()]
-            rows.append(("agree" if recipe.gradients.ok else "DIFFER", *verdicts, recipe.name))
-        widths = [max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[:-1]]
-        heads = ["".join(map(str.ljust, row, widths)) for row in rows]
-        return [wrapped(f"{h}{row[-1]}", sum(widths)) for h, row in zip(heads, rows, strict=True)]
-
-    def __str__(self) -> str:
-        return "\n".join([*map(str, self.recipes), self.summary()])
-
-
-# ---- the check --------------------------------------------------------------------------------
 
 
 def check(
@@ -324,7 +137,7 @@ def _check_recipe(
     for a, b in combinations(backends, 2):
         if traces[a] != traces[b]:
             left, right = (RecipeRun(recipe, backends[name], X, t) for name in (a, b))
-            report.differences.append(f"{a} and {b} part {_difference(left, right, steps)}")
+            report.differences.append(f"{a} and {b} part {first_difference(left, right, steps)}")
     return report
 
 
@@ -338,7 +151,7 @@ def _gradients(
     return parity(start.net, recipe.loss, X[batch], t[batch], backends=ordinary)
 
 
-def _training(found: Trace, wanted: Trace, milliseconds: float) -> Training:
+def _training(found: Trace, wanted: Trace, milliseconds: float) -> GoldenTraining:
     """Return how a training compares with the golden one."""
     where, first = found.first_difference(wanted), ""
     if where:
@@ -346,74 +159,14 @@ def _training(found: Trace, wanted: Trace, milliseconds: float) -> Training:
     elif len(found.phases[PHASES[0]]) == STEPS and found.sha256 != wanted.sha256:
         first = "the hashes of the whole training differ"
     hashes = found.sha256["backward"], found.sha256["update"]
-    return Training(*hashes, not first, first, milliseconds, len(found.phases[PHASES[0]]))
-
-
-# ---- where two backends part -------------------------------------------------------------------
-
-
-def _difference(a: RecipeRun, b: RecipeRun, steps: int) -> str:
-    """Return where two trainings part, from a fresh start of both."""
-    for step in range(steps):
-        before = a.net.copy(), b.net.copy()
-        for phase in PHASES:
-            getattr(a, phase)()
-            getattr(b, phase)()
-            if not _same(a, b, phase):
-                found = _changed(a, b) if phase == "update" else _located(*before, a, b)
-                return f"in step {step + 1}, in the {phase} phase: {found}"
-    return "and agree when they are run again: one of them does not repeat itself"
-
-
-def _same(a: RecipeRun, b: RecipeRun, phase: str) -> bool:
-    """Return True if all that a phase has made is the same, bit by bit."""
-    pairs = zip(a.results(phase), b.results(phase), strict=True)
-    return all(
-        little_endian(a.net.xp.asnumpy(x)) == little_endian(b.net.xp.asnumpy(y)) for x, y in pairs
-    )
-
-
-def _located(before_a: Sequential, before_b: Sequential, a: RecipeRun, b: RecipeRun) -> str:
-    """Return the first layer whose output or stored state differs for equal input."""
-    X, t = (a.net.xp.asnumpy(array) for array in a.batch)
-    found = locate(
-        before_a, before_b, a.loss, X, t, same=lambda x, y: little_endian(x) == little_endian(y)
-    )
-    return str(found) if found else _changed(a, b)
-
-
-def _changed(a: RecipeRun, b: RecipeRun) -> str:
-    """Return which state or parameter is not the same, and after what."""
-    ours, theirs = a.net.state_dict(), b.net.state_dict()
-    for name, x in ours.items():
-        y = theirs[name]
-        if little_endian(x) != little_endian(y):
-            entry = worst(x, y)
-            place = "".join(f"[{i}]" for i in entry)
-            path, _, last = name.rpartition(".")
-            layer = dict(a.net.walk(""))[path]
-            who = f"{a.optimizer!r}" if last in layer.parameters else f"layer {path}, {layer!r}"
-            return f"{who} makes {name}{place} {float(x[entry])!r} and {float(y[entry])!r}"
-    return "but not when the layers are run again, one by one"
-
-
-# ---- the machine, and those before -------------------------------------------------------------
+    return GoldenTraining(*hashes, not first, first, milliseconds, len(found.phases[PHASES[0]]))
 
 
 def _machine(backends: dict[str, Backend]) -> dict[str, str]:
     """Return what computes, for the record."""
-    from xpnet.support.version import __version__
-
     found = {
         "xpnet": __version__,
         "Python": f"{platform.python_version()}, {platform.machine()}",
         "NumPy": np.__version__,
     }
     return found | describe({xp.name for xp in backends.values()})
-
-
-def verified() -> list[dict[str, str]]:
-    """Return the GPUs on which the whole check has passed, the last one last."""
-    text = Path(__file__).with_name("verified.json").read_text(encoding="utf-8")
-    entries: list[dict[str, str]] = json.loads(text)
-    return entries

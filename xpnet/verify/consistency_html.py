@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from xpnet.verify.consistency import CheckReport, RecipeReport
+from xpnet.verify.consistency_report import CheckReport, RecipeReport
 from xpnet.verify.parity import Check
 
 STYLE = """

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend import Backend, find_backend
-from xpnet.data.batches import Batches
 from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
-from xpnet.parallel.batch import share_batches, shared_backend
+from xpnet.parallel.batch import shared_backend
 from xpnet.parallel.communicator import ALONE, Communicator
-from xpnet.training.step import Step
+from xpnet.training.data import DataReader
+from xpnet.training.preparation import make_step
 from xpnet.verify.recipes import PROBLEMS as PROBLEMS
 from xpnet.verify.recipes import RECIPES as RECIPES
 from xpnet.verify.recipes import SEED, Data
@@ -79,13 +79,10 @@ class RecipeRun:
         self.loss.validate = False
         self.optimizer = recipe.optimizer(net)
         size = min(recipe.batch_size or len(X), len(X))
-        processes = share_batches(net, self.loss, comm, [size], X.shape[1:])
-        stored = X.dtype if X.dtype == np.uint8 else net.dtype
-        columns = [xp.asarray(X, stored), xp.asarray(t)]
-        dtypes = [net.input_dtype(X.dtype), np.int64]
-        shares = [processes.rows, processes.loss_rows]
-        batches = Batches(xp, columns, dtypes, size, True, SEED, shares)
-        self._step = Step(net, self.loss, self.optimizer, batches, processes)
+        reader = DataReader(net, self.loss)
+        data = reader.place(reader.columns(X, t, None))
+        what = net, self.loss, self.optimizer, data, size
+        self._step = make_step(*what, shuffle=True, seed=SEED, comm=comm)
         self._size, self._per_epoch = size, len(X) // size  # what is left over is not used
         self.t = 0
 
@@ -111,7 +108,7 @@ class RecipeRun:
 
     def update(self) -> None:
         """Change the parameters."""
-        self._step.update()
+        self.optimizer.descend()
 
     def step(self) -> None:
         """Take all phases of one step."""

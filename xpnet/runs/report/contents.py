@@ -27,7 +27,7 @@ ROWS = 6000  # of the log, at most; the longest recipe has 5000
 
 
 def contents(run: SavedRun, data_dir: Any = None) -> dict[str, Any]:
-    """Return all that the page shows; what cannot be shown is left out, and ``notes`` say why."""
+    """Return all that the page shows; ``notes`` say what is left out, and why."""
     shown: dict[str, Any] = {
         "config": run.config,
         "environment": run.environment,
@@ -65,7 +65,7 @@ def status(run: SavedRun) -> str:
 
 
 def _columns_of(log: list[dict[str, float]]) -> dict[str, list[float]]:
-    """Return the log by names; of a very long one every k-th row, and always the last."""
+    """Return the columns of the log; of a very long log every k-th row, and always the last."""
     step = -(-len(log) // ROWS) or 1
     rows = log[::step] + (log[-1:] if len(log) % step != 1 and step > 1 else [])
     names = [name for name in rows[-1] if all(name in row for row in rows)] if rows else []
@@ -73,7 +73,7 @@ def _columns_of(log: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def training(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
-    """Return the metrics on the training data, which the log does not have, at some moments."""
+    """Return the metrics on the training data at some moments; the log does not have them."""
     X, t = data.train[0][:SAMPLES], data.train[1][:SAMPLES]
     moments = numbers.evenly_spaced(
         len(recorder.epochs), max(MOMENTS, MOMENTS * SAMPLES // (8 * len(X)))

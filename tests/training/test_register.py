@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,57 +20,13 @@ from xpnet.layers import ACTIVATIONS, LAYERS
 from xpnet.losses import LOSSES, find_loss
 from xpnet.optimizers import OPTIMIZERS, default_learning_rate, find_optimizer
 from xpnet.runs.saved import read_run
-from xpnet.storage.checkpoint import find_checkpoints
+from xpnet.training.checkpoint import find_checkpoints
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder", "_tables")
 
-MINE = '''
-"""A layer, a loss and an optimizer as a user writes them."""
-
-import xpnet
-
-
-@xpnet.register
-class Swish(xpnet.Layer):
-    """Y = X S with S = σ(X)        dX = dY · (S + X S (1 - S))"""
-
-    def forward(self, X):
-        self.X = X
-        self.S = 1 / (1 + self.xp.module.exp(-X))
-        return X * self.S
-
-    def backward(self, dY):
-        return dY * (self.S + self.X * self.S * (1 - self.S))
-
-
-@xpnet.register(name="log_cosh")
-class LogCosh(xpnet.Loss):
-    """ℓ = log cosh(y - t)        ∂ℓ/∂y = tanh(y - t)"""
-
-    def elements(self, Y, T, out):
-        out[...] = self.xp.module.log(self.xp.module.cosh(Y - T))
-
-    def slope(self, Y, T, out):
-        out[...] = self.xp.module.tanh(Y - T)
-
-
-@xpnet.register
-class Lion(xpnet.Optimizer):
-    """p = p - η sign(β m + (1 - β) g),  m = β m + (1 - β) g"""
-
-    def __init__(self, net, lr=0.002, **options):
-        super().__init__(net, lr, **options)
-
-    def make_state(self):
-        self.m = self.like(self.net.params)
-
-    def state_vectors(self):
-        return {"m": self.m}
-
-    def update(self, p, g):
-        self.m[...] = 0.9 * self.m + 0.1 * g
-        p -= self.rate.astype(p.dtype) * self.xp.module.sign(self.m)
-'''
+# The file that the documentation shows.
+PAGE = (Path(xpnet.__file__).parents[1] / "docs" / "train.md").read_text(encoding="utf-8")
+(MINE,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "register" in block]
 FILE, HERE = "my_parts.py", Path("here")
 OPTIONS = ["--optimizer", "lion", "--activation", "swish", "--loss", "log_cosh"]
 SPIRAL = ["spiral", *OPTIONS, "--extend", FILE, "--epochs", 4, "--plots", "none"]
@@ -185,6 +143,13 @@ class Weighted(xpnet.Loss):
         super().__init__()
 
 
+class Shift(xpnet.Layer):
+    """It cannot be made without arguments."""
+
+    def __init__(self, n):
+        super().__init__()
+
+
 class NoRate(xpnet.Optimizer):
     """It has no learning rate that has a name."""
 
@@ -209,6 +174,11 @@ class Other:
         (Linear, None, "'Linear' of .*is taken: xpnet has a layer of that name; rename the class"),
         (Huber, None, r"'huber' of .*is taken: xpnet has a loss.*register\(\.\.\., name="),
         (Weighted, None, "made without arguments: give each argument of Weighted.__init__ a def"),
+        (
+            Shift,
+            "shift",
+            "Shift needs arguments, so it cannot be the activation 'shift'; leave out",
+        ),
         (NoRate, None, r"made as NoRate\(net, lr=0\.01\): its __init__ needs an argument lr"),
         (Huber, "two words", "letters, digits and _, as swish2; got 'two words'"),
         (Huber, "", "got ''"),
@@ -272,6 +242,12 @@ def test_a_training_with_parts_of_the_users(run):
     assert repr(net[1]) == "Swish()"
     assert net.sha256() == results()["weights_sha256"]
     assert xpnet.load(find_checkpoints(HERE / "checkpoints")[-1]).sha256() == net.sha256()
+
+
+def test_the_command_of_the_page(run):
+    (line,) = re.findall(r"^\$ xpnet (train .*--extend.*)$", PAGE, re.M)
+    assert run(*shlex.split(line), "--epochs", 1, "--plots", "none", "--out", HERE).code == 0
+    assert config()["optimizer"] == "lion"
 
 
 def test_the_option_may_stand_anywhere_and_be_shortened():
