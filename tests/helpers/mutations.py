@@ -890,12 +890,6 @@ PROCESSES = [
             "xp.copyto(loss.value, self._sum)",
         ),
         ("weights not counted", "if weights is None or not share.rows:", "if True:"),
-        (
-            "weights not passed on",
-            "self.loss.forward(Y, t, *weights)",
-            "self.loss.forward(Y, t)",
-            0,
-        ),
         ("another's rows of dY", "loss.backward()[first : first + rows]", "loss.backward()[:rows]"),
     ),
 ]
