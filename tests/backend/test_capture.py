@@ -143,6 +143,7 @@ def eager(make, name, **options):
 # ---- replay is the step --------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["pixels", "bce", "user's layer"])
 @pytest.mark.parametrize("name", TRAININGS)
 def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
     wanted = eager(make, name)
@@ -155,6 +156,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
         assert bits(trainer) == wanted, order
 
 
+@pytest.mark.thorough(but=["adam-4"])
 @pytest.mark.parametrize(
     ("name", "launch"),
     [("adam", 1), ("adam", 2), ("adam", 4), ("adam", 16), ("adamw", 5), ("normalised", 5)],
@@ -166,6 +168,7 @@ def test_the_number_of_steps_in_a_graph_does_not_matter(make, name, launch):
     assert bits(trainer) == eager(make, name)
 
 
+@pytest.mark.thorough(but=["adam-True"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_the_steps_of_an_estimator_are_captured(make, solver, weighted):
@@ -210,6 +213,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproduci
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.thorough(but=["adamw"])
 @pytest.mark.parametrize("name", ["pixels", "adamw", "normalised", "weighted mse"])
 def test_reproducible_mode_is_captured_too(make, mode_kernels, name):
     """Fused and as it is written, with the bits of NumPy."""

@@ -57,6 +57,7 @@ def test_what_is_in_memory_that_comes_back_is_lost(make):
     assert np.isnan(memory).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("launch", [1, 3])
 def test_two_layers_that_make_arrays_give_the_same_weights_in_all_orders(make, launch):
     """The second layer's gradient is freed while the side stream may still read it."""
@@ -330,6 +331,7 @@ class Straight(xpnet.Callback):
         self.trainer.net.xp.forks = epoch < 5
 
 
+@pytest.mark.thorough(but=["adam"])
 @pytest.mark.parametrize("name", ["adam", "normalised", "two layers that make arrays"])
 def test_without_forks_a_graph_is_a_chain_with_the_same_bits(make, name):
     wanted = eager(make, name)

@@ -63,6 +63,7 @@ def resident():
     return int(PAGES.read_text().split()[1]) * 4096 if PAGES.exists() else 0
 
 
+@pytest.mark.thorough
 def test_10_000_steps_leak_nothing(xp):
     trainer = xpnet.Trainer(network(xp), "softmax_cross_entropy", metrics=["accuracy"])
     for _ in range(WARM):
@@ -112,6 +113,7 @@ def test_a_trainer_is_freed(xp):
     assert [a() for a in left] == [None] * len(left)
 
 
+@pytest.mark.thorough(but=["numpy"])
 def test_threads_take_their_scratch_with_them(xp):
     net = network(xp)
 

@@ -979,11 +979,13 @@ def _dict(value):
     return value if isinstance(value, dict) else {}
 
 
+@pytest.mark.thorough
 def test_all_ranks_take_part(real):
     for size, ranks in real.items():
         assert [rank["about"] for rank in ranks] == [[k, size, k, size] for k in range(size)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 def test_the_methods_of_a_real_communicator(real, size):
     last = size - 1
@@ -1000,6 +1002,7 @@ def test_the_methods_of_a_real_communicator(real, size):
         }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ORDINARY)
 def test_real_processes_give_the_result_of_one(real, name, size):
@@ -1007,6 +1010,7 @@ def test_real_processes_give_the_result_of_one(real, name, size):
     agree(real[size][0]["ordinary"][name], alone["ordinary"][name], TOLERANCE[ORDINARY[name].dtype])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 def test_real_processes_are_equal_after_each_epoch(real, size):
     first, *others = real[size]
@@ -1017,6 +1021,7 @@ def test_real_processes_are_equal_after_each_epoch(real, size):
                 assert other[group][name]["history"] == outcome["history"], name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", REPRODUCIBLE)
 def test_real_processes_give_the_bits_of_one(real, name, size):
@@ -1024,6 +1029,7 @@ def test_real_processes_give_the_bits_of_one(real, name, size):
     are_the_same(real[size][0]["reproducible"][name], alone["reproducible"][name])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, *SIZES])
 @pytest.mark.parametrize("name", RECIPES)
 def test_golden_hashes_hold_for_real_processes(real, name, size):
@@ -1036,6 +1042,7 @@ def test_golden_hashes_hold_for_real_processes(real, name, size):
         assert (RECIPES[name].problem, size) in [("digits", 2), ("digits", 3)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, *SIZES])
 @pytest.mark.parametrize("name", TO_RESUME)
 def test_a_checkpoint_of_four_real_processes_goes_on(alone, real, name, size):
@@ -1043,6 +1050,7 @@ def test_a_checkpoint_of_four_real_processes_goes_on(alone, real, name, size):
         went_on(real[size][0]["resumed"][f"{name} {where}"], name, alone)
 
 
+@pytest.mark.thorough
 def test_real_processes_that_are_not_given_the_same_say_so(real):
     for size in (3, 4):
         for rank in real[size]:

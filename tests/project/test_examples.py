@@ -94,6 +94,7 @@ def test_an_example_is_short_and_has_a_title_a_text_and_cells(name):
     assert all(re.match("# [A-Z0-9]", lines[i + 1]) for i in cells)
 
 
+@pytest.mark.thorough(but=["first_steps", "by_hand", "xor"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_and_leaves_what_it_says(name, run):
     _, printed, folder = run(name, FAST.get(name, 2))
@@ -203,6 +204,7 @@ def test_the_gradients_by_hand_are_those_of_xpnet_and_the_slopes_of_the_loss(run
         assert dW[place] == pytest.approx((up - down) / (2 * h), rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_network_by_hand_learns(run):
     names, *_ = run("by_hand", 200)
     assert names["accuracy"] > 0.9
@@ -281,6 +283,7 @@ def notebook(X, t, too_early):
     return losses
 
 
+@pytest.mark.thorough
 def test_the_notebook_and_its_mistake_are_those_of_the_notebook(run):
     names, printed, _ = run("find_the_bug", 2)
     early, right = names["early"], names["right"]
@@ -335,6 +338,7 @@ def test_another_hash_is_an_error(monkeypatch):
         execute(source("cpu_or_gpu"), 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("mpi")
 def test_two_processes_print_once_the_same_hash_twice(tmp_path):
     mnist = find_mnist()

@@ -35,6 +35,7 @@ def _nvrtc():
         pytest.skip(f"no NVRTC or no CUDA headers, the CUDA kernels are not compiled: {error}")
 
 
+@pytest.mark.thorough(but=["kernels.cu-f"])
 @pytest.mark.parametrize(("file", "T"), FILES)
 def test_no_kernel_spills_or_uses_local_memory(file, T):
     log = assembler_log(file, T)

@@ -218,6 +218,7 @@ def test_the_checks_are_all_there():
     assert all(len(b.loss) == 64 for b in report.bits.values())
 
 
+@pytest.mark.thorough(but=["and", "xor"])
 @pytest.mark.parametrize("name", ["and", "xor", "spiral", "curve", "surface", "digits"])
 def test_the_recipes_have_parity(name):
     problem = problems.PROBLEMS[name]
@@ -228,6 +229,7 @@ def test_the_recipes_have_parity(name):
     assert report, str(report)
 
 
+@pytest.mark.thorough(but=["all the same", "four points, often"])
 @pytest.mark.parametrize("kind", ["images", "all the same", "four points, often", "deep"])
 def test_float32_in_any_order_of_the_sums_is_within_the_limits(kind):
     """The limits are no looser than they must be, either: a gradient off by 1e-4 is beyond."""
