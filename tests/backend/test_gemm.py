@@ -68,9 +68,14 @@ def test_what_cublas_cannot_read_is_left_to_cupy(multiply, A):
     assert (out == -77).all()
 
 
-def test_a_transposed_output_and_shapes_that_do_not_fit_are_left_to_cupy(multiply):
+def test_a_transposed_output_is_written(multiply):
+    A, B, out = np.ones((4, 3)), np.ones((3, 2)), np.ones((2, 4)).T
+    assert multiply(A, B, out)
+    assert (out == 3).all()
+
+
+def test_shapes_that_do_not_fit_are_left_to_cupy(multiply):
     A, B = np.ones((4, 3)), np.ones((3, 2))
-    assert not multiply(A, B, np.ones((2, 4)).T)
     assert not multiply(A, B, np.ones((4, 3)))
     assert not multiply(A, B.T, np.ones((4, 3)))
 

@@ -313,14 +313,27 @@ LOSSES = [
 
 OPTIMIZERS = [
     *_in(
-        "optimizers",
+        "optimizers/base.py",
+        (
+            "the table is not filled again",
+            "if self.scheduled and self.t + steps > self.table.end:",
+            "if False:",
+        ),
+        ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
+    ),
+    *_in(
+        "optimizers/memory.py",
+        (
+            "memory lost when the network moves",
+            "            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))\n",
+            "            pass\n",
+        ),
+    ),
+    *_in(
+        "optimizers/gradient.py",
         ("clip not applied", "xp.multiply(g, norm, out=own)", "xp.copyto(own, g)"),
         ("norm without its root", "        xp.sqrt(norm, out=norm)\n", ""),
-        (
-            "short gradients lengthened",
-            "        xp.maximum(norm, clip, out=norm)\n",
-            "",
-        ),
+        ("short gradients lengthened", "        xp.maximum(norm, clip, out=norm)\n", ""),
         (
             "weight decay with the wrong sign",
             "xp.add(own, work, out=own)",
@@ -332,38 +345,19 @@ OPTIMIZERS = [
             "    if decay != 0.0 and clip is None:\n",
         ),
         (
-            "AdamW's decay in the gradient",
-            "    decoupled_decay = True\n",
-            "    decoupled_decay = False\n",
+            "the gradient is clipped in place",
+            "own, work, norm = optimizer.own_gradient",
+            "own, work, norm = g",
         ),
-        (
-            "Adam's decay twice",
-            "decay = self.weight_decay if self.decoupled_decay else 0.0",
-            "decay = self.weight_decay",
-        ),
+    ),
+    *_in(
+        "optimizers/rates.py",
         ("the rate stays", "        self.xp.add(self.position, 1, out=self.position)\n", ""),
-        (
-            "rates one step late",
-            "[schedule(t + i)",
-            "[schedule(max(t + i - 1, 0))",
-        ),
-        ("rates one step early", "[schedule(t + i)", "[schedule(t + i + 1)"),
-        (
-            "the table is not filled again",
-            "if self.scheduled and self.t + steps > self.table.end:",
-            "if False:",
-        ),
-        ("steps not counted", "        self.t += steps\n", "        self.t += 0\n"),
-        (
-            "powers of β stand still",
-            "self.xp.multiply(self.powers, self.betas, out=self.powers)",
-            "self.xp.copyto(self.powers, self.betas)",
-        ),
-        (
-            "β₁ and β₂ swapped in the correction",
-            "np.array([self.beta1, self.beta2])",
-            "np.array([self.beta2, self.beta1])",
-        ),
+        ("rates one step late", "schedule(t + i)", "schedule(max(t + i - 1, 0))"),
+        ("rates one step early", "schedule(t + i)", "schedule(t + i + 1)"),
+    ),
+    *_in(
+        "optimizers/sgd.py",
         (
             "Nesterov is plain momentum",
             "MomentumOptions(self.mu, self.nesterov)",
@@ -374,17 +368,33 @@ OPTIMIZERS = [
             "if not self.mu:\n            self.xp.sgd",
             "if True:\n            self.xp.sgd",
         ),
+    ),
+    *_in(
+        "optimizers/rmsprop.py",
+        ("RMSprop: ρ is 1 - ρ", "RMSpropOptions(self.rho,", "RMSpropOptions(1 - self.rho,"),
+    ),
+    *_in(
+        "optimizers/adam.py",
         (
-            "memory lost when the network moves",
-            "            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))\n",
-            "            pass\n",
+            "AdamW's decay in the gradient",
+            "    decoupled_decay = True\n",
+            "    decoupled_decay = False\n",
         ),
         (
-            "the gradient is clipped in place",
-            "own, work, norm = optimizer.own_gradient,",
-            "own, work, norm = g,",
+            "Adam's decay twice",
+            "self.weight_decay if self.decoupled_decay else 0.0",
+            "self.weight_decay",
         ),
-        ("RMSprop: ρ is 1 - ρ", "RMSpropOptions(self.rho, ", "RMSpropOptions(1 - self.rho, "),
+        (
+            "powers of β stand still",
+            "self.xp.multiply(self.powers, self.betas, out=self.powers)",
+            "self.xp.copyto(self.powers, self.betas)",
+        ),
+        (
+            "β₁ and β₂ swapped in the correction",
+            "np.array([self.beta1, self.beta2])",
+            "np.array([self.beta2, self.beta1])",
+        ),
     ),
 ]
 

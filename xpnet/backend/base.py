@@ -37,15 +37,16 @@ from xpnet.backend.fused import GOLDEN as GOLDEN
 from xpnet.backend.fused import Fused
 from xpnet.backend.fused import is_image as is_image
 from xpnet.backend.fused import mix64 as mix64
+from xpnet.backend.identity import OnePerProcess
 from xpnet.backend.options import AdamOptions, AdamState, MomentumOptions, RMSpropOptions
 from xpnet.backend.scratch import Scratch
 from xpnet.backend.steps import WholeSteps
-from xpnet.support.errors import BackendError, MixedArraysError
+from xpnet.support.errors import MixedArraysError
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray; CuPy ships no types
 
 
-class Backend(Fused, WholeSteps):
+class Backend(Fused, WholeSteps, OnePerProcess):
     """The primitives on one array module; see the head of this file.
 
     Attributes
@@ -68,8 +69,6 @@ class Backend(Fused, WholeSteps):
     forks : bool
         True where work `off_path` becomes a branch of that graph; set it to False for a graph that
         is a chain.
-    origin : tuple of a function and its arguments, or None
-        What finds this backend again when a pickle of a network is read.
     """
 
     name: str
@@ -80,7 +79,6 @@ class Backend(Fused, WholeSteps):
     captures = False
     forks = False
     dtypes: tuple[str, ...] = ("float32", "float64", "complex128")
-    origin: tuple[Any, ...] | None = None
 
     @property
     def ordinary(self) -> Backend:
@@ -89,21 +87,6 @@ class Backend(Fused, WholeSteps):
 
     def __repr__(self) -> str:
         return f"<xpnet backend {self.name!r}>"
-
-    # A backend is one per process: copies of a network use the same one, pickles look it up.
-    def __copy__(self) -> Backend:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self.origin is None:
-            raise BackendError(
-                f"{self!r} cannot be pickled: it was not made by its name; give its name, see "
-                "xpnet.backend.register_backend, to whatever uses it"
-            )
-        return self.origin
 
     # ---- arrays -------------------------------------------------------------------------------
 

@@ -68,6 +68,14 @@ def layout(
     return None
 
 
+def fits(A: Array, B: Array, out: Array) -> bool:
+    """Return True if cuBLAS takes the types, and the shapes are those of a product."""
+    code, (m, k), n = A.dtype.char, A.shape, B.shape[1]
+    if code not in TYPES or B.dtype.char != code or out.dtype.char != code:
+        return False
+    return bool(B.shape[0] == k and out.shape == (m, n) and m * n * k)
+
+
 class Gemm:
     """out = A B for matrices of float32 or float64.
 
@@ -91,18 +99,15 @@ class Gemm:
         Cᵀ = Bᵀ Aᵀ: what lies in memory row by row is, to cuBLAS, its transpose column by column. So
         B comes first, and a transposed view is a flag, not a copy.
         """
-        code = A.dtype.char
-        if code not in TYPES or B.dtype.char != code or out.dtype.char != code:
+        if not fits(A, B, out):
             return False
         (m, k), n, itemsize = A.shape, B.shape[1], A.dtype.itemsize
-        if B.shape[0] != k or out.shape != (m, n) or not m * n * k:
-            return False
         of_A, of_B, of_out = (layout(x.shape, x.strides, itemsize) for x in (A, B, out))
         if of_A is None or of_B is None or of_out is None:
             return False
         if of_out[0]:  # outᵀ = Bᵀ Aᵀ lies row by row
             return self(B.T, A.T, out.T, lane)
-        number, compute, scalar = TYPES[code]
+        number, compute, scalar = TYPES[A.dtype.char]
         if self.tf32 and compute == FLOAT32:
             compute = FAST_TF32
         one, zero = scalar(1), scalar(0)

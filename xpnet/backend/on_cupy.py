@@ -68,14 +68,8 @@ class CuPyBackend(CuPyDevice):
         self, A: Array, axis: int | None = None, *, out: Array, keepdims: bool = False
     ) -> Array:
         """out = Σ A, for a vector, a whole array, the last axis or the columns of a matrix"""
-        everything = axis is None or A.ndim == 1
         over_rows = A.ndim == 2 and axis in (0, -2)
-        kept = () if everything else A.shape[1:] if over_rows else A.shape[:-1]
-        summed = 0 if over_rows else len(kept)
-        shape = (
-            kept if not keepdims else (*kept[:summed], *[1] * (A.ndim - len(kept)), *kept[summed:])
-        )
-        if out.shape != shape or A.size == 0:
+        if out.shape != _shape_of_sum(A.shape, axis, over_rows, keepdims) or A.size == 0:
             raise NoKernelError
         if over_rows:
             self._columns("sum_columns", (A,), (), out)
@@ -233,3 +227,13 @@ class CuPyBackend(CuPyDevice):
         (m, v, rate, powers), (beta1, beta2, eps, decay) = state, options
         numbers = (beta1, 1 - beta1, beta2, 1 - beta2, eps, decay)
         self._elements("adam", (g,), (p, m, v), *numbers, device=(rate, powers))
+
+
+def _shape_of_sum(
+    shape: tuple[int, ...], axis: int | None, over_rows: bool, keepdims: bool
+) -> tuple[int, ...]:
+    """Return the shape of a sum over the rows of a matrix, the last axis, or everything."""
+    everything = axis is None or len(shape) == 1
+    kept = () if everything else shape[1:] if over_rows else shape[:-1]
+    ones = (1,) * (len(shape) - len(kept)) if keepdims else ()
+    return (*ones, *kept) if over_rows else (*kept, *ones)

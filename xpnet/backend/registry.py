@@ -96,9 +96,8 @@ def find_backend(
     name: str | Backend, reproducible: bool | None = None, tf32: bool = False
 ) -> Backend:
     """Return the backend of this name without making it the default; see `set_backend`."""
-    for option, value in (("reproducible", reproducible), ("tf32", tf32)):
-        if not (value is None or isinstance(value, bool)):
-            raise BackendError(f"{option} is True or False; got {value!r}")
+    _check_switch("reproducible", reproducible)
+    _check_switch("tf32", tf32)
     if reproducible is None and not isinstance(name, Backend):
         reproducible = reproducible_by_environment()
     if tf32 and reproducible:
@@ -107,6 +106,11 @@ def find_backend(
     if reproducible is None or reproducible == found.reproducible:
         return found
     return _reproducible(found) if reproducible else found.ordinary
+
+
+def _check_switch(option: str, value: bool | None) -> None:
+    if not (value is None or isinstance(value, bool)):
+        raise BackendError(f"{option} is True or False; got {value!r}")
 
 
 def reproducible_by_environment() -> bool:

@@ -169,16 +169,25 @@ def _operand(x: Any, shape: tuple[int, ...]) -> tuple[Array, tuple[int, int], An
         return None, (0, 0), np.float32(tame(x))
     if not isinstance(getattr(x, "shape", None), tuple) or x.ndim > len(shape):
         return None
+    steps = _steps(x, shape)
+    return None if steps is None else (x, steps, np.float32(0))
+
+
+def _steps(x: Array, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return the distances in elements between the rows and the columns of an array.
+
+    They are 0 where the array is broadcast. None if it cannot be broadcast to the shape.
+    """
     if len(shape) > 2:
         steps = (0, 1) if x.shape == shape and x.flags.c_contiguous else (0, 0)
-        return (x, steps, np.float32(0)) if steps[1] or x.size == 1 else None
+        return steps if steps[1] or x.size == 1 else None
     lead = 2 - x.ndim
     wanted, given = (1,) * (2 - len(shape)) + shape, (1,) * lead + x.shape
     if any(n not in (1, size) for n, size in zip(given, wanted, strict=True)):
         return None
     gaps = (0,) * lead + x.strides
     row, column = (0 if n == 1 else gap // x.itemsize for n, gap in zip(given, gaps, strict=True))
-    return x, (row, column), np.float32(0)
+    return row, column
 
 
 def _grid_of_exp(X: Array) -> Any:

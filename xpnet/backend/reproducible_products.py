@@ -28,10 +28,7 @@ class FusedProducts(ReproducibleKernels):
     def affine(self, X: Array, W: Array, b: Array | None, out: Array, f: str = "") -> Array:
         """out = f(X W + b) as `Reproducible.affine` says, in four kernels for each block"""
         n, pixels, finish = X.shape[1], X.dtype == np.uint8, f"finish_{f}" if f else "finish"
-        fits = n and X.shape[1:] == W.shape[:1] and packed((len(X), *W.shape[1:]), (out,))
-        fits = fits and (b is None or packed(out.shape[1:], (b,)))
-        fits = fits and self._takes("parts_pixels" if pixels else "parts", (X, W, *[None] * 4))
-        if not fits or not self._takes(finish, (None, None, None, b, None, out)):
+        if not self._fits(X, W, b, out, finish):
             return super().affine(X, W, b, out, f)
         if not out.size:
             return out
@@ -49,6 +46,17 @@ class FusedProducts(ReproducibleKernels):
                 name = finish if last else "finish"
                 self._launch(name, S.size, arrays, S.size, S.shape[1], pixels)
         return out
+
+    def _fits(self, X: Array, W: Array, b: Array | None, out: Array, finish: str) -> bool:
+        """Return True if the kernels take the operands of a product and its result."""
+        shapes = X.shape[1] and X.shape[1:] == W.shape[:1]
+        if not shapes or not packed((len(X), *W.shape[1:]), (out,)):
+            return False
+        if b is not None and not packed(out.shape[1:], (b,)):
+            return False
+        parts = "parts_pixels" if X.dtype == np.uint8 else "parts"
+        takes_operands = self._takes(parts, (X, W, *[None] * 4))
+        return takes_operands and self._takes(finish, (None, None, None, b, None, out))
 
     def _both_parts(
         self, A: Array, B: Array, right: list[Array] | None, plan: Widths, split_right: bool

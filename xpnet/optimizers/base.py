@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from xpnet.backend import Array
 from xpnet.network import Sequential
 from xpnet.optimizers.gradient import effective_gradient
-from xpnet.optimizers.rates import RateTable
+from xpnet.optimizers.memory import OptimizerMemory
 from xpnet.schedules import Constant, Schedule
 from xpnet.support.checks import at_least_0, positive
 from xpnet.support.errors import OptionError
 
 
-class Optimizer:
+class Optimizer(OptimizerMemory):
     """Moves the parameters of a network against their gradients.
 
     Parameters
@@ -107,43 +105,3 @@ class Optimizer:
     def lr(self, value: float | Schedule) -> None:
         self.schedule = value if callable(value) else Constant(value)
         self._fill_table()
-
-    def _fill_table(self) -> None:
-        """Put the next learning rates on the device."""
-        self.scheduled = not isinstance(self.schedule, Constant)
-        self.table.fill(self.schedule, self.t)
-
-    def state_vectors(self) -> dict[str, Array]:
-        """Return the arrays that the optimizer remembers between steps, by name."""
-        return {}
-
-    def make_state(self) -> None:
-        """Make those arrays; ``rate`` exists already."""
-
-    def host_state(self) -> dict[str, Any]:
-        """Return all that must survive a move to another backend, on the host."""
-        arrays = {k: np.array(self.xp.asnumpy(v)) for k, v in self.state_vectors().items()}
-        return {"t": self.t, **arrays}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take back `host_state` on the network's present backend."""
-        self.t = state["t"]
-        self._place()
-        for name, a in self.state_vectors().items():
-            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))
-
-    def _place(self) -> None:
-        """Make every array on the network's backend."""
-        self.xp, p = self.net.xp, self.net.params
-        self.version = self.xp.renew()  # its arrays are new
-        self.work = self.like(p)
-        self.table = RateTable(self.xp)
-        self.rate, self.norm = self.table.rate, self.xp.zeros((), p.dtype)
-        if self.clip_norm is not None or self.weight_decay:
-            self.own_gradient = self.like(p)
-        self.make_state()
-        self._fill_table()
-
-    def like(self, p: Array) -> Array:
-        """Return zeros of the shape and type of p."""
-        return self.xp.zeros(p.shape, p.dtype)

@@ -1,0 +1,62 @@
+"""The arrays of an optimizer: made on the network's backend, and kept when the network moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend import Array, Backend
+from xpnet.optimizers.rates import RateTable
+from xpnet.schedules import Constant, Schedule
+
+
+class OptimizerMemory:
+    """The part of `xpnet.optimizers.base.Optimizer` that makes and restores arrays."""
+
+    net: Any
+    xp: Backend
+    t: int
+    schedule: Schedule
+    weight_decay: float
+    clip_norm: float | None
+
+    def state_vectors(self) -> dict[str, Array]:
+        """Return the arrays that the optimizer remembers between steps, by name."""
+        return {}
+
+    def make_state(self) -> None:
+        """Make those arrays; ``rate`` exists already."""
+
+    def host_state(self) -> dict[str, Any]:
+        """Return all that must survive a move to another backend, on the host."""
+        arrays = {k: np.array(self.xp.asnumpy(v)) for k, v in self.state_vectors().items()}
+        return {"t": self.t, **arrays}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back `host_state` on the network's present backend."""
+        self.t = state["t"]
+        self._place()
+        for name, a in self.state_vectors().items():
+            self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))
+
+    def _place(self) -> None:
+        """Make every array on the network's backend."""
+        self.xp, p = self.net.xp, self.net.params
+        self.version = self.xp.renew()  # its arrays are new
+        self.work = self.like(p)
+        self.table = RateTable(self.xp)
+        self.rate, self.norm = self.table.rate, self.xp.zeros((), p.dtype)
+        if self.clip_norm is not None or self.weight_decay:
+            self.own_gradient = self.like(p)
+        self.make_state()
+        self._fill_table()
+
+    def like(self, p: Array) -> Array:
+        """Return zeros of the shape and type of p."""
+        return self.xp.zeros(p.shape, p.dtype)
+
+    def _fill_table(self) -> None:
+        """Put the next learning rates on the device."""
+        self.scheduled = not isinstance(self.schedule, Constant)
+        self.table.fill(self.schedule, self.t)
