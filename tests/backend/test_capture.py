@@ -143,7 +143,7 @@ def eager(make, name, **options):
 # ---- replay is the step --------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(but=["pixels", "bce", "user's layer"])
+@pytest.mark.thorough(but=["bce"])
 @pytest.mark.parametrize("name", TRAININGS)
 def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
     wanted = eager(make, name)
@@ -296,6 +296,7 @@ class Weights(xpnet.Callback):
             net.load_state_dict({k: 0.5 * v for k, v in net.state_dict().items()})
 
 
+@pytest.mark.thorough(but=["Rates"])
 @pytest.mark.parametrize("callback", [Bigger, Rates, Weights])
 def test_what_callbacks_do_takes_effect(make, callback):
     wanted = eager(make, "adam", callbacks=[callback()])
@@ -330,6 +331,7 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
     assert found[0] == found[1]
 
 
+@pytest.mark.thorough(but=["1"])
 @pytest.mark.parametrize("launch", [1, 3])
 def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
     wanted = eager(make, "adamw")

@@ -865,7 +865,7 @@ def found(pattern: str, text: str) -> set[str]:
     return set(re.findall(pattern, text, flags=re.MULTILINE))
 
 
-@pytest.mark.thorough(but=["sm_90"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
 def test_the_kernels_compile_and_their_blocks_fit_the_registers(nvrtc, arch):
     """A multiprocessor has 65536 registers; how many a thread needs stands in the machine code."""

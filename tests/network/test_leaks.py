@@ -78,6 +78,7 @@ def test_10_000_steps_leak_nothing(xp):
     assert resident() - pages < 2**20
 
 
+@pytest.mark.thorough(but=["numpy"])
 def test_a_network_is_freed_with_its_last_user(xp):
     """At once: nothing in it knows itself."""
     gc.collect()
@@ -97,6 +98,7 @@ def test_a_network_is_freed_with_its_last_user(xp):
         gc.enable()
 
 
+@pytest.mark.thorough(but=["numpy"])
 def test_a_trainer_is_freed(xp):
     """With its data; callbacks and it know each other, so a collection of garbage may be needed."""
     left = []

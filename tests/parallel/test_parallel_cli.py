@@ -187,7 +187,7 @@ def test_a_process_that_dies_ends_the_job_and_it_goes_on(whole, tmp_path):
     goes_on(whole, "--processes", 2)
 
 
-@pytest.mark.thorough(but=["2-*"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "code", "text"),
     [(signal.SIGTERM, 143, "xpnet: terminated; "), (signal.SIGINT, 130, "stopped by Ctrl-C")],

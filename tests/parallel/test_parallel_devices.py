@@ -334,6 +334,7 @@ def contract_trained(xp: Any, comm: Any, kind: Any, dtype: str) -> np.ndarray:
     return numbers(trainer)
 
 
+@pytest.mark.thorough(but=["Recurrent"])
 @pytest.mark.parametrize("kind", contract_layers.KEEP_THE_CONTRACT)
 def test_the_contract_of_a_gradient_between_gpus(gpus, kind):
     """Layers that add up parts, write pieces, or go on after the sum; in captured steps."""

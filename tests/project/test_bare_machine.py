@@ -93,7 +93,7 @@ PICTURES = {
 }
 
 
-@pytest.mark.thorough(but=["xor"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", ["xor", "mnist"])
 def test_training_without_them(bare, images, tmp_path, problem):
     """With the pictures that can be drawn, and a checkpoint, which records the machine."""

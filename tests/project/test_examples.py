@@ -142,6 +142,7 @@ def test_the_surface_is_found(run):
     assert names["difference"](X) == pytest.approx(names["net"].predict(X) - t)
 
 
+@pytest.mark.thorough
 def test_the_search_finds_a_network_that_is_good_on_new_digits(run):
     names, *_ = run("grid_search", FAST["grid_search"])
     assert names["table"].shape == (3, 3)
@@ -157,6 +158,7 @@ def test_the_spirals_are_told_apart():
     assert names["recorder"].epochs[-1] == 300
 
 
+@pytest.mark.thorough
 def test_the_film_of_the_spirals_has_a_slider(run):
     folder = run("spiral", FAST["spiral"])[2]
     assert 'type="range"' in (folder / "spiral.html").read_text(encoding="utf-8")
@@ -170,6 +172,7 @@ def test_the_first_steps_end_where_the_readme_does(run):
     assert by_hand < 0.3
 
 
+@pytest.mark.thorough
 def test_mnist_gets_more_than_90_of_100_right_in_an_epoch(run):
     names, *_ = run("mnist", FAST["mnist"])
     assert names["trainer"].history["val_accuracy"][-1] > 0.9
@@ -313,6 +316,7 @@ def test_the_published_losses_stand_beside_those_found(monkeypatch, tmp_path, ca
 # ---- the same bits -------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [2, 200])
 def test_the_hash_is_the_golden_one(run, steps):
     names, printed, _ = run("cpu_or_gpu", steps)

@@ -627,6 +627,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.thorough(but=["0"])
 @pytest.mark.parametrize("n", [0, 1, 4, 6, 30])
 def test_a_full_disk_is_said_in_a_sentence(fake, n):
     (fake.folder / "full.py").write_text(FULL.format(n=n, bench=str(BENCH)))
