@@ -68,6 +68,8 @@ from xpnet.parallel.launch import THREADS, start
 from xpnet.parallel.sharing import shared
 from xpnet.support.errors import DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.training.callbacks import Callback
+from xpnet.verify import consistency_processes
+from xpnet.verify.consistency_processes import check_processes
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 SIZES = 2, 3, 4
@@ -183,6 +185,26 @@ def test_golden_hashes_of_the_first_steps(recipe, size):
     for found in team(size, trace, order):
         for phase in ("backward", "update"):
             assert found.phases[phase] == wanted.phases[phase][:steps]
+
+
+def test_the_check_on_processes_says_which_rank_differs(monkeypatch):
+    def lines_of(steps):
+        def checked(comm):
+            lines = []
+            backends = [find_backend("numpy", True)]
+            ok = check_processes(comm, ["xor"], backends, steps, on_line=lines.append)
+            return ok, lines
+
+        return team(2, checked)
+
+    recipes = [recipe.name for recipe in golden.RECIPES if recipe.problem == "xor"]
+    right = [f"numpy, 2 processes: golden      {name}" for name in recipes]
+    assert lines_of(2) == [(True, right)] * 2
+    other = golden.golden_trace(golden.RECIPES[-1])
+    monkeypatch.setattr(consistency_processes, "golden_trace", lambda recipe: other)
+    for ok, (line, *_) in lines_of(2):
+        assert not ok
+        assert "NOT GOLDEN (rank 0 in step 1, in the backward phase; rank 1 in step 1," in line
 
 
 @pytest.mark.parametrize("size", SIZES)
