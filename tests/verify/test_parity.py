@@ -511,13 +511,13 @@ def test_reproducible_mode_is_held_against_float64():
 
 EXACT = {
     "max", "maximum", "minimum", "copyto", "take", "relu", "relu_grad", "one_hot", "gather",
-    "record", "dropout_mask", "mean", "affine", "affine_grad",
+    "record", "dropout_mask", "mean", "affine", "affine_grad", "add_matmul", "add_sum",
 }  # fmt: skip
 OPTIMIZERS = {"sgd", "momentum", "rmsprop", "adam"}
 
 
 def test_every_primitive_is_noisy_or_exact():
-    """`mean` and `affine` are made of others; an optimizer comes after the gradients."""
+    """`mean`, `affine`, `add_sum` ... are made of others; optimizers come after the gradients."""
     primitives = {
         name
         for name, f in inspect.getmembers(Backend, inspect.isfunction)
