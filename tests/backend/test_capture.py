@@ -143,6 +143,7 @@ def eager(make, name, **options):
 # ---- replay is the step --------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["bce"])
 @pytest.mark.parametrize("name", TRAININGS)
 def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
     wanted = eager(make, name)
@@ -155,6 +156,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
         assert bits(trainer) == wanted, order
 
 
+@pytest.mark.thorough(but=["adam-4"])
 @pytest.mark.parametrize(
     ("name", "launch"),
     [("adam", 1), ("adam", 2), ("adam", 4), ("adam", 16), ("adamw", 5), ("normalised", 5)],
@@ -166,6 +168,7 @@ def test_the_number_of_steps_in_a_graph_does_not_matter(make, name, launch):
     assert bits(trainer) == eager(make, name)
 
 
+@pytest.mark.thorough(but=["adam-True"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_the_steps_of_an_estimator_are_captured(make, solver, weighted):
@@ -210,6 +213,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproduci
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.thorough(but=["adamw"])
 @pytest.mark.parametrize("name", ["pixels", "adamw", "normalised", "weighted mse"])
 def test_reproducible_mode_is_captured_too(make, mode_kernels, name):
     """Fused and as it is written, with the bits of NumPy."""
@@ -292,6 +296,7 @@ class Weights(xpnet.Callback):
             net.load_state_dict({k: 0.5 * v for k, v in net.state_dict().items()})
 
 
+@pytest.mark.thorough(but=["Rates"])
 @pytest.mark.parametrize("callback", [Bigger, Rates, Weights])
 def test_what_callbacks_do_takes_effect(make, callback):
     wanted = eager(make, "adam", callbacks=[callback()])
@@ -326,6 +331,7 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
     assert found[0] == found[1]
 
 
+@pytest.mark.thorough(but=["1"])
 @pytest.mark.parametrize("launch", [1, 3])
 def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
     wanted = eager(make, "adamw")

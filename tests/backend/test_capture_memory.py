@@ -57,6 +57,7 @@ def test_what_is_in_memory_that_comes_back_is_lost(make):
     assert np.isnan(memory).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("launch", [1, 3])
 def test_two_layers_that_make_arrays_give_the_same_weights_in_all_orders(make, launch):
     """The second layer's gradient is freed while the side stream may still read it."""
@@ -191,6 +192,7 @@ def test_a_graph_keeps_its_scratch_when_the_thread_takes_a_larger_one(make):
     assert all((a._host == 9).all() for a in others)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["wide", "two layers that make arrays"])
 @pytest.mark.parametrize("captures", [True, False])
 def test_two_threads_train_two_networks_on_one_device(make, name, captures, often):
@@ -229,6 +231,7 @@ class Others(xpnet.Callback):
             fit(trainer_of("wide", self.trainer.net.xp), "wide", epochs=3)
 
 
+@pytest.mark.thorough
 def test_another_network_throws_no_graph_away(make):
     wanted, others = eager(make, "adam"), Others()
     trainer = trainer_of("adam", make("aside last"))
@@ -330,6 +333,7 @@ class Straight(xpnet.Callback):
         self.trainer.net.xp.forks = epoch < 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["adam", "normalised", "two layers that make arrays"])
 def test_without_forks_a_graph_is_a_chain_with_the_same_bits(make, name):
     wanted = eager(make, name)

@@ -448,6 +448,7 @@ def one_bit_more(monkeypatch, part: str) -> None:
     change_mode(monkeypatch, "widths", more)
 
 
+@pytest.mark.thorough(but=["*-64-*", "many-*"])
 @pytest.mark.parametrize("part", ["whole", "head"])
 @pytest.mark.parametrize(("kind", "n"), LIMITS)
 def test_the_bound_of_the_widths_holds_and_is_needed(monkeypatch, kind, n, part):
@@ -459,6 +460,7 @@ def test_the_bound_of_the_widths_holds_and_is_needed(monkeypatch, kind, n, part)
     assert len(results(kind, n)) > 1, "one bit more, and no order matters: the bound is too low"
 
 
+@pytest.mark.thorough(but=["32-*", "64-*"])
 @pytest.mark.parametrize("part", ["short", "rest"])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("n", [32, 64, 128, 512, 1024])

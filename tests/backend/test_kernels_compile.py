@@ -58,6 +58,7 @@ def _nvrtc():
         pytest.skip(f"no NVRTC or no CUDA headers, the CUDA kernels are not compiled: {error}")
 
 
+@pytest.mark.thorough(but=["sm_90-f"])
 @pytest.mark.parametrize("T", cuda.REALS)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
 def test_the_kernels_compile_for_ampere_hopper_and_blackwell(T, arch):

@@ -180,6 +180,7 @@ def test_an_access_that_is_not_aligned_is_reported(folder):
     xp.sgd(p.copy(), p.copy(), rate, work=None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mutation", mutations.KERNELS, ids=str)
 def test_a_mistake_in_an_update_is_found(folder, tmp_path, mutation):
     text = mutation.apply(cuda.source())
@@ -202,6 +203,7 @@ def test_the_same_call_gives_the_same_bits(xp):
     assert len(sums) == 1
 
 
+@pytest.mark.thorough(but=["xor*", "digits*"])
 @pytest.mark.parametrize("recipe", golden.RECIPES, ids=lambda recipe: recipe.name)
 def test_reproducible_mode_gives_the_golden_hashes_on_the_kernels(xp, recipe):
     """As on a GPU: sums, batches, one-hot rows and masks by the kernels, all else by the module."""

@@ -279,6 +279,7 @@ print("trained")
 """
 
 
+@pytest.mark.thorough
 def test_where_nothing_can_be_kept_it_compiles_anew(tmp_path):
     """In eight threads at once; files stand where Numba would make its folders."""
     shutil.copytree(

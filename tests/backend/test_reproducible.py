@@ -489,6 +489,7 @@ def in_float32_on(xp, case):
     return found | {"loss": np.array(xp.asnumpy(judge.value))}
 
 
+@pytest.mark.thorough(but=["*-mse", "*-softmax-labels"])
 @every_loss
 @every_layer
 def test_gradients_and_losses_have_the_same_bits_everywhere(layer, loss):

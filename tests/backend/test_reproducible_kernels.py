@@ -743,6 +743,7 @@ def test_the_order_in_which_threads_run_does_not_matter(kernels, tmp_path):
 # ---- trainings -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["xor*"])
 @pytest.mark.parametrize("recipe", golden.RECIPES, ids=lambda recipe: recipe.name)
 def test_trainings_have_the_golden_hashes(xp, recipe):
     if recipe.problem == "mnist" and not find_mnist():
@@ -864,6 +865,7 @@ def found(pattern: str, text: str) -> set[str]:
     return set(re.findall(pattern, text, flags=re.MULTILINE))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
 def test_the_kernels_compile_and_their_blocks_fit_the_registers(nvrtc, arch):
     """A multiprocessor has 65536 registers; how many a thread needs stands in the machine code."""

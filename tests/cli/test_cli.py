@@ -882,6 +882,7 @@ def test_the_installed_command():
 # ---- Ctrl-C -----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c():
     process = started("-m", "xpnet", "train", "spiral", "--epochs", "100000", "--out", "here")

@@ -97,6 +97,7 @@ def variants():
             yield model(backend="numba", random_state=0)
 
 
+@pytest.mark.thorough(but=["MLPClassifier()-*", "MLPRegressor()-*"])
 @parametrize_with_checks(list(variants()), expected_failed_checks=lambda estimator: {})
 def test_the_rules_of_scikit_learn(estimator, check):
     check(estimator)

@@ -3,12 +3,16 @@
 They also run if they are asked for: ``-m thorough`` runs nothing else, and a test that is named
 (``pytest tests/a/test_b.py::test_c``) is run. The last lines of the output say how many were left
 out, and where if files were named.
+
+``@pytest.mark.thorough(but=["xor", "*-mse"])`` leaves out all cases of a test but those of these
+ids, which may have ``*``. An id that no case has is an error: then nothing of the test would run.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -29,8 +33,13 @@ class Thorough:
         )
         self.left_out = Counter()  # path -> the number of tests
 
-    @pytest.hookimpl(trylast=True)  # after -m and -k have chosen
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, config, items):
+        _unmark_short_cases(items)
+        yield  # -m and -k choose
+        self._leave_out(config, items)
+
+    def _leave_out(self, config, items):
         if self.asked_for:
             return
         named = [_place(config, argument) for argument in config.args]
@@ -51,6 +60,29 @@ class Thorough:
         terminalreporter.write_line(
             f"{n} thorough tests not run: pytest --thorough runs them, too", yellow=True
         )
+
+
+def _unmark_short_cases(items):
+    """Take the marker from the cases that ``but`` names."""
+    found = defaultdict(set)  # test function -> the ids that a case has
+    for item in items:
+        marker = item.get_closest_marker("thorough")
+        if marker is None or "but" not in marker.kwargs:
+            continue
+        ids = [i for i in marker.kwargs["but"] if _matches(item.callspec.id, i)]
+        found[item.path, item.originalname, tuple(marker.kwargs["but"])].update(ids)
+        if ids:
+            item.own_markers.remove(marker)
+    if all(item.config.args == item.config.getini("testpaths") for item in items[:1]):
+        for (path, name, but), ids in found.items():
+            if set(but) - ids:
+                missing = ", ".join(sorted(set(but) - ids))
+                raise pytest.UsageError(f"{path}::{name}: no case has the id {missing}")
+
+
+def _matches(case, pattern):
+    """Return True if an id fits a pattern; only ``*`` is special."""
+    return fnmatchcase(case, re.sub(r"([\[\]?])", r"[\1]", pattern))
 
 
 def _is_thorough(item):

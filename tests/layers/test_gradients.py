@@ -168,6 +168,7 @@ def largest(gradients: dict[str, np.ndarray]) -> float:
 # ---- slopes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["*-mse", "*-softmax-one-hot"])
 @every_loss
 @every_layer
 def test_every_gradient_is_the_slope_of_the_loss(layer, loss):
@@ -187,6 +188,9 @@ KINKED = [(layer, loss) for layer in KINKED_LAYERS for loss in LOSSES]
 KINKED += [(layer, "huber") for layer in LAYERS if layer not in (*KINKED_LAYERS, *CANCELLING)]
 
 
+@pytest.mark.thorough(
+    but=["linear-huber", "relu*-softmax-labels", "leaky-relu-mse", "relu*-mse", "nested-huber"]
+)
 @pytest.mark.parametrize(("layer", "loss"), KINKED)
 def test_every_gradient_beside_a_kink_is_the_slope_on_both_sides(layer, loss):
     """By central differences, to which the normalization of two samples is too crooked."""
@@ -346,6 +350,7 @@ def _torch_losses(torch: Any, name: str, loss: Any, Y: Any, t: Any) -> Any:
 # ---- the other backends --------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["numpy-*", "numba-*", "strict-linear", "strict-batch-norm"])
 @every_layer
 def test_gradients_are_the_same_on_every_backend(backend, layer):
     for loss in LOSSES:

@@ -63,6 +63,7 @@ def resident():
     return int(PAGES.read_text().split()[1]) * 4096 if PAGES.exists() else 0
 
 
+@pytest.mark.thorough
 def test_10_000_steps_leak_nothing(xp):
     trainer = xpnet.Trainer(network(xp), "softmax_cross_entropy", metrics=["accuracy"])
     for _ in range(WARM):
@@ -77,6 +78,7 @@ def test_10_000_steps_leak_nothing(xp):
     assert resident() - pages < 2**20
 
 
+@pytest.mark.thorough(but=["numpy"])
 def test_a_network_is_freed_with_its_last_user(xp):
     """At once: nothing in it knows itself."""
     gc.collect()
@@ -96,6 +98,7 @@ def test_a_network_is_freed_with_its_last_user(xp):
         gc.enable()
 
 
+@pytest.mark.thorough(but=["numpy"])
 def test_a_trainer_is_freed(xp):
     """With its data; callbacks and it know each other, so a collection of garbage may be needed."""
     left = []
@@ -112,6 +115,7 @@ def test_a_trainer_is_freed(xp):
     assert [a() for a in left] == [None] * len(left)
 
 
+@pytest.mark.thorough(but=["numpy"])
 def test_threads_take_their_scratch_with_them(xp):
     net = network(xp)
 

@@ -88,6 +88,7 @@ def test_the_size_that_is_named_is_the_largest_power_of_2(made):
     assert made.net.xp.peak <= made.net.xp.limit
 
 
+@pytest.mark.thorough(but=["4200000", "7800000"])
 @pytest.mark.parametrize("limit", [*range(4_200_000, 12_400_000, 400_000)])
 def test_the_size_that_is_named_works_whatever_was_left(limit):
     """Also while the error lives, whose frames know what was made before."""

@@ -72,6 +72,7 @@ def predicted(k, nets):
     return found
 
 
+@pytest.mark.thorough(but=["float32", "numba"])
 def test_training_and_predicting_at_once_give_the_bits_of_one(mode):
     def works(nets):
         train = [lambda k=k: trained(k, mode) for k in range(TRAINING)]
@@ -110,6 +111,7 @@ def test_predicting_does_not_disturb_a_training(mode):
     assert at_once(lambda: train(net), *[lambda: predict(net)] * 3)[0] == alone
 
 
+@pytest.mark.thorough(but=["float32"])
 def test_a_training_does_not_disturb_predictions(mode):
     """Its steps are so short that no parameter changes, so predictions must be what they were."""
     layers = (xpnet.Linear(12, 9), xpnet.ReLU(), xpnet.Dropout(0.5), xpnet.Linear(9, 3, bias=False))

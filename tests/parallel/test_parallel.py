@@ -68,6 +68,8 @@ from xpnet.parallel.launch import THREADS, start
 from xpnet.parallel.sharing import shared
 from xpnet.support.errors import DivergenceError, OptionError, ParallelError, XpnetError
 from xpnet.training.callbacks import Callback
+from xpnet.verify import consistency_processes
+from xpnet.verify.consistency_processes import check_processes
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 SIZES = 2, 3, 4
@@ -140,6 +142,7 @@ def test_the_result_does_not_depend_on_the_number_of_processes(
         are_the_same(other, found[0])
 
 
+@pytest.mark.thorough(but=["*-3"])
 @pytest.mark.parametrize(("name", "size"), on_sizes(REPRODUCIBLE, MORE_REPRODUCIBLE))
 def test_in_reproducible_mode_not_even_the_bits_do(alone, monkeypatch, tmp_path, name, size):
     monkeypatch.setattr(mapped, "LARGE", 0)
@@ -182,6 +185,26 @@ def test_golden_hashes_of_the_first_steps(recipe, size):
     for found in team(size, trace, order):
         for phase in ("backward", "update"):
             assert found.phases[phase] == wanted.phases[phase][:steps]
+
+
+def test_the_check_on_processes_says_which_rank_differs(monkeypatch):
+    def lines_of(steps):
+        def checked(comm):
+            lines = []
+            backends = [find_backend("numpy", True)]
+            ok = check_processes(comm, ["xor"], backends, steps, on_line=lines.append)
+            return ok, lines
+
+        return team(2, checked)
+
+    recipes = [recipe.name for recipe in golden.RECIPES if recipe.problem == "xor"]
+    right = [f"numpy, 2 processes: golden      {name}" for name in recipes]
+    assert lines_of(2) == [(True, right)] * 2
+    other = golden.golden_trace(golden.RECIPES[-1])
+    monkeypatch.setattr(consistency_processes, "golden_trace", lambda recipe: other)
+    for ok, (line, *_) in lines_of(2):
+        assert not ok
+        assert "NOT GOLDEN (rank 0 in step 1, in the backward phase; rank 1 in step 1," in line
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -979,11 +1002,13 @@ def _dict(value):
     return value if isinstance(value, dict) else {}
 
 
+@pytest.mark.thorough
 def test_all_ranks_take_part(real):
     for size, ranks in real.items():
         assert [rank["about"] for rank in ranks] == [[k, size, k, size] for k in range(size)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 def test_the_methods_of_a_real_communicator(real, size):
     last = size - 1
@@ -1000,6 +1025,7 @@ def test_the_methods_of_a_real_communicator(real, size):
         }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ORDINARY)
 def test_real_processes_give_the_result_of_one(real, name, size):
@@ -1007,6 +1033,7 @@ def test_real_processes_give_the_result_of_one(real, name, size):
     agree(real[size][0]["ordinary"][name], alone["ordinary"][name], TOLERANCE[ORDINARY[name].dtype])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 def test_real_processes_are_equal_after_each_epoch(real, size):
     first, *others = real[size]
@@ -1017,6 +1044,7 @@ def test_real_processes_are_equal_after_each_epoch(real, size):
                 assert other[group][name]["history"] == outcome["history"], name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", REPRODUCIBLE)
 def test_real_processes_give_the_bits_of_one(real, name, size):
@@ -1024,6 +1052,7 @@ def test_real_processes_give_the_bits_of_one(real, name, size):
     are_the_same(real[size][0]["reproducible"][name], alone["reproducible"][name])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, *SIZES])
 @pytest.mark.parametrize("name", RECIPES)
 def test_golden_hashes_hold_for_real_processes(real, name, size):
@@ -1036,6 +1065,7 @@ def test_golden_hashes_hold_for_real_processes(real, name, size):
         assert (RECIPES[name].problem, size) in [("digits", 2), ("digits", 3)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, *SIZES])
 @pytest.mark.parametrize("name", TO_RESUME)
 def test_a_checkpoint_of_four_real_processes_goes_on(alone, real, name, size):
@@ -1043,6 +1073,7 @@ def test_a_checkpoint_of_four_real_processes_goes_on(alone, real, name, size):
         went_on(real[size][0]["resumed"][f"{name} {where}"], name, alone)
 
 
+@pytest.mark.thorough
 def test_real_processes_that_are_not_given_the_same_say_so(real):
     for size in (3, 4):
         for rank in real[size]:

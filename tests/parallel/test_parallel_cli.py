@@ -65,6 +65,7 @@ def single(capsys):
 # ---- it gives what one process gives ------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["--processes"])
 @several
 @pytest.mark.parametrize("how", ["--processes", "--parallel"])
 def test_several_processes_leave_what_one_leaves(single, how):
@@ -109,6 +110,7 @@ def test_without_parallel_each_would_train_on_its_own():
     assert not list(Path().iterdir())
 
 
+@pytest.mark.thorough
 @several
 def test_a_training_that_diverges_has_one_error_and_one_report():
     """Also one that rank 0 alone finds, when it saves."""
@@ -174,6 +176,7 @@ def goes_on(whole, *more):
     assert found.get("processes", 1) == (int(more[-1]) if more else 1)
 
 
+@pytest.mark.thorough
 @linux
 def test_a_process_that_dies_ends_the_job_and_it_goes_on(whole, tmp_path):
     done = broken_off(signal.SIGKILL, str(tmp_path))
@@ -184,6 +187,7 @@ def test_a_process_that_dies_ends_the_job_and_it_goes_on(whole, tmp_path):
     goes_on(whole, "--processes", 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "code", "text"),
     [(signal.SIGTERM, 143, "xpnet: terminated; "), (signal.SIGINT, 130, "stopped by Ctrl-C")],
@@ -197,6 +201,7 @@ def test_a_signal_for_the_launcher_saves_the_training(whole, tmp_path, number, c
     assert results()["weights_sha256"] == whole["weights_sha256"]
 
 
+@pytest.mark.thorough(but=["0"])
 @several
 @pytest.mark.parametrize("k", range(3))
 def test_a_mistake_on_one_process_ends_all(tmp_path, k):

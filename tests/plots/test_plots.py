@@ -875,6 +875,7 @@ def test_a_film_has_a_picture_of_the_network_at_each_moment(projection):
     assert plt.get_fignums() == [1]
 
 
+@pytest.mark.thorough
 def test_a_film_becomes_a_page():
     recorder, X, _ = recorded(epochs=1, frames=3)
     assert len(recorder.epochs) == 3

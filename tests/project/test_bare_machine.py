@@ -93,6 +93,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", ["xor", "mnist"])
 def test_training_without_them(bare, images, tmp_path, problem):
     """With the pictures that can be drawn, and a checkpoint, which records the machine."""
@@ -110,6 +111,7 @@ def test_training_without_them(bare, images, tmp_path, problem):
     assert "results in run" in passed(bare(*train, "--resume", "run", **data))
 
 
+@pytest.mark.thorough
 def test_the_check_without_them(bare, images):
     """MNIST is a data set of the check that is there, but the golden hashes are of another one."""
     arguments = ("--problems", "xor", "--backends", "numpy", "--steps", 5)
@@ -210,6 +212,7 @@ except xpnet.BackendError as error:
 """
 
 
+@pytest.mark.thorough(but=["ImportError", "RuntimeError"])
 @pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
 def test_a_broken_cupy_is_not_used(bare, source):
     """`auto` computes with NumPy, `cupy` is an error of one line, and `info` prints its report."""
@@ -227,6 +230,7 @@ def test_a_broken_cupy_is_not_used(bare, source):
     assert re.search(r"^MNIST +not here yet", out, re.M)
 
 
+@pytest.mark.thorough
 def test_training_with_pictures_and_no_home(bare, tmp_path):
     """All pictures are there, and matplotlib is silent about its cache."""
     done = bare("-m", "xpnet", "train", "xor", "--epochs", 1, "--out", "run", missing=[])
@@ -238,6 +242,7 @@ def test_training_with_pictures_and_no_home(bare, tmp_path):
     }
 
 
+@pytest.mark.thorough
 def test_a_cupy_that_cannot_write_its_cache(bare, tmp_path):
     """What the message advises helps: CuPy then imports."""
     pytest.importorskip("cupy", reason="CuPy is not installed")

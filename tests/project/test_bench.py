@@ -311,6 +311,7 @@ def test_a_readme_that_is_out_of_date(tmp_path, capsys):
 # ---- processes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["print('words')-printed no result"])
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
@@ -374,6 +375,7 @@ def after_three_epochs(batches) -> list[np.ndarray]:
     return [a for name, a in sorted(trainer.net.state_dict().items())]
 
 
+@pytest.mark.thorough(but=["eager", "graph"])
 @pytest.mark.parametrize("mode", ["eager", "eager-foreach", "compile", "compile-forward", "graph"])
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, while it compiles
 def test_pytorch_trains_as_xpnet_does(batches, mode, monkeypatch):
@@ -407,6 +409,7 @@ def test_jax_trains_as_xpnet_does(batches, mode, monkeypatch):
         np.testing.assert_allclose(theirs, ours, atol=2e-6)
 
 
+@pytest.mark.thorough(but=["captured"])
 @needs_mnist
 @pytest.mark.parametrize("mode", gpu_xpnet.MODES)
 def test_xpnet_as_a_contestant(mode, monkeypatch, capsys):
@@ -418,6 +421,7 @@ def test_xpnet_as_a_contestant(mode, monkeypatch, capsys):
         assert found["reads"] == 1
 
 
+@pytest.mark.thorough
 @needs_mnist
 def test_the_comparison_and_the_time_to_accuracy(monkeypatch, capsys, tmp_path):
     """Without the peers, whose scripts take long to start."""

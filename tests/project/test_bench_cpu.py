@@ -189,6 +189,7 @@ def test_the_floor_has_the_products_of_a_prediction(monkeypatch):
     assert rows == [150, 150]
 
 
+@pytest.mark.thorough
 @needs_mnist
 def test_the_task_of_a_setting():
     quick = common.task("small-adam", quick=True)
@@ -310,6 +311,7 @@ def test_a_contestant_that_fails_is_out(code, expected, monkeypatch, tmp_path):
     assert expected in found["it"]["failed"]
 
 
+@pytest.mark.thorough
 def test_the_whole_comparison_with_one_peer(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(compare, "PAUSE_S", 0)

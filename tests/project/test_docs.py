@@ -66,6 +66,7 @@ def examples_of(page):
     return doctest.DocTest(examples, {"__name__": "__main__"}, page.name, str(page), 0, None)
 
 
+@pytest.mark.thorough(but=["index", "backpropagation", "add_a_layer"])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_the_pages_run(page, tmp_path, monkeypatch):
     for library in ("onnx", "pandas", "polars", "safetensors", "torch"):

@@ -94,6 +94,7 @@ def test_an_example_is_short_and_has_a_title_a_text_and_cells(name):
     assert all(re.match("# [A-Z0-9]", lines[i + 1]) for i in cells)
 
 
+@pytest.mark.thorough(but=["first_steps", "by_hand", "xor"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_and_leaves_what_it_says(name, run):
     _, printed, folder = run(name, FAST.get(name, 2))
@@ -141,6 +142,7 @@ def test_the_surface_is_found(run):
     assert names["difference"](X) == pytest.approx(names["net"].predict(X) - t)
 
 
+@pytest.mark.thorough
 def test_the_search_finds_a_network_that_is_good_on_new_digits(run):
     names, *_ = run("grid_search", FAST["grid_search"])
     assert names["table"].shape == (3, 3)
@@ -156,6 +158,7 @@ def test_the_spirals_are_told_apart():
     assert names["recorder"].epochs[-1] == 300
 
 
+@pytest.mark.thorough
 def test_the_film_of_the_spirals_has_a_slider(run):
     folder = run("spiral", FAST["spiral"])[2]
     assert 'type="range"' in (folder / "spiral.html").read_text(encoding="utf-8")
@@ -169,6 +172,7 @@ def test_the_first_steps_end_where_the_readme_does(run):
     assert by_hand < 0.3
 
 
+@pytest.mark.thorough
 def test_mnist_gets_more_than_90_of_100_right_in_an_epoch(run):
     names, *_ = run("mnist", FAST["mnist"])
     assert names["trainer"].history["val_accuracy"][-1] > 0.9
@@ -203,6 +207,7 @@ def test_the_gradients_by_hand_are_those_of_xpnet_and_the_slopes_of_the_loss(run
         assert dW[place] == pytest.approx((up - down) / (2 * h), rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_network_by_hand_learns(run):
     names, *_ = run("by_hand", 200)
     assert names["accuracy"] > 0.9
@@ -281,6 +286,7 @@ def notebook(X, t, too_early):
     return losses
 
 
+@pytest.mark.thorough
 def test_the_notebook_and_its_mistake_are_those_of_the_notebook(run):
     names, printed, _ = run("find_the_bug", 2)
     early, right = names["early"], names["right"]
@@ -310,6 +316,7 @@ def test_the_published_losses_stand_beside_those_found(monkeypatch, tmp_path, ca
 # ---- the same bits -------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", [2, 200])
 def test_the_hash_is_the_golden_one(run, steps):
     names, printed, _ = run("cpu_or_gpu", steps)
@@ -335,6 +342,7 @@ def test_another_hash_is_an_error(monkeypatch):
         execute(source("cpu_or_gpu"), 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("mpi")
 def test_two_processes_print_once_the_same_hash_twice(tmp_path):
     mnist = find_mnist()

@@ -308,6 +308,7 @@ def test_a_pack_does_not_take_the_place_of_other_files(tmp_path, name):
 # ---- it is killed --------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_killed_at_any_moment_it_leaves_all_stages_that_had_ended(tmp_path):
     moments = random.Random(0)
     whole = Fake(make(tmp_path / "whole"))
@@ -394,6 +395,7 @@ def test_a_signal_while_the_pack_is_unpacked(fake):
     assert not list(fake.folder.glob("gpu-sh.*"))
 
 
+@pytest.mark.thorough(but=["15-tests", "2-device"])
 @pytest.mark.parametrize("stage", ["device", "tests", "sanitizer"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_breaks_off_the_stage_that_runs(fake, stage, number):
@@ -625,6 +627,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.thorough(but=["0"])
 @pytest.mark.parametrize("n", [0, 1, 4, 6, 30])
 def test_a_full_disk_is_said_in_a_sentence(fake, n):
     (fake.folder / "full.py").write_text(FULL.format(n=n, bench=str(BENCH)))

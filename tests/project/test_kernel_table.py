@@ -35,6 +35,7 @@ def _nvrtc():
         pytest.skip(f"no NVRTC or no CUDA headers, the CUDA kernels are not compiled: {error}")
 
 
+@pytest.mark.thorough(but=["kernels.cu-f"])
 @pytest.mark.parametrize(("file", "T"), FILES)
 def test_no_kernel_spills_or_uses_local_memory(file, T):
     log = assembler_log(file, T)
@@ -45,6 +46,7 @@ def test_no_kernel_spills_or_uses_local_memory(file, T):
     assert not bad
 
 
+@pytest.mark.thorough
 def test_spills_are_seen():
     few = needs(assembler_log("kernels.cu", "d", "--maxrregcount=16"))
     assert few["adam"].spill_loads
@@ -67,6 +69,7 @@ def test_what_the_assembler_says_is_read():
     assert needs(SAID) == {"first": Need(36, 8, 16, 24, 4224), "second": Need(14, 0, 0, 0, 0)}
 
 
+@pytest.mark.thorough
 def test_the_page_has_the_present_table(capsys):
     assert main(["--check"]) == 0, "run python bench/kernel_table.py"
     said = capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from matplotlib import pyplot
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +19,7 @@ PICTURES, FIRST, BY_HAND, LAYER = BLOCKS[:4]
 (SEARCH,) = [block for block in BLOCKS if "GridSearchCV" in block]
 
 
+@pytest.mark.thorough
 def test_the_pictures_can_be_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -69,6 +71,7 @@ def test_a_training_is_saved_and_goes_on(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.thorough
 def test_the_search_runs():
     names = {}
     exec(compile(FIRST.replace("epochs=20", "epochs=1"), "README.md", "exec"), names)

@@ -50,7 +50,7 @@ def passed(tmp_path):
             text=True,
             check=False,
         )
-        return re.findall(r"(\S+) PASSED", done.stdout), done.stdout
+        return re.findall(r"(\S+) PASSED", done.stdout), done.stdout + done.stderr
 
     return run
 
@@ -93,6 +93,34 @@ def test_a_file_that_is_named_says_what_was_left_out_of_it(passed):
     found, output = passed("test_a.py")
     assert sorted(found) == sorted(SHORT)
     assert "test_a.py: 2 thorough tests not run\n2 thorough tests not run: pytest" in output
+
+
+BUT = """
+import pytest
+
+@pytest.mark.thorough(but=["1", "x-*", "[3]?"])
+@pytest.mark.parametrize("n", ["0", "1", "2", "x-1", "x-2", "[3]?", "[3]a", "3"])
+def test_cases(n): pass
+"""
+
+
+def test_cases_that_the_marker_names_are_no_long_ones(passed, tmp_path):
+    (tmp_path / "test_a.py").write_text(BUT)
+    short = {f"test_a.py::test_cases[{n}]" for n in ("1", "x-1", "x-2", "[3]?")}
+    found, output = passed("test_a.py")
+    assert set(found) == short
+    assert "test_a.py: 4 thorough tests not run" in output
+    long = {f"test_a.py::test_cases[{n}]" for n in ("0", "2", "[3]a", "3")}
+    assert set(passed("test_a.py", "-m", "thorough")[0]) == long
+    assert set(passed("test_a.py", "--thorough")[0]) == short | long
+
+
+def test_the_marker_names_cases_that_there_are(passed, tmp_path):
+    (tmp_path / "test_a.py").write_text(BUT.replace('"x-*"', '"y-*"'))
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = .\n")
+    found, output = passed()
+    assert not found
+    assert "test_a.py::test_cases: no case has the id y-*" in output
 
 
 def test_only_what_the_other_options_choose_is_counted(passed):

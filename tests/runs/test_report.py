@@ -23,6 +23,9 @@ RUNS = {  # long enough to have a story, short enough for a test
 VIEWS = {"light": {}, "dark": {"dark": True}, "phone": {"width": 390, "height": 844, "phone": True}}
 
 
+pytestmark = pytest.mark.thorough  # a browser draws the pictures of six trainings
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The folder of each run, made once."""

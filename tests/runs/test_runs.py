@@ -371,6 +371,7 @@ def test_a_run_that_ends_before_its_configuration_leaves_no_run_folder(run, copy
 # ---- xpnet report -----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["and", "xor", "spiral"])
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_same_report_again(made, copy, monkeypatch, name):
     """Byte for byte, whatever backend and mode the environment asks for."""
@@ -381,6 +382,7 @@ def test_the_same_report_again(made, copy, monkeypatch, name):
     assert (folder / "report.html").read_bytes() == (made / name / "report.html").read_bytes()
 
 
+@pytest.mark.thorough(but=["and"])
 @pytest.mark.parametrize("name", ["and", "surface", "squares"])
 def test_the_same_pictures_again(run, made, copy, name):
     pictures = in_both(DRAWN[name])
@@ -727,6 +729,7 @@ def until_lines(process, n):
         time.sleep(0.01)
 
 
+@pytest.mark.thorough(but=["3"])
 @pytest.mark.parametrize("k", range(6))
 def test_kill_at_any_moment(run, no_pictures, k):
     wait = random.Random(k)
@@ -781,6 +784,7 @@ def test_frames_that_are_cut_anywhere(copy):
             found.recorder(split)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c(run):
     process = started(*ENDLESS)
@@ -822,6 +826,7 @@ def test_ctrl_c_while_the_report_is_written(run, monkeypatch, no_pictures, where
 DIVERGING = "train", "curve", "--optimizer", "sgd", "--activation", "relu", "--out", "here"
 
 
+@pytest.mark.thorough(but=["9---lr 1e30-0"])
 @pytest.mark.parametrize(
     ("epochs", "options", "done"),
     [
@@ -854,6 +859,7 @@ def test_divergence_without_plots(run):
     assert names(Path("here")) == FILES_WITHOUT_PLOTS - {"results.json", "weights.npz"}
 
 
+@pytest.mark.thorough(but=["*-and"])
 @pytest.mark.parametrize("problem", ["and", "surface", "digits"])
 @pytest.mark.parametrize("lr", ["1e6", "1e18", "1e60"])
 def test_numbers_beyond_all_bounds(run, problem, lr, no_pictures):
@@ -982,6 +988,7 @@ def test_something_wrong_is_one_line_of_error(run, copy):
     says(run("report", folder), 1, "config.json is damaged: hidden is 'abc'; bring back a copy")
 
 
+@pytest.mark.thorough(but=["{'hidden': [4]}*", "{'dtype'*"])
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
@@ -1095,6 +1102,7 @@ def of_frames(*epochs, value=0.5):
     return np.concatenate(rows).astype("<f4").tobytes()
 
 
+@pytest.mark.thorough(but=["garbage", "twice"])
 @pytest.mark.parametrize(
     "data",
     [
@@ -1173,6 +1181,7 @@ def write_changed_zip(path):
     path.write_bytes(data)
 
 
+@pytest.mark.thorough(but=["write_pickle", "write_cut_zip"])
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -1292,6 +1301,7 @@ def test_quiet_and_json(run):
     assert json.loads(line) == results_of(Path("here"))
 
 
+@pytest.mark.thorough
 def test_quiet_where_there_is_no_gpu():
     """In a process of its own: how the warning gets out is up to Python."""
     command = "-m", "xpnet", "train", "and", "--epochs", "1", "--plots", "none", "--out"

@@ -278,6 +278,7 @@ def test_errors_of_the_backend_are_not_of_the_file(tmp_path):
 # ---- trainings: bit by bit ----------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["7", "14", "20"])
 @pytest.mark.parametrize("steps", range(1, EPOCHS * BATCHES))
 def test_a_training_goes_on_from_every_step(tmp_path, steps):
     whole = make(lr=xpnet.schedules.Cosine(0.01, 20))
@@ -304,6 +305,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.thorough(but=["numpy-*"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_optimizer_goes_on(tmp_path, backend, name, dtype):
@@ -901,6 +903,7 @@ def test_a_divergence_keeps_the_last_good_checkpoint(tmp_path):
 # ---- killed -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked, as on POSIX")
 @pytest.mark.parametrize(("case", "n"), [("kills", 20), ("signals", 10)])
 def test_who_is_killed_at_random_ends_as_who_is_not(case, n):

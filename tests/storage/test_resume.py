@@ -180,6 +180,7 @@ def go_too_far(trainer):
 # ---- to the same end --------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["spiral-1", "mode-0"])
 @pytest.mark.parametrize("case", range(6))
 @pytest.mark.parametrize("name", RUNS)
 def test_broken_off_anywhere_it_ends_as_if_it_had_not_been(whole, name, case):
@@ -212,6 +213,7 @@ PLACES = {
 }
 
 
+@pytest.mark.thorough(but=["*-7"])
 @pytest.mark.parametrize("every", [7, "5m"])
 @pytest.mark.parametrize("place", PLACES)
 def test_broken_off_at_a_certain_place(whole, place, every):
@@ -222,6 +224,7 @@ def test_broken_off_at_a_certain_place(whole, place, every):
     is_the_same(HERE, whole("spiral", "all"))
 
 
+@pytest.mark.thorough(but=["spiral-1", "spiral-20"])
 @pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize(
     ("name", "step"),
@@ -242,6 +245,7 @@ def test_ctrl_c_leaves_an_end_that_is_none(whole, name, step):
     is_the_same(HERE, whole(name, "all"))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_ctrl_c", "_reports")
 def test_the_report_is_that_of_the_whole_training(monkeypatch):
     there = Path("there")
@@ -259,6 +263,7 @@ def test_the_report_is_that_of_the_whole_training(monkeypatch):
     assert in_both(DRAWN["spiral"]) <= names(HERE)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_reports")
 def test_a_report_of_what_is_not_finished(run):
     broken_off(before=18)
@@ -344,6 +349,7 @@ def driven(what, step, *options):
     return SimpleNamespace(code=process.returncode, out=out, err=err)
 
 
+@pytest.mark.thorough(but=["SIGTERM-42-143"])
 @posix
 @pytest.mark.parametrize(
     ("name", "step", "code"), [("SIGINT", 17, 130), ("SIGTERM", 26, 143), ("SIGTERM", 42, 143)]
@@ -361,6 +367,7 @@ def test_a_signal_saves_and_says_how_to_go_on(whole, name, step, code):
     is_the_same(HERE, whole("spiral"))
 
 
+@pytest.mark.thorough(but=["SIGINT SIGINT-130"])
 @posix
 @pytest.mark.parametrize(
     ("names", "code"),
@@ -375,6 +382,7 @@ def test_a_second_signal_leaves_at_once(whole, names, code):
     is_the_same(HERE, whole("spiral"))
 
 
+@pytest.mark.thorough
 @posix
 def test_kill_in_the_middle_of_a_checkpoint(whole):
     done = driven("writing", 26, "--checkpoint-every", 10)
@@ -398,6 +406,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(run, whole):
     is_the_same(HERE, whole("spiral"))
 
 
+@pytest.mark.thorough(but=["SIGTERM-143"])
 @posix
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signals_from_outside(run, name, code):

@@ -297,6 +297,7 @@ def test_a_run_goes_on_and_ends_the_same(run):
     assert results()["weights_sha256"] == results(whole)["weights_sha256"]
 
 
+@pytest.mark.thorough
 def test_the_report_needs_the_file_again(run):
     assert run("train", *SPIRAL[:-1], "all", "--out", HERE).code == 0
     assert (HERE / "report.html").exists()
@@ -310,6 +311,7 @@ def test_the_report_needs_the_file_again(run):
     assert found.recorder(found.load()).epochs[-1] == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["--processes", "--parallel"])
 def test_several_processes(mpi, how):
     if how == "--processes":

@@ -132,6 +132,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("variant", "recipe"), PAIRS)
 def test_the_golden_hashes_hold(outcomes, variant, recipe):
     if why_not(variant):
@@ -144,6 +145,7 @@ def test_the_golden_hashes_hold(outcomes, variant, recipe):
     assert trace.sha256 == wanted.sha256
 
 
+@pytest.mark.thorough
 def test_the_file_is_what_the_command_writes(capsys):
     """In this process, whatever has been imported into it and however many threads it has."""
     if NO_MNIST:
@@ -156,6 +158,7 @@ def test_the_file_is_what_the_command_writes(capsys):
 # ---- ... which ordinary float32 does not give ----------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("problem", golden.PROBLEMS)
 def test_ordinary_float32_has_more_than_one_result(outcomes, problem):
     """On each problem, in its very first steps, and every machine has a result of its own."""
@@ -172,6 +175,7 @@ def test_ordinary_float32_has_more_than_one_result(outcomes, problem):
     assert len({str(hashes) for hashes in of_variant.values()}) > 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("variant", [*CORES[1:], THREADS, "plain"])
 def test_each_machine_is_another_one(outcomes, variant):
     """Its settings took effect: the libraries say so, and ordinary float32 shows it."""

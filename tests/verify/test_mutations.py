@@ -70,6 +70,7 @@ def test_there_are_mutations_of_everything_that_computes():
     assert {"losses", "network", "optimizers", "parallel", "training"} <= rooms
 
 
+@pytest.mark.thorough
 def test_the_checks_kill_the_mutations(outcomes, capsys):
     tried = [outcome for outcome in outcomes if outcome["number"] != AS_IT_IS]
     assert sorted(outcome["number"] for outcome in tried) == list(range(len(MUTATIONS)))
@@ -83,6 +84,7 @@ def test_the_checks_kill_the_mutations(outcomes, capsys):
     assert count["killed"] >= 0.95 * len(tried), alive
 
 
+@pytest.mark.thorough
 def test_xpnet_as_it_is_survives_after_the_mutations(outcomes):
     """So it is the mutation that is killed, and none is left over from the one before."""
     plain = [outcome for outcome in outcomes if outcome["number"] == AS_IT_IS]

@@ -141,6 +141,7 @@ sides = st.integers(0, 5)
 dtypes = st.sampled_from(["float32", "float64"])
 
 
+@pytest.mark.thorough(but=["*-numpy"])
 @every_backend
 @every_layer
 @examples(30, data=st.data())
@@ -155,6 +156,7 @@ def test_predict_takes_numbers_as_they_lie(name, place, data):
         assert net.predict(X).tobytes() == found
 
 
+@pytest.mark.thorough(but=["*-numpy"])
 @every_backend
 @every_layer
 @examples(15, data=st.data())
@@ -186,6 +188,7 @@ def targets(draw, loss, n, width):
     return draw(numbers((n, width), largest=1))
 
 
+@pytest.mark.thorough(but=["*-numpy"])
 @every_backend
 @every_loss
 @examples(20, data=st.data())

@@ -1,4 +1,4 @@
-"""Batches: the data set on the device, and the same two arrays filled anew for each step."""
+"""Batches: the data set on the device, and fixed arrays that each step fills with a batch."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def batch_sizes(n: int, size: int) -> list[int]:
 
 
 def _find_reader(column: Array, size: int, in_pieces: bool) -> Any:
-    """Return what makes the rows of a batch when they are needed, None where they are there."""
+    """Return the reader that fetches the rows of a batch, None for rows that are in memory."""
     if isinstance(column, SparseRows):
         return column
     return find_mapped(column, size) if in_pieces else None

@@ -19,28 +19,28 @@ NOWAIT = getattr(os, "RWF_NOWAIT", None)  # of Linux: only what is in the kernel
 
 
 class Mapped:
-    """Reads rows of an `numpy.memmap` by system calls, not by way of the mapping.
+    """Reads rows of a `numpy.memmap` by system calls instead of through the mapping.
 
     Every page that is read through a mapping counts as memory of this process, and a page fault
-    brings its neighbours along: in random order, all of the file soon is there. A system call
-    copies the one row, and costs less than the page fault. Where a row is on disk only, the kernel
-    hears of the whole batch first, so that the disk has many requests at once.
+    loads the neighbouring pages too: rows in random order soon load the whole file. A system call
+    copies only the row, and costs less than a page fault. If a row is on disk only, the kernel is
+    first told all rows of the batch, so that the disk has many requests at once.
 
     Parameters
     ----------
     file : int
         The descriptor of the open file, which is closed together with this object.
     start : int
-        The place of the first row in the file.
+        The offset of the first row in the file, in bytes.
     like : array
-        The mapped array, for its shape and dtype.
+        The mapped array; it gives the shape and the dtype.
     size : int
-        How many rows are read at once, at most.
+        The largest number of rows that are read at once.
 
     Raises
     ------
     DataError
-        By `read`, if the file is shorter than when it was mapped.
+        By `read`, if the file has become shorter since it was mapped.
     """
 
     def __init__(self, file: int, start: int, like: Array, size: int) -> None:
@@ -60,7 +60,7 @@ class Mapped:
         return self._out[: len(rows)]
 
     def _read(self, places: list[int], flags: Any) -> bool:
-        """Fill the buffers, and tell whether all was there."""
+        """Fill the buffers; return True if all rows could be read."""
         read = map(os.preadv, repeat(self.file), self._buffers, places, repeat(flags))
         try:
             return sum(read) == len(places) * self._bytes
@@ -70,16 +70,16 @@ class Mapped:
             raise
 
     def _announce(self, places: list[int]) -> None:
-        """Let the kernel begin to fetch all of them from the disk."""
+        """Ask the kernel to start reading all these rows from the disk."""
         size, soon = repeat(self._bytes), repeat(os.POSIX_FADV_WILLNEED)
         deque(map(os.posix_fadvise, repeat(self.file), places, size, soon), maxlen=0)
 
 
 def find_mapped(a: Array, size: int) -> Mapped | None:
-    """Return a reader of ``a`` for so many rows at once, if ``a`` is a large part of a file.
+    """Return a reader of ``size`` rows at once if ``a`` is a large part of a mapped file.
 
-    The kernel's list of mappings says where in which file ``a`` lies. Otherwise, and where that
-    file has another name by now, it is None, and ``a`` is used as any other array.
+    The kernel's list of mappings gives the place of ``a`` in the file. Otherwise, and if the file
+    has been renamed, the result is None. Without a reader, ``a`` is used like any other array.
     """
     base = a
     while base is not None and not isinstance(base, np.memmap):
@@ -99,9 +99,10 @@ def find_mapped(a: Array, size: int) -> Mapped | None:
 
 
 def _find_mapping(address: int, size: int) -> tuple[int, int | None]:
-    """Return where in its file some memory lies, and the file's inode number, None if unknown.
+    """Return the offset of an address in its file, and the inode number of the file.
 
-    A private mapping (mode "c") may hold changes that are not in the file: it has no number.
+    The number is None if no file is mapped there, and for a private mapping (mode "c"), which may
+    hold changes that are not in the file.
     """
     with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as lines:
         for line in lines:

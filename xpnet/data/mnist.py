@@ -1,4 +1,4 @@
-"""MNIST, or any data set in the same four files: found in a folder, else downloaded."""
+"""MNIST, or any data set in the same four files, from a folder or downloaded."""
 
 from __future__ import annotations
 
@@ -45,21 +45,17 @@ def load_mnist(
 ) -> tuple[_Images, _Labels, _Images, _Labels]:
     """Load MNIST, or another data set in the same four IDX files.
 
-    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`
-    and `t10k-labels-idx1-ubyte`, each plain or with `.gz`. They are looked for in `data_dir` if
-    it is given, and nowhere else; otherwise in the folder that the environment variable
-    `XPNET_DATA` names, then in the cache folder, into which they are downloaded at last. The
-    subfolder `mnist` of a folder is looked in too.
-
-    The cache holds MNIST alone: its files are verified, and damaged ones downloaded again. The
-    other folders may hold any data set of this form.
+    The files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
+    `t10k-labels-idx1-ubyte`, plain or with `.gz`, are in `data_dir`. Without `data_dir` they are
+    in the folder that the environment variable `XPNET_DATA` names, or else in the cache folder,
+    which gets what is downloaded: MNIST alone, verified. Each folder may have them in `mnist`.
 
     Parameters
     ----------
     data_dir : str or os.PathLike, optional
         The folder of the four files.
     download : bool
-        Whether files may be downloaded.
+        True if files may be downloaded.
 
     Returns
     -------
@@ -91,22 +87,22 @@ def _arrays(data_dir: str | os.PathLike[str] | None, download: bool) -> list[Any
 
 
 def find_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """The folder that `load_mnist` would read, or None if not all four files are in one."""
+    """Return the folder that `load_mnist` would read, or None if no folder has all four files."""
     return _complete(_folders(data_dir))
 
 
 def _complete(folders: Iterable[Path]) -> Path | None:
-    """The first of these folders that has all four files, or None."""
+    """Return the first folder that has all four files, or None."""
     return next((folder for folder in folders if not _missing(folder)), None)
 
 
 def _folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Where to look, in order."""
+    """Return the folders to search, in order."""
     return _named_folders(data_dir) + [_cache_folder()] * (data_dir is None)
 
 
 def _named_folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """The folders that the user has named, with their subfolders."""
+    """Return the folders that the user has named, with their subfolders."""
     home = os.environ.get("XPNET_DATA") if data_dir is None else data_dir
     if not home:
         return []
@@ -115,7 +111,7 @@ def _named_folders(data_dir: str | os.PathLike[str] | None) -> list[Path]:
 
 
 def _cache_folder() -> Path:
-    """Where downloads are kept: the folder that `pooch.os_cache` names, found without pooch."""
+    """Return the folder for downloads: that of `pooch.os_cache`, without importing pooch."""
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
         return Path(local, "xpnet", "xpnet", "Cache", "mnist")
@@ -126,7 +122,7 @@ def _cache_folder() -> Path:
 
 
 def _locate(folder: Path, name: str) -> Path:
-    """The file in the first spelling that exists, else in the one that a download writes."""
+    """Return the file in the first spelling that exists, else in that of a download."""
     names = [stem + end for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
     return next((folder / n for n in names if os.path.isfile(folder / n)), folder / name)
 
@@ -145,7 +141,7 @@ def _describe_absence(data_dir: str | os.PathLike[str] | None) -> str:
 
 
 def _check(arrays: list[NDArray[Any]], paths: list[Path]) -> None:
-    """Two sets of images of one size, each with its labels."""
+    """Check that both sets have images of one size, each image with a label."""
     for X, t, X_path, t_path in zip(
         arrays[::2], arrays[1::2], paths[::2], paths[1::2], strict=True
     ):
@@ -177,7 +173,7 @@ def _flatten(X: _Images) -> _Images:
 
 
 def _read_cached(folder: Path, name: str, download: bool) -> NDArray[Any]:
-    """The file of the cache if it is sound, else a new copy."""
+    """Return the array of a file in the cache; a damaged file is downloaded again."""
     path = _locate(folder, name)
     try:
         return _verify(read_idx(path), name, str(path))
@@ -188,7 +184,7 @@ def _read_cached(folder: Path, name: str, download: bool) -> NDArray[Any]:
 
 
 def _verify(array: NDArray[Any], name: str, source: str) -> NDArray[Any]:
-    """The array itself, if its plain IDX file, the only one it has, is the pinned one."""
+    """Return the array if the plain IDX file of the array has the known SHA-256."""
     digest = hashlib.sha256(encode_idx(array)).hexdigest()
     if digest != _SHA256[name]:
         raise DataError(
@@ -199,7 +195,7 @@ def _verify(array: NDArray[Any], name: str, source: str) -> NDArray[Any]:
 
 
 def _download(folder: Path, name: str) -> NDArray[Any]:
-    """The file from the first mirror with a sound copy; only such a copy reaches the disk."""
+    """Return the file from the first mirror with the right copy; no other copy is written."""
     _check_pooch()
     _check_cache(folder)
     failures = []
@@ -228,7 +224,7 @@ def _check_pooch() -> None:
 
 
 def _check_cache(folder: Path) -> None:
-    """Make the cache folder, before anything is downloaded for it."""
+    """Make the cache folder before the download begins."""
     reason = "it cannot be written"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +246,7 @@ def _fetch(url: str) -> io.BytesIO:
 
 
 class _Body(io.BytesIO):
-    """What `url` sends, up to a bound."""
+    """The bytes that `url` sends; more than a limit is an error."""
 
     def __init__(self, url: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Sparse rows: a matrix of mostly zeros, of which only the rows of a batch are ever dense."""
+"""Sparse rows: a matrix of mostly zeros; only the rows of a batch become dense."""
 
 from __future__ import annotations
 

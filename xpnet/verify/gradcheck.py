@@ -2,9 +2,8 @@
 
 Central differences, (L(p + h) - L(p - h)) / 2h with h = 10⁻⁵, are right to about 10⁻⁹ for any
 network. The complex step, Im L(p + ih) / h with h = 10⁻²⁰, subtracts nothing and is right to the
-last digits, where every primitive is an analytic function (Squire and Trapp, 1998). Both are done
-in float64, whatever the network's type: in float32 neither could tell a small mistake from
-rounding.
+last digits, where every primitive is an analytic function (Squire and Trapp, 1998). Both are
+computed in float64, whatever the network's type: in float32 a small mistake looks like rounding.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from xpnet.support.messages import look_up
 
 TOLERANCE = {"central": 1e-7, "complex": 1e-13}
 STEP = {"central": 1e-5, "complex": 1e-20}
+Given = tuple[Sequential, Loss, Any, Any, Any]  # the last ones: X, t, sample_weight
 FLOOR = {"central": 1e-2, "complex": 1.0}  # a sum that cancels is right to u times its terms
 
 
@@ -38,20 +38,21 @@ class Entry:
     name : str
         The parameter, such as ``"0.W"``, or ``"input"``.
     error : float
-        The largest difference between analytic and numerical gradient, over the largest numerical
-        value (but no less than a hundredth of the largest of the whole network, and for the
-        complex step no less than that one itself: it sees the rounding of sums that cancel).
+        The largest difference between the analytic and the numerical gradient, divided by the
+        largest numerical value. The divisor is at least a hundredth of the largest value in the
+        whole network; for the complex step, which sees the rounding of sums that cancel, at least
+        that largest value.
     worst : tuple of int
-        Where that is.
+        The index of the largest difference.
     analytic, numerical : float
-        Both values there.
+        Both values at that index.
     ok : bool
         The error is within the tolerance.
     kinks : int
-        Entries that stand at a kink such as that of ReLU, where the slopes on the two sides differ;
-        they are not counted in the error.
+        How many entries are at a kink such as that of ReLU, where the slopes on the two sides
+        differ; these entries do not count in the error.
     guess : str
-        What may be wrong, if something is.
+        The likely mistake; empty if the gradient is right.
     """
 
     name: str
@@ -119,53 +120,56 @@ def gradcheck(
 ) -> GradientReport:
     """Compare every gradient of a network with the slope of its loss.
 
-    The network itself is not touched: the check runs on a float64 copy on the same backend, in the
-    same mode (training or prediction), with the same dropout masks in each evaluation.
+    The check runs on a float64 copy of the network on its backend, in its mode (training or
+    prediction), with the same dropout masks in each evaluation. A loss that is not finite there
+    raises `DataError`, an unknown method `OptionError`.
 
     Parameters
     ----------
     net : Sequential
     loss : Loss or str
     X, t, sample_weight : array or list
-        A batch, as for the loss; a few samples are enough.
+        A batch, as the loss takes it; a few samples are enough.
     method : str
-        ``"central"`` for any network, ``"complex"`` for smooth ones; that one computes the
-        numerical side with NumPy.
+        ``"central"`` for any network, ``"complex"`` (computed with NumPy) for smooth ones.
     tolerance : float, optional
         The largest error that is right: 1e-7 for central differences, 1e-13 for the complex step.
     max_entries : int
-        In a larger gradient so many entries are checked, chosen at random but always the same.
+        How many entries of a larger gradient are checked: always the same random choice.
 
     Returns
     -------
     GradientReport
         An entry for each parameter and one for the input.
-
-    Raises
-    ------
-    OptionError
-        If the method is unknown.
-    DataError
-        If the loss is not finite at the point of the check.
     """
-    look_up("method", method, TOLERANCE)
-    limit = TOLERANCE[method] if tolerance is None else tolerance
-    given = (net, find_loss(loss), X, t, sample_weight)
-    point = _Point(*given, net.xp.ordinary, "float64")
-    displaced = _Point(*given, ComplexStep(), "complex128") if method == "complex" else point
-    with net.xp.here(), np.errstate(all="ignore"):  # what is not finite is reported by name
+    usual = look_up("method", method, TOLERANCE)
+    point, slopes = _measured((net, find_loss(loss), X, t, sample_weight), method, max_entries)
+    return _report(point, slopes, method, usual if tolerance is None else tolerance)
+
+
+def _measured(given: Given, method: str, most: int) -> tuple[_Point, dict[str, _Slopes]]:
+    """Return the point with its gradients, and the numerical slopes of each gradient."""
+    xp = given[0].xp
+    point = _Point(*given, xp.ordinary, "float64")
+    moved = _Point(*given, ComplexStep(), "complex128") if method == "complex" else point
+    with xp.here(), np.errstate(all="ignore"):  # what is not finite is reported by name
         value = point.value().real
         if not np.isfinite(value):
             raise DataError(f"the loss is {value} at the point of the check: it has no slope there")
-        analytic = point.analytic()
-        slopes = {
-            name: _slopes(displaced, name, g, method, value, max_entries)
-            for name, g in analytic.items()
+        point.differentiate()
+        return point, {
+            name: _slopes(moved, name, g, method, value, most)
+            for name, g in point.gradients.items()
         }
+
+
+def _report(point: _Point, slopes: dict[str, _Slopes], method: str, limit: float) -> GradientReport:
+    """Compare all gradients with their slopes."""
     largest = max(float(np.abs(s.central).max(initial=0.0)) for s in slopes.values())
+    floor = FLOOR[method] * largest
     entries = [
-        _compare(name, g, slopes[name], limit, FLOOR[method] * largest, len(point.X))
-        for name, g in analytic.items()
+        _compare(name, g, slopes[name], limit, floor, len(point.X))
+        for name, g in point.gradients.items()
     ]
     for entry in entries:
         if not entry.ok and point.changed:
@@ -178,16 +182,24 @@ def gradcheck(
 
 @dataclass
 class _Slopes:
-    """Numerical slopes of some entries of one gradient; left and right are one-sided."""
+    """Numerical slopes of chosen entries of one gradient; left and right are one-sided."""
 
-    index: np.ndarray[Any, Any]
+    chosen: np.ndarray[Any, Any]
     central: np.ndarray[Any, Any]
     left: np.ndarray[Any, Any]
     right: np.ndarray[Any, Any]
 
 
 class _Point:
-    """The place where the slope is taken: a copy of network, loss and batch in another type."""
+    """The point of the check: a copy of network, loss and batch in another type.
+
+    Attributes
+    ----------
+    gradients : dict of str to ndarray
+        After `differentiate`: what backward gives for each parameter and for the input.
+    changed : str
+        After `differentiate`: the names of the parameters that backward changed, which is wrong.
+    """
 
     def __init__(
         self, net: Sequential, loss: Loss, X: Any, t: Any, weight: Any, xp: Backend, dtype: str
@@ -199,6 +211,7 @@ class _Point:
         self.t = xp.asarray(on_host(t, f"{loss!r}: t"))
         self.weight = None if weight is None else xp.asarray(on_host(weight, "sample_weight"))
         self.states = self.net.host_states()
+        self.gradients: dict[str, np.ndarray[Any, Any]] = {}
         self.changed = ""
 
     def forward(self) -> Array:
@@ -212,8 +225,8 @@ class _Point:
         """Return the loss on the host."""
         return complex(self.net.xp.asnumpy(self.forward()))
 
-    def analytic(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return every gradient that backward gives, on the host, and note what it changed."""
+    def differentiate(self) -> None:
+        """Copy all gradients that backward gives to the host, and find out what it changed."""
         host = self.net.xp.asnumpy
         self.forward()
         before = self.net.state_dict()
@@ -228,8 +241,9 @@ class _Point:
         names = [n for n in before if not np.array_equal(before[n], after[n])]
         self.changed = " and ".join(names)
         self.net.load_state_dict(before)
-        gradients = {name: np.array(host(g)) for name, g in views.items()}
-        return gradients if dX is None else gradients | {"input": np.array(host(dX))}
+        self.gradients = {name: np.array(host(g)) for name, g in views.items()}
+        if dX is not None:
+            self.gradients["input"] = np.array(host(dX))
 
     def where(self, name: str) -> Array:
         """Return the array that holds the values of a parameter, or the input."""
@@ -243,17 +257,17 @@ def _slopes(
     point: _Point, name: str, g: np.ndarray[Any, Any], method: str, value: float, most: int
 ) -> _Slopes:
     """Return the numerical slopes along some entries of one gradient."""
-    index = np.arange(g.size)
+    chosen = np.arange(g.size)
     if g.size > most:
-        index = np.sort(Random(0, "gradcheck", name).permutation(g.size)[:most])
+        chosen = np.sort(Random(0, "gradcheck", name).permutation(g.size)[:most])
     array, h = point.where(name), STEP[method]
-    places = [_place(int(i), g.shape) for i in index]
+    places = [_index(int(i), g.shape) for i in chosen]
     if method == "complex":
         slope = np.array([_at(point.value, array, p, 1j * h).imag / h for p in places])
-        return _Slopes(index, slope, slope, slope)
+        return _Slopes(chosen, slope, slope, slope)
     up = np.array([_at(point.value, array, p, h).real for p in places])
     down = np.array([_at(point.value, array, p, -h).real for p in places])
-    return _Slopes(index, (up - down) / (2 * h), (value - down) / h, (up - value) / h)
+    return _Slopes(chosen, (up - down) / (2 * h), (value - down) / h, (up - value) / h)
 
 
 def _at(f: Callable[[], complex], array: Array, place: tuple[int, ...], step: complex) -> complex:
@@ -270,41 +284,46 @@ def _compare(
     name: str, g: np.ndarray[Any, Any], s: _Slopes, limit: float, floor: float, n: int
 ) -> Entry:
     """Return the entry of one gradient."""
-    analytic, numerical = g.flat[s.index], s.central
+    analytic, numerical = g.flat[s.chosen], s.central
     scale = max(np.abs(numerical).max(initial=0.0), floor, 1e-30)
     error = np.abs(analytic - numerical) / scale
     kink = (error > limit) & (np.abs(s.right - s.left) > 1e-3 * scale)
-    error[kink] = 0.0  # the slopes on the two sides differ: there is none to compare with
+    error[kink] = 0.0  # the slopes on the two sides differ: there is no slope to compare with
     worst = int(np.argmax(error))
     entry = Entry(
         name=name,
         shape=g.shape,
         error=float(error[worst]),
-        worst=_place(int(s.index[worst]), g.shape),
+        worst=_index(int(s.chosen[worst]), g.shape),
         analytic=float(analytic[worst]),
         numerical=float(numerical[worst]),
         ok=bool((error <= limit).all()),
         kinks=int(kink.sum()),
     )
-    if not np.isfinite(g).all():  # looked for everywhere, not only where slopes were taken
-        bad = int(np.argmin(np.isfinite(g)))
-        entry.ok, entry.worst, entry.analytic = False, _place(bad, g.shape), float(g.flat[bad])
-        entry.error = entry.numerical = float("nan")
-        if bad in s.index:
-            entry.numerical = float(numerical[list(s.index).index(bad)])
+    if not np.isfinite(g).all():  # anywhere, also where no slope was taken
+        _not_finite(entry, g, s)
     if not entry.ok:
         entry.guess = _guess(g, s, n)
     return entry
 
 
-def _place(i: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index of the i-th value of an array."""
+def _not_finite(entry: Entry, g: np.ndarray[Any, Any], s: _Slopes) -> None:
+    """Write the first value that is not finite into the entry, with its slope if it was taken."""
+    bad = int(np.argmin(np.isfinite(g)))
+    entry.ok, entry.worst, entry.analytic = False, _index(bad, g.shape), float(g.flat[bad])
+    entry.error = entry.numerical = float("nan")
+    if bad in s.chosen:
+        entry.numerical = float(s.central[list(s.chosen).index(bad)])
+
+
+def _index(i: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of the i-th value of an array of a shape."""
     return tuple(int(k) for k in np.unravel_index(i, shape))
 
 
 def _guess(g: np.ndarray[Any, Any], s: _Slopes, n: int) -> str:
-    """Return what may be wrong with a gradient, from how it differs from the slope."""
-    a, b = g.flat[s.index], s.central
+    """Return the likely mistake, from how the gradient differs from the slope."""
+    a, b = g.flat[s.chosen], s.central
     if np.isnan(g).all():
         return "it is NaN everywhere: was it never written, or added to what was there?"
     if not np.isfinite(g).all():
@@ -314,14 +333,14 @@ def _guess(g: np.ndarray[Any, Any], s: _Slopes, n: int) -> str:
     factor = float(a @ b / (b @ b)) if b.any() else 0.0
     if np.abs(a - factor * b).max() <= 1e-5 * np.abs(a).max():
         return _name_factor(factor, n)
-    square = g.ndim == 2 and g.shape[0] == g.shape[1] and len(s.index) == g.size
+    square = g.ndim == 2 and g.shape[0] == g.shape[1] and len(s.chosen) == g.size
     if square and np.abs(g.T.ravel() - b).max() <= 1e-5 * np.abs(b).max():
         return "it is the transpose of the right one"
     return "not a multiple of the right one: look at the formula, or at the layers after it"
 
 
 def _name_factor(factor: float, n: int) -> str:
-    """Return where a constant factor between gradient and slope may come from."""
+    """Return the likely cause of a constant factor between gradient and slope."""
     names = {
         -1.0: "the sign is reversed",
         float(n): f"too large by n = {n}: a sum over the samples where the loss is their mean",
@@ -334,10 +353,10 @@ def _name_factor(factor: float, n: int) -> str:
 
 
 class ComplexStep(Backend):
-    """The primitives on complex numbers, each as the analytic function of its real one.
+    """The primitives on complex numbers, each continued analytically from the real numbers.
 
-    Comparisons look at the real parts first, as NumPy's do, so that max and where choose the branch
-    that they choose without the step.
+    Comparisons look at the real parts first, as NumPy's do. So max and where choose the same branch
+    as without the imaginary step.
     """
 
     name = "numpy"
@@ -355,7 +374,7 @@ class ComplexStep(Backend):
 
 
 def _converted(xp: Backend, X: Any, dtype: str) -> Array:
-    """Return the batch in a type; uint8 means pixels, as everywhere."""
+    """Return the batch in a type; uint8 values are pixels, which are divided by 255."""
     X = xp.asarray(on_host(X, "X"))
     converted = xp.empty(X.shape, dtype)
     xp.copyto(converted, X)

@@ -1,4 +1,12 @@
-"""The checks of all gradients: in float64, in float32, and bit by bit."""
+"""The checks of all gradients: in float64, in float32, and bit by bit.
+
+References
+----------
+Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1: the bound of the
+rounding in a sum of products. Higham and Mary, "A new approach to probabilistic rounding error
+analysis", 2019: why the roundings of m terms add up to √m. Parker, "Monte Carlo arithmetic", 1997:
+measuring roundings by random displacements.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +24,11 @@ from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
 from xpnet.support.errors import BackendError, OptionError, XpnetError
 from xpnet.verify.gradcheck import STEP, TOLERANCE, gradcheck
-from xpnet.verify.parity.displaced import OF_A_FUNCTION, TINY, U
 from xpnet.verify.parity.passes import Pass, located
 from xpnet.verify.parity.point import DRAWS, LIMIT, SAFETY, U64, Point
 from xpnet.verify.parity.pytorch import autograd, without_twin
 from xpnet.verify.parity.report import Bits, Check, ParityReport, Row
+from xpnet.verify.parity.rounding_noise import OF_A_FUNCTION, TINY, U
 from xpnet.verify.parity.values import LOSS, Host, Key, Values, largest, norm, worst
 
 SLOPES = 100  # entries of each gradient that are held against central differences
@@ -37,7 +45,7 @@ def parity(
 ) -> ParityReport:
     """Show for one network and one batch that all backends compute the same gradients.
 
-    The network itself is not touched: every run has its own copy, in the same mode (training or
+    The network does not change: every run has its own copy, in the same mode (training or
     prediction) and with the same dropout masks.
 
     Parameters
@@ -45,32 +53,24 @@ def parity(
     net : Sequential
     loss : Loss or str
     X, t, sample_weight : array or list
-        A batch, as for the loss; a few dozen samples are enough. X has the shape
-        (n, *sample shape), t and sample_weight what the loss takes.
+        A batch, as the loss takes it; a few dozen samples are enough.
     backends : iterable of str or Backend
-        Which ones; NumPy in float64 is what all are held against. One that cannot be used here
-        is in ``report.not_run``, with the reason.
+        The backends to compare with NumPy in float64. ``report.not_run`` names those that cannot
+        be used on this machine, with the reason.
 
     Returns
     -------
     ParityReport
-        Errors and limits for each parameter, hashes, and where a difference begins.
+        Errors and limits for each parameter, hashes, and the first layer that differs.
 
     Raises
     ------
     BackendError
-        If there is no backend of a name.
+        If a name is not the name of a backend.
     OptionError
         If the loss is unknown, or two backends have one name.
     DataError, ShapeError
         If the batch does not fit the network or the loss, or the loss is not finite.
-
-    References
-    ----------
-    Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1: the bound of the
-    rounding in a sum of products. Higham and Mary, "A new approach to probabilistic rounding error
-    analysis", 2019: why the roundings of m terms come to √m. Parker, "Monte Carlo arithmetic",
-    1997: measuring them by random displacements.
 
     Examples
     --------
@@ -84,24 +84,36 @@ def parity(
     point = Point(net, find_loss(loss), X, t, sample_weight)
     report = ParityReport(repr(net), repr(point.loss), len(point.X))
     found, report.not_run = _found(backends)
-    report.checks += [_against_slopes(point), *_against_torch(point, report.not_run)]
-    for name, xp in found.items():
-        if xp.ordinary is not point.numpy:
-            report.checks += _in_float64(point, name, xp.ordinary)
-    for name, xp in found.items():
-        report.checks += _in_float32(point, name, xp.ordinary, report.not_run)
+    report.checks = _in_ordinary_mode(point, found, report.not_run)
     passes = _in_reproducible_mode(point, found, report.not_run)
-    for name, done in passes.items():
-        check = Check("float32", f"{name}, reproducible", MODE, [])
-        check.rows += _by_norm(point, done.values, point.moves)
-        _locate_in([check], done, point, point.moves)
-        report.checks.append(check)
+    report.checks += [_against_float64(point, name, done) for name, done in passes.items()]
     report.bits = _in_bits(point, passes)
     return report
 
 
+def _in_ordinary_mode(
+    point: Point, found: dict[str, Backend], not_run: dict[str, str]
+) -> list[Check]:
+    """Return the checks of all backends in float64, then in float32."""
+    checks = [_against_slopes(point), *_against_torch(point, not_run)]
+    for name, xp in found.items():
+        if xp.ordinary is not point.numpy:
+            checks += _in_float64(point, name, xp.ordinary)
+    for name, xp in found.items():
+        checks += _in_float32(point, name, xp.ordinary, not_run)
+    return checks
+
+
+def _against_float64(point: Point, name: str, done: Pass) -> Check:
+    """Compare a pass in reproducible mode with float64."""
+    check = Check("float32", f"{name}, reproducible", MODE, [])
+    check.rows += _by_norm(point, done.values, point.moves)
+    _locate_in([check], done, point, point.moves)
+    return check
+
+
 def _found(backends: Iterable[str | Backend]) -> tuple[dict[str, Backend], dict[str, str]]:
-    """Return the backends that work, by name, and why the others do not."""
+    """Return the usable backends by name, and for each other backend the reason."""
     found: dict[str, Backend] = {}
     missing: dict[str, str] = {}
     for backend in backends:
@@ -157,7 +169,7 @@ def _by_largest(point: Point, values: Values) -> list[Row]:
 
 
 def _against_slopes(point: Point) -> Check:
-    """Hold NumPy's gradients against central differences."""
+    """Compare NumPy's gradients with central differences."""
     found = gradcheck(
         point.net, point.loss, point.X, point.t, sample_weight=point.weight, max_entries=SLOPES
     )
@@ -179,7 +191,7 @@ SLOPE = (
 
 
 def _against_torch(point: Point, not_run: dict[str, str]) -> list[Check]:
-    """Hold NumPy's gradients against autograd, if PyTorch is there and knows every layer."""
+    """Compare NumPy's gradients with autograd, if PyTorch is installed and has every layer."""
     strange = without_twin(point.net, point.loss)
     if strange:
         not_run["PyTorch"] = f"no twin there of {', '.join(strange)}"
@@ -199,7 +211,7 @@ def _against_torch(point: Point, not_run: dict[str, str]) -> list[Check]:
 
 
 def _in_float64(point: Point, name: str, xp: Backend) -> list[Check]:
-    """Hold a backend's gradients against NumPy's."""
+    """Compare a backend's gradients with NumPy's."""
     found = point.run(xp, "float64")
     reason = (
         f"{{}} with NumPy's b; {LIMIT:g} is 10,000 roundings of float64, and a wrong formula is "
@@ -217,7 +229,7 @@ def _in_float64(point: Point, name: str, xp: Backend) -> list[Check]:
 
 
 def _locate_in(checks: list[Check], a: Pass, point: Point, limits: dict[Key, float]) -> None:
-    """Add to the checks that failed where the difference begins."""
+    """Write the first layer that differs into the checks that failed."""
     failed = [check for check in checks if not check.ok]
     if failed:
         where = located(a, point.reference, lambda key, x, y: norm(x - y) <= limits[key])
@@ -226,7 +238,7 @@ def _locate_in(checks: list[Check], a: Pass, point: Point, limits: dict[Key, flo
 
 
 def _in_float32(point: Point, name: str, xp: Backend, not_run: dict[str, str]) -> list[Check]:
-    """Hold each layer by itself against the bound of its rounding, and all of them together."""
+    """Compare each layer by itself with the bound of its rounding, and the whole network."""
     found = point.run(xp, "float32")
     checks = [
         Check("float32", f"{name}, by layer", BY_LAYER, _by_layer(point, found, not_run)),
@@ -322,7 +334,7 @@ def _in_reproducible_mode(
 
 
 def _in_bits(point: Point, passes: dict[str, Pass]) -> dict[str, Bits]:
-    """Hash what each backend computes in reproducible mode, and locate what differs."""
+    """Hash the results of each backend in reproducible mode, and locate differences."""
     bits = {name: _bits(point, done.values) for name, done in passes.items()}
     first, *others = passes or [""]
     for name in others:

@@ -1,4 +1,4 @@
-"""One batch through a copy of a network, with all that comes out, and where two copies part."""
+"""Run one batch through a copy of a network, record all results, and compare two copies."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from xpnet.layers.base import Layer
 from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
 from xpnet.support.checks import on_host
-from xpnet.verify.parity.displaced import Displaced
 from xpnet.verify.parity.report import Difference
+from xpnet.verify.parity.rounding_noise import RoundingNoise
 from xpnet.verify.parity.values import LOSS, LOSS_GRADIENT, Host, Key, Values, worst
 
 Same = Callable[[Key, Host, Host], bool]
 
 
 class Pass:
-    """A batch that went through a copy of a network, with what came out of each layer.
+    """The record of one batch that went forward and backward through a copy of a network.
 
-    ``inputs`` and ``values`` are on the host. Each layer is listened to, wherever it stands, so
-    that a container of the user's own runs as it always does.
+    ``inputs`` and ``values`` are the inputs and the results of each layer, on the host. `forward`
+    and `backward` of every layer are wrapped, also of layers inside a user's own container, which
+    runs unchanged.
     """
 
     def __init__(self, net: Sequential, loss: Loss, X: Any, t: Any, weight: Any) -> None:
@@ -41,23 +42,23 @@ class Pass:
         if weight is not None:
             self.weight = self.xp.asarray(on_host(weight, "sample_weight"))
         for path, layer in self.layers.items():
-            self._listen(path, layer)
+            self._record(path, layer)
         self._run(self.xp.asarray(np.array(on_host(X, "X"))))
         for layer in self.layers.values():
             del vars(layer)["forward"], vars(layer)["backward"]
 
-    def _listen(self, path: str, layer: Layer) -> None:
-        """Let a layer note what comes in and what goes out."""
+    def _record(self, path: str, layer: Layer) -> None:
+        """Wrap forward and backward of a layer: they record their inputs and results."""
         forward, backward = layer.forward, layer.backward
-        settle = self.xp.of_a_layer if isinstance(self.xp, Displaced) else _as_it_is
+        settle = self.xp.of_a_layer if isinstance(self.xp, RoundingNoise) else _as_it_is
 
-        def heard_forward(X: Array) -> Array:
+        def recorded_forward(X: Array) -> Array:
             self.inputs["forward", path] = self.host(X)
             Y = settle(layer, forward(X))
             self.values["forward", path, ""] = self.host(Y)
             return Y
 
-        def heard_backward(dY: Array) -> Array | None:
+        def recorded_backward(dY: Array) -> Array | None:
             self.inputs["backward", path] = self.host(dY)
             dX = settle(layer, backward(dY))
             for name in layer.parameters:
@@ -65,7 +66,7 @@ class Pass:
             self.values |= self._gradients(path, dX)
             return dX
 
-        vars(layer).update(forward=heard_forward, backward=heard_backward)
+        vars(layer).update(forward=recorded_forward, backward=recorded_backward)
 
     def _run(self, X: Array) -> None:
         """Go forward and backward once."""
@@ -74,20 +75,20 @@ class Pass:
         self.net.backward(self.xp.asarray(self.values[LOSS_GRADIENT]))
 
     def host(self, a: Array) -> Host:
-        """Return a copy on the host, which the next step does not overwrite."""
+        """Return a copy on the host; the next step overwrites the array itself."""
         return np.array(self.xp.asnumpy(a))
 
     def _gradients(self, path: str, dX: Array | None) -> Values:
-        """Return what backward of a layer gave."""
+        """Return dX and the gradients of the parameters of a layer after backward."""
         layer = self.layers[path]
         found = {("backward", path, p): getattr(layer, "d" + p) for p in layer.parameters}
         found |= {} if dX is None else {("backward", path, ""): dX}
         return {key: self.host(a) for key, a in found.items()}
 
-    # Each of the following gives one layer, or the loss, an input from elsewhere.
+    # Each of the following methods runs one layer, or the loss, with the input of another pass.
 
     def forward_of(self, path: str, X: Host) -> Values:
-        """Return the output of one layer, from the state that it had before the pass."""
+        """Return the output of one layer, computed from its state before the pass."""
         layer = self.layers[path]
         for name, value in self.states[path].items():
             self.xp.copyto(layer.state[name], self.xp.asarray(value))
@@ -96,7 +97,7 @@ class Pass:
         return {("forward", path, ""): self.host(Y)}
 
     def backward_of(self, path: str, dY: Host) -> Values:
-        """Return what one layer passes down, and the gradients of its parameters."""
+        """Return dX of one layer, and the gradients of its parameters."""
         return self._gradients(
             path, self.layers[path].backward(self.xp.asarray(dY, self.net.dtype))
         )
@@ -122,11 +123,11 @@ def locate(
     *,
     same: Callable[[Host, Host], bool],
 ) -> Difference | None:
-    """Find the first layer that gives something else on one network than on the other.
+    """Find the first layer that gives different results on two networks for the same input.
 
-    Each layer of ``net_b`` is fed what went into the same layer of ``net_a``, so a difference is
-    that layer's own: first the outputs in forward order, then the loss and its gradient, then the
-    gradients in backward order. Neither network changes; both run on copies.
+    Each layer of ``net_b`` gets the input of the same layer of ``net_a``, so a difference belongs
+    to this layer alone. The outputs are compared in forward order, then the loss and its gradient,
+    then the gradients in backward order. Neither network changes; both run on copies.
 
     Parameters
     ----------
@@ -136,12 +137,12 @@ def locate(
     X, t, sample_weight : array or list
         One batch on the host.
     same : function of two NumPy arrays
-        Tells whether a's and b's result for the same input are the same.
+        Return True if the results of a and b for the same input count as equal.
 
     Returns
     -------
     Difference or None
-        None if every layer does the same.
+        None if all layers agree.
 
     Raises
     ------
@@ -154,8 +155,8 @@ def locate(
 
 
 def located(a: Pass, b: Pass, same: Same) -> Difference | None:
-    """Return the first value of ``a`` that ``b`` does not give for the same input."""
-    for key, theirs in _fed(a, b):
+    """Return the first difference between the values of two passes for the same inputs."""
+    for key, theirs in _results(a, b):
         ours = a.values[key]
         if not same(key, ours, theirs):
             phase, path, parameter = key
@@ -166,8 +167,8 @@ def located(a: Pass, b: Pass, same: Same) -> Difference | None:
     return None
 
 
-def _fed(a: Pass, b: Pass) -> Iterable[tuple[Key, Host]]:
-    """Give what each part of ``b`` makes of what went into the same part of ``a``, in order."""
+def _results(a: Pass, b: Pass) -> Iterable[tuple[Key, Host]]:
+    """Yield the results of each layer of ``b``, and of its loss, for the inputs of ``a``."""
     steps = list(a.inputs)  # in the order in which they ran
     for phase, path in steps:
         if phase == "forward":

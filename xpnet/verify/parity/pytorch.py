@@ -1,4 +1,4 @@
-"""The twins of the layers and losses in PyTorch, whose autograd shares no line with them."""
+"""The layers and losses written in PyTorch, whose autograd shares no line of code with xpnet."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from xpnet.verify.parity.values import LOSS, Host, Key, Values
 
 
 def without_twin(layer: Layer, loss: Loss) -> list[str]:
-    """Return the layers, and the loss, that `LAYER_TWINS` and `LOSS_TWINS` do not know."""
+    """Return the layers, and the loss, that `LAYER_TWINS` and `LOSS_TWINS` do not have."""
     ours = [] if type(loss) in LOSS_TWINS else [repr(loss)]
     return list(dict.fromkeys([repr(part) for part in _strangers(layer)] + ours))
 
@@ -47,7 +47,7 @@ def _strangers(layer: Layer) -> list[Layer]:
 
 
 def autograd(layers: dict[str, Layer], loss: Loss, X: Host, t: Host, weight: Any) -> Values:
-    """Return the loss and all gradients from autograd, with the masks that were drawn.
+    """Return the loss and all gradients from autograd, with the dropout masks of the pass.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def autograd(layers: dict[str, Layer], loss: Loss, X: Host, t: Host, weight: Any
     import torch
 
     leaves: dict[Key, Any] = {}
-    Y = torch.tensor(X, requires_grad=True)  # so that there is something to derive by
+    Y = torch.tensor(X, requires_grad=True)  # a leaf even without parameters
     for path, layer in layers.items():
         values = {p: torch.tensor(getattr(layer, p), requires_grad=True) for p in layer.parameters}
         leaves |= {("backward", path, p): value for p, value in values.items()}

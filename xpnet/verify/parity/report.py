@@ -1,4 +1,4 @@
-"""The report of `parity`: what was compared, how far it is off, and where a mistake begins."""
+"""The report of `parity`: what was compared, how large the errors are, and where they begin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH = 100  # columns of text
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two networks part: the first layer that gives something else for the same input.
+    """The first layer whose result differs between two networks for the same input.
 
     Attributes
     ----------
@@ -22,11 +22,11 @@ class Difference:
     path, layer : str
         The place of the layer such as ``"2.0"``, and how it prints; the loss has no place.
     parameter : str
-        Whose gradient differs, such as ``"W"``; empty for what goes on to the next layer.
+        The parameter whose gradient differs, such as ``"W"``; empty if the output or dX differs.
     entry : tuple of int
-        Where the difference is largest.
+        The index of the largest difference.
     a, b : float
-        Both values there.
+        Both values at that index.
     """
 
     phase: str
@@ -54,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """One gradient (or the loss) in one check; ``entry`` is where it is off most."""
+    """One gradient, or the loss, in one check; ``entry`` is the index of the largest error."""
 
     name: str
     error: float
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """The error is a number, and within the limit."""
+        """True if the error is a number within the limit."""
         return self.error <= self.limit
 
     def __str__(self) -> str:
@@ -82,10 +82,10 @@ class Check:
     dtype, what : str
         Such as ``"float64"`` and ``"cupy, norm"``.
     reason : str
-        What is measured, and why the limit is what it is.
+        What is measured, and the reason for the limit.
     rows : list of Row
     difference : Difference, optional
-        Where what is wrong begins, if that could be found.
+        The first layer that differs, if it could be found.
     """
 
     dtype: str
@@ -100,7 +100,7 @@ class Check:
         return all(row.ok for row in self.rows)
 
     def failure(self) -> str:
-        """Return one sentence about the worst row, and where the mistake begins."""
+        """Return one sentence about the worst row and the first layer that differs."""
         worst = max((row for row in self.rows if not row.ok), key=lambda row: _big(row.error))
         found = f"; {self.difference}" if self.difference else ""
         return f"{self.dtype}, {self.what}: {worst}{found}"
@@ -108,7 +108,7 @@ class Check:
 
 @dataclass
 class Bits:
-    """SHA-256 of what one backend computes in reproducible mode, as little-endian float32."""
+    """SHA-256 of the results of one backend in reproducible mode, as little-endian float32."""
 
     gradients: str
     loss: str
@@ -117,7 +117,7 @@ class Bits:
 
     @property
     def hashes(self) -> tuple[str, str, str]:
-        """The three, to compare them."""
+        """The three hashes, to compare them."""
         return self.gradients, self.loss, self.outputs
 
 
@@ -134,7 +134,7 @@ class ParityReport:
     bits : dict of str to Bits
         By backend, in reproducible mode.
     not_run : dict of str to str
-        What could not be checked, and why.
+        What could not be checked, and the reason.
     """
 
     network: str
@@ -167,7 +167,7 @@ class ParityReport:
         return "\n\n".join(_table(dtype, self.checks) for dtype in ("float64", "float32"))
 
     def failures(self) -> list[str]:
-        """Return a sentence for all that failed: what is wrong, and where the mistake begins."""
+        """Return a sentence for each failure: what is wrong, and the first layer that differs."""
         first = next(iter(self.bits), "")
         return [
             *(check.failure() for check in self.checks if not check.ok),
@@ -197,7 +197,7 @@ def wrapped(text: str, indent: int = 2) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: NaN and the infinities, which it has not, as text."""
+    """Return a value for JSON: NaN and the infinities, which JSON does not have, become text."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -210,16 +210,26 @@ def _table(dtype: str, checks: Sequence[Check]) -> str:
     columns = [check for check in checks if check.dtype == dtype]
     names = list(dict.fromkeys(row.name for check in columns for row in check.rows))
     first = _padded([f"{dtype}, error / limit", *names])
+    blocks = _folded(first, [_column(check, names) for check in columns])
+    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
+
+
+def _column(check: Check, names: Sequence[str]) -> list[str]:
+    """Return the heading of a check and its cell for each name."""
+    cells = {row.name: _cell(row) for row in check.rows}
+    return _padded([check.what, *(cells.get(name, "-") for name in names)])
+
+
+def _folded(first: list[str], columns: Sequence[list[str]]) -> list[list[str]]:
+    """Return blocks of columns of at most `WIDTH`, each with the first column in front."""
     blocks = [first]
-    for check in columns:
-        cells = {row.name: _cell(row) for row in check.rows}
-        column = _padded([check.what, *(cells.get(name, "-") for name in names)])
+    for column in columns:
         wider = _beside(blocks[-1], column)
         if len(wider[0]) <= WIDTH or blocks[-1] is first:
             blocks[-1] = wider
         else:
             blocks.append(_beside(first, column))
-    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
+    return blocks
 
 
 def _padded(column: list[str]) -> list[str]:
@@ -251,5 +261,5 @@ def _bit_lines(report: ParityReport) -> list[str]:
 
 
 def _big(error: float) -> float:
-    """Return an error with NaN, which compares with nothing, as the largest of all."""
+    """Return an error for sorting: NaN, which compares with nothing, as the largest."""
     return inf if isnan(error) else error

@@ -1,4 +1,4 @@
-"""What a pass gives: arrays on the host by phase, layer and parameter, and how big they are."""
+"""The results of a pass, arrays on the host by phase, layer and parameter, and their norms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 Host = np.ndarray[Any, Any]
-Key = tuple[str, str, str]  # phase, layer, parameter; "" is what goes on to the next layer
+Key = tuple[str, str, str]  # phase, layer, parameter; "" is the output or dX
 Values = dict[Key, Host]
 
 LOSS: Key = ("loss", "", "")
@@ -20,12 +20,12 @@ def norm(a: Host) -> float:
 
 
 def largest(a: Host) -> float:
-    """Return the largest |a|, 0 where there is none."""
+    """Return the largest |a|, 0 for an empty array."""
     return float(np.max(np.abs(a), initial=0.0))
 
 
 def worst(a: Host, b: Host) -> tuple[int, ...]:
-    """Return where two arrays differ most; argmax finds NaN first, and -0 differs from 0."""
+    """Return the index of the largest difference; NaN counts as largest, -0 differs from 0."""
     off = np.asarray(np.abs(a.astype(np.float64) - b))
     off[(a == b) & (np.signbit(a) == np.signbit(b))] = -1.0
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(off)), off.shape))

@@ -1,4 +1,4 @@
-"""Float32 on trial: NumPy in float64, moved at random by as much as float32 may be off."""
+"""Float64 with the errors of float32: NumPy in float64, each result moved at random."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ TINY = float(np.finfo(np.float32).tiny)  # below it float32 loses digits, or flu
 OF_A_FUNCTION = 8.0  # roundings in one exp or tanh: 4 units in the last place
 
 
-class Displaced(Backend):
-    """NumPy in float64 where each result is off by as much as in float32, up or down at random.
+class RoundingNoise(Backend):
+    """NumPy in float64 that moves each result up or down at random, as far as float32 may be off.
 
-    + - · / √ are off by one rounding u, functions by 8 u, and a sum of m terms t by
+    The results of + - · / √ move by one rounding u, those of functions by 8 u, and a sum of m
+    terms t by
 
     u √m (√Σ t² + |Σ t|)
 
-    which is the random walk of its roundings for terms of either sign (Higham and Mary 2019). Where
-    each term is there k times, their roundings are, too, and do not average out: √(m k). What
-    selects or copies is exact.
+    This is the random walk of the roundings of a sum for terms of either sign (Higham and Mary
+    2019). If each term occurs k times, each rounding occurs k times too, and these roundings do not
+    average out: √(m k). Primitives that select or copy are exact.
     """
 
     name = "numpy"
@@ -44,7 +45,7 @@ class Displaced(Backend):
         return np.asarray(a)
 
     def move(self, a: Array, size: Any) -> Array:
-        """Move each number, in place, by ± u · size; whole numbers are exact."""
+        """Move each number in place by ± u · size; whole numbers stay exact."""
         if a.dtype.kind != "f":
             return a
         up = self.random.raw(a.size).reshape(a.shape) >> np.uint64(63)
@@ -52,7 +53,7 @@ class Displaced(Backend):
         return a
 
     def of_a_layer(self, layer: Layer, a: Array | None) -> Array | None:
-        """Move what a layer of the user's gives: it may compute with ``xp.module``, not with xp."""
+        """Move the result of a user's layer, which may compute with ``xp.module`` instead of xp."""
         if a is None or type(layer) in LAYER_TWINS:
             return a
         return self.move(a, (OF_A_FUNCTION + np.sqrt(self.samples * self.repeats)) * abs(a))
@@ -104,11 +105,11 @@ class Displaced(Backend):
         return self.move(out, (2 + np.sqrt(Y.shape[1])) * Y * (abs(dY) + dots))
 
 
-def _displaced(name: str, roundings: float) -> Callable[..., Array]:
-    """Return a primitive whose result is off by so many roundings."""
+def _noisy(name: str, roundings: float) -> Callable[..., Array]:
+    """Return a primitive that moves its result by a number of roundings."""
     exact = getattr(Backend, name)
 
-    def primitive(self: Displaced, *operands: Any, out: Array, **options: Any) -> Array:
+    def primitive(self: RoundingNoise, *operands: Any, out: Array, **options: Any) -> Array:
         exact(self, *operands, out=out, **options)
         return self.move(out, roundings * abs(out))
 
@@ -116,8 +117,8 @@ def _displaced(name: str, roundings: float) -> Callable[..., Array]:
 
 
 for _primitive in ("add", "subtract", "multiply", "divide", "sqrt"):
-    setattr(Displaced, _primitive, _displaced(_primitive, 1.0))
+    setattr(RoundingNoise, _primitive, _noisy(_primitive, 1.0))
 for _primitive in ("log", "tanh", "softplus"):
-    setattr(Displaced, _primitive, _displaced(_primitive, OF_A_FUNCTION))
-for _primitive in ("sigmoid_grad", "tanh_grad", "gelu", "gelu_grad"):  # what they do after exp
-    setattr(Displaced, _primitive, _displaced(_primitive, 4.0))
+    setattr(RoundingNoise, _primitive, _noisy(_primitive, OF_A_FUNCTION))
+for _primitive in ("sigmoid_grad", "tanh_grad", "gelu", "gelu_grad"):  # the operations after exp
+    setattr(RoundingNoise, _primitive, _noisy(_primitive, 4.0))
