@@ -44,17 +44,15 @@ MAY_IMPORT = {
     "data": LOWEST,
     "layers": {*LOWEST, "initializers"},
     "losses": LOWEST,
-    "storage.archive": {"support"},  # the format of files, without what is in them
-    "network": {*LOWEST, "initializers", "layers", "storage.archive"},
+    "network": {*LOWEST, "initializers", "layers"},
     "optimizers": {*LOWEST, "network", "schedules"},
-    "extensions": NETWORKS,
     "parallel": {*LOWEST, "layers", "network"},
     "exchange": {*LOWEST, "layers", "network"},
-    "training": {*TRAINING, "storage.archive"} - {"training"},
-    "storage": {*TRAINING, "storage.archive"},
+    "storage": NETWORKS,
+    "training": {*TRAINING, "storage"} - {"training"},
     "verify": {*TRAINING, "storage"},
     "plots": TRAINING,
-    "runs": {*TRAINING, "extensions", "plots", "storage"},
+    "runs": {*TRAINING, "plots", "storage"},
     "estimators": TRAINING,
 }
 ANYTHING = {"__init__", "__main__", "cli"}  # xpnet/__init__.py is the list of public names
@@ -75,12 +73,6 @@ OPTIONAL = (
 )
 
 
-def part(name):
-    """Return the line of `MAY_IMPORT` that a file belongs to: its own, or that of its room."""
-    own = name.removesuffix(".py").replace("/", ".")
-    return own if own in MAY_IMPORT else room(name)
-
-
 def within(name, parts):
     """Return True if a dotted name is one of the parts or lies in one of them."""
     return any(f"{name}.".startswith(f"{p}.") for p in parts)
@@ -92,13 +84,13 @@ def within(name, parts):
 def test_the_table_has_no_cycle_and_knows_every_part():
     graphlib.TopologicalSorter(MAY_IMPORT).prepare()
     assert set().union(*MAY_IMPORT.values()) <= MAY_IMPORT.keys()
-    assert {part(name) for name in FILES} - MAY_IMPORT.keys() - ANYTHING == set()
+    assert {room(name) for name in FILES} - MAY_IMPORT.keys() - ANYTHING == set()
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_point_down(name):
     """Also those inside functions, and those for type checkers."""
-    mine = part(name)
+    mine = room(name)
     allowed = {} if mine in ANYTHING else {f"xpnet.{p}" for p in (mine, *MAY_IMPORT[mine])}
     wrong = [
         f"{name}:{line} imports {target}"
@@ -119,9 +111,8 @@ def test_the_import_test_sees_wrong_imports():
     assert sorted(imports(tree)) == [(2, "xpnet.cli"), (3, "numpy"), (3, "xpnet.cli")]
     tree = ast.parse("if TYPE_CHECKING:\n  import a\nelse:\n  import b")
     assert sorted(imports(tree)) == [(2, "a"), (4, "b")]
-    assert part("storage/archive.py") == "storage.archive"
-    assert part("storage/checkpoint.py") == "storage"
-    assert part("schedules.py") == "schedules"
+    assert room("storage/network_file.py") == "storage"
+    assert room("schedules.py") == "schedules"
     assert within("layers.base.Layer", {"layers.base"})
     assert not within("layers.linear.Linear", {"layers.base"})
     assert not within("layers", {"layers.base"})

@@ -217,7 +217,7 @@ class Training(Json):
         training_file.write_archive = self.write
         self.trainer.save(self.path)
         training_file.read_archive = lambda path: self.archive
-        self.saved = training_file.read_training
+        self.saved, self.restore_callbacks = training_file.read_training, state.restore_callbacks
 
     def write(self, path: Path, arrays: Any, about: Any) -> None:
         shapes = {name: [a.dtype.str, a.shape] for name, a in arrays.items()}
@@ -233,7 +233,7 @@ class Training(Json):
         self.archive = arrays, about
         found = self.saved(self.path)
         self.trainer.restore(found)
-        found.restore_callbacks(self.trainer.callbacks)
+        self.restore_callbacks(found, self.trainer.callbacks)
 
     def valid(self) -> list[Any]:
         return [self.good]

@@ -197,7 +197,7 @@ def test_a_name_of_another_class_of_the_users():
     class Second(xpnet.MeanSquaredError):
         pass
 
-    with pytest.raises(xpnet.OptionError, match=r"test_extensions\.Huber has a loss of that name"):
+    with pytest.raises(xpnet.OptionError, match=r"test_register\.Huber has a loss of that name"):
         xpnet.register(Second, "mine")
 
 

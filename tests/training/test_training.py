@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
+import json
 import math
 import signal
 import sys
@@ -1061,3 +1063,77 @@ def test_it_learns(backend):
     made.fit(X, t, epochs=200, batch_size=16)
     assert made.history["loss"][-1] < 1e-3 < made.history["loss"][0]
     assert made.evaluate(X, t)["r2"] > 0.99
+
+
+# --- A subclass, and the state as plain data ----------------------------------------------------
+
+
+class Counting(Trainer):
+    """Has a gradient of its own: here that of `Trainer`, counted."""
+
+    calls = 0
+
+    def backpropagate(self, X, t, *weights):
+        self.calls += 1
+        super().backpropagate(X, t, *weights)
+
+
+class Halving(Trainer):
+    """Has a step of its own."""
+
+    def step(self, size):
+        super().step(size)
+        self.net.xp.multiply(self.net.params, 0.5, out=self.net.params)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_a_subclass_may_have_a_gradient_of_its_own(weights):
+    net = network()
+    made = Counting(net, "softmax_cross_entropy", xpnet.Adam(net, 0.01))
+    made.fit(X, LABELS, epochs=2, batch_size=16, sample_weight=weights)
+    assert made.calls == 2 * made.steps_per_epoch
+    same(made, fitted(sample_weight=weights))
+
+
+def test_a_subclass_may_have_a_step_of_its_own():
+    net = network(rich=False)
+    made = Halving(net, "softmax_cross_entropy", xpnet.SGD(net, 1e-9))
+    before = values(net)
+    made.fit(X, LABELS, epochs=1, batch_size=25)
+    np.testing.assert_allclose(values(net), before / 4, atol=1e-6)
+
+
+def test_a_state_is_plain_data_and_brings_everything_back():
+    made, other = fitted(), fitted(epochs=4)
+    state = made.state()
+    assert json.loads(json.dumps(state.about)) == state.about
+    assert {type(a) for a in state.arrays.values()} == {np.ndarray}
+    other.restore(state)
+    assert (other.epoch, other.batch, other.optimizer.t) == (2, 0, made.optimizer.t)
+    same(other, made)
+    for each in (made, other):
+        each.fit(X, LABELS, epochs=1, batch_size=16)
+    same(other, made)
+
+
+def test_what_cannot_be_restored_changes_nothing():
+    made = fitted()
+    good = made.state()
+    before, history = values(made.net), dict(made.history)
+    for wrong in (
+        fitted(net={"seed": 1}, epochs=1).state(),
+        dataclasses.replace(good, arrays={**good.arrays, "0.W": good.arrays["0.W"][1:]}),
+        dataclasses.replace(good, arrays={**good.arrays, "losses": np.zeros(3)}),
+        dataclasses.replace(good, arrays={k: a for k, a in good.arrays.items() if k != "4.b"}),
+    ):
+        with pytest.raises(xpnet.CheckpointError, match=r"another training|damaged"):
+            made.restore(wrong)
+        np.testing.assert_array_equal(values(made.net), before)
+        assert (made.history, made.epoch) == (history, 2)
+
+
+def test_before_the_first_fit_there_is_no_state():
+    with pytest.raises(xpnet.XpnetError, match="before the first fit"):
+        trainer().state()
+    with pytest.raises(xpnet.XpnetError, match="call fit"):
+        trainer().restore(fitted().state())

@@ -14,6 +14,7 @@ import numpy as np
 
 import xpnet
 from xpnet.backend import describe, why_no_cupy, why_no_numba
+from xpnet.backend.mode import suffix
 from xpnet.data.mnist import find_mnist
 from xpnet.support.errors import BackendError
 from xpnet.support.messages import if_known, what_went_wrong
@@ -159,7 +160,7 @@ def _cupy_packages() -> list[str]:
 def _backend(problems: list[str]) -> str:
     try:
         xp = xpnet.get_backend()
-        return f"{xp.name}, reproducible" if xp.reproducible else xp.name
+        return f"{xp.name}{suffix(xp)}"
     except BackendError as error:
         problems.append(str(error))
         return "none"

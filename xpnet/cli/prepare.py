@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from xpnet.backend import Backend, find_backend, from_environment, use_backend
 from xpnet.optimizers import default_learning_rate
 from xpnet.parallel.communicator import Communicator
-from xpnet.parallel.devices import device_name
+from xpnet.parallel.devices import device_name, device_of_environment
 from xpnet.runs.problems import PROBLEMS, Problem, ProblemData, build
 from xpnet.runs.saved import read_run
 from xpnet.support.errors import BackendError, OptionError
@@ -101,11 +100,9 @@ def _load_in_turn(comm: Communicator, load: Callable[[], ProblemData]) -> Proble
 
 def _backend_of(options: argparse.Namespace, comm: Communicator) -> Backend:
     """Return the backend that the command line names, or else the environment."""
-    name = options.backend
-    if comm.size > 1:
-        name = device_name(name or os.environ.get("XPNET_BACKEND", "").strip() or "auto", comm)
+    name = options.backend or device_of_environment(comm)
     if name:
-        return find_backend(name, options.reproducible)
+        return find_backend(device_name(name, comm), options.reproducible)
     return from_environment("auto", options.reproducible)
 
 

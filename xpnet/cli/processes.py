@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 
 from xpnet.cli.exit_codes import USAGE
 from xpnet.parallel.communicator import (
     ALONE,
     Communicator,
-    communicator,
     processes_started,
     rank_started,
+    started_together,
 )
-from xpnet.support.errors import OptionError, ParallelError
+from xpnet.support.errors import OptionError
 
 
 def communicator_of(options: argparse.Namespace) -> Communicator:
     """Return the processes that run the command together."""
-    return _processes_of_mpi() if options.parallel else _one_process()
-
-
-def _processes_of_mpi() -> Communicator:
-    """Return all processes that mpiexec or srun has started."""
-    comm, steps = communicator("auto"), os.environ.get("SLURM_STEP_NUM_TASKS", "1")
-    if comm.size == 1 and steps.isdigit() and int(steps) > 1:
-        raise ParallelError(
-            f"srun has started {steps} processes, each of which MPI takes for the only one; "
-            "start them with srun --mpi=pmix or --mpi=pmi2, see srun --mpi=list"
-        )
-    return comm
+    return started_together() if options.parallel else _one_process()
 
 
 def _one_process() -> Communicator:

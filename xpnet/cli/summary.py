@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
+from xpnet.backend import mode
 from xpnet.cli.prepare import PreparedTraining
 from xpnet.data.mnist import find_mnist
 from xpnet.runs.layout import SETTINGS
@@ -22,8 +23,7 @@ def config_of(training: PreparedTraining, data_dir: str | None) -> dict[str, Any
         "problem": problem.name,
         "xpnet": xpnet.__version__,
         "numpy": np.__version__,
-        "backend": trainer.net.xp.name,
-        "reproducible": trainer.net.xp.reproducible,
+        **mode.settings(trainer.net.xp),
         "dtype": trainer.net.dtype.name,
         "seed": trainer.seed,
         "parameters": trainer.net.size,
@@ -42,11 +42,10 @@ def headline(training: PreparedTraining) -> str:
     problem, data, trainer = training
     net = trainer.net
     cycle = ", one cycle" if isinstance(trainer.optimizer.schedule, OneCycle) else ""
-    mode = ", reproducible" if net.xp.reproducible else ""
-    together = f", {trainer.comm.size} processes" if trainer.comm.size > 1 else ""
     return (
         f"{problem.name}: {len(data.train[0])} samples to train on, "
-        f"{len(data.test[0])} to test with, backend {net.xp.name}{mode}{together}\n"
+        f"{len(data.test[0])} to test with, backend {net.xp.name}"
+        f"{mode.suffix(net.xp)}{trainer.comm.suffix}\n"
         f"{', '.join(map(repr, net))}\n"
         f"{net.size:,} parameters, {net.dtype}, {problem.loss}, "
         f"{problem.optimizer} (lr {problem.lr:g}{cycle}), batch {problem.batch_size or 'full'}"
@@ -61,9 +60,8 @@ def results_of(training: PreparedTraining, seconds: float) -> dict[str, Any]:
         "problem": problem.name,
         "backend": trainer.net.xp.name,
         "epochs": trainer.epoch,
+        **trainer.comm.record,
     }
-    if trainer.comm.size > 1:
-        results["processes"] = trainer.comm.size
     for name in train:
         results[f"train_{name}"], results[f"test_{name}"] = train[name], test[name]
     if not trainer.net.xp.on_host:

@@ -64,6 +64,18 @@ def _lead(options: argparse.Namespace, training: PreparedTraining) -> int:
     interrupted = _fit_and_report_failures(options, training, callbacks, run)
     if interrupted and options.resume is not None and not training.trainer.callbacks:
         raise KeyboardInterrupt  # it has not gone on yet: what is in the folder stays
+    _leave_results(options, training, run, interrupted, say)
+    return INTERRUPTED if interrupted else 0
+
+
+def _leave_results(
+    options: argparse.Namespace,
+    training: PreparedTraining,
+    run: RunFolder,
+    interrupted: bool,
+    say: Callable[..., None],
+) -> None:
+    """Write the results, the network, the report and the pictures, and print the results."""
     results = results_of(training, run.seconds)
     training.trainer.comm.finish()
     run.write_json(RESULTS, results)
@@ -76,7 +88,6 @@ def _lead(options: argparse.Namespace, training: PreparedTraining) -> int:
         say(how_to_resume(run.folder, options.extend))
     if options.json:
         print(json.dumps(results))
-    return INTERRUPTED if interrupted else 0
 
 
 def _say_nothing(*words: str) -> None:

@@ -73,17 +73,21 @@ def load_mnist(
     DataError
         If files are missing or damaged and cannot be downloaded, or do not fit together.
     """
+    X_train, t_train, X_test, t_test = _arrays(data_dir, download)
+    return _flatten(X_train), t_train.astype(np.int64), _flatten(X_test), t_test.astype(np.int64)
+
+
+def _arrays(data_dir: str | os.PathLike[str] | None, download: bool) -> list[Any]:
+    """Return what is in the four files, wherever they are."""
     folder, cache = _complete(_named_folders(data_dir)), _cache_folder()
     if folder is not None:
         paths = [_locate(folder, name) for name in _SHA256]
         arrays = [read_idx(path) for path in paths]
         _check(arrays, paths)
-    elif data_dir is not None or not (download or _complete([cache])):
+        return arrays
+    if data_dir is not None or not (download or _complete([cache])):
         raise DataError(_describe_absence(data_dir))
-    else:
-        arrays = [_read_cached(cache, name, download) for name in _SHA256]
-    X_train, t_train, X_test, t_test = arrays
-    return _flatten(X_train), t_train.astype(np.int64), _flatten(X_test), t_test.astype(np.int64)
+    return [_read_cached(cache, name, download) for name in _SHA256]
 
 
 def find_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path | None:

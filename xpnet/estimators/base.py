@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from copy import copy
-from itertools import pairwise
-from math import inf, sqrt
+from math import inf
 from numbers import Integral
 from typing import Any, Self
 
@@ -21,6 +20,7 @@ from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
 from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
+from xpnet.estimators.weights import first_weights, flat_of, scaled, weights_of
 from xpnet.layers import Layer
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
@@ -125,18 +125,12 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         return None
 
     def _begin(self, X: Any, xp: Backend) -> None:
-        """Draw the first weights, uniform as Glorot and Bengio (2010) advise; begin to count."""
-        random = Random(self._seed, "weights")
+        """Draw the first weights; begin to count."""
         hidden = options.hidden_sizes(self.hidden_layer_sizes)
         sizes = [X.shape[1], *hidden, self.n_outputs_]
         names = [*options.for_each_layer("activation", self.activation, len(hidden)), ""]
         dtype = X.dtype if X.dtype.name in xp.dtypes else np.dtype(np.float32)
-        self.coefs_, self.intercepts_ = [], []
-        for (n_in, n_out), name in zip(pairwise(sizes), names, strict=True):
-            limit = sqrt((2 if name == "logistic" else 6) / (n_in + n_out))
-            values = random.uniform((n_in + 1, n_out), -limit, limit).astype(dtype)
-            self.coefs_.append(values[:-1])
-            self.intercepts_.append(values[-1])
+        self.coefs_, self.intercepts_ = first_weights(self._seed, sizes, names, dtype)
         self.n_layers_, self.loss_curve_, self.t_ = len(sizes), [], 0
         self._optimizer_state: dict[str, Any] | None = None
         self._no_improvement_count = 0
@@ -197,11 +191,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Train from the present weights on, and keep what comes out."""
         X, t, w = training
-        n = X.shape[0]
-        alpha = 0.0 if self.solver == "adamw" else float(self.alpha)
-        if w is not None:  # by a power of 2, so that the largest is below 1: no sum overflows
-            shift = -np.frexp(w.max())[1]
-            w, alpha = np.ldexp(w, shift), float(np.ldexp(alpha, shift))
+        n, alpha = X.shape[0], 0.0 if self.solver == "adamw" else float(self.alpha)
+        w, alpha = scaled(w, alpha)
         net = self._network(xp, self._seed_of_masks())
         optimizer = options.make_optimizer(net, self)
         if partial:
@@ -219,15 +210,17 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             "callbacks": [record, *(self.callbacks or ())],
         }
         self._run(trainer, SparseRows(X) if hasattr(X, "tocsr") else X, t, how)
-        self._take(record.weights if record.weights is not None else xp.asnumpy(net.params))
+        self._take(xp.asnumpy(net.params) if record.weights is None else record.weights)
         self._optimizer_state = optimizer.host_state() | {"solver": self.solver, "lr": optimizer.lr}
-        if not (partial or trainer.stop) and self.n_iter_ == self.max_iter:
-            warnings.warn(
-                f"Stochastic optimizer: max_iter={self.max_iter} epochs are over, and the training "
-                "has not converged yet.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        if not partial:
+            self._warn_if_unfinished(trainer)
+
+    def _warn_if_unfinished(self, trainer: EstimatorTrainer) -> None:
+        """Warn if the training has ended before it converged."""
+        if self.n_iter_ == self.max_iter and not trainer.stop:
+            text = "epochs are over, and the training has not converged yet."
+            text = f"Stochastic optimizer: max_iter={self.max_iter} {text}"
+            warnings.warn(text, ConvergenceWarning, stacklevel=5)
 
     def _run(self, trainer: EstimatorTrainer, X: Any, t: NumPyArray, how: dict[str, Any]) -> None:
         """Call ``trainer.fit``; Ctrl-C keeps what has been reached."""
@@ -257,13 +250,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
 
     def _take(self, flat: NumPyArray) -> None:
         """Keep all parameters of a network as ``coefs_`` and ``intercepts_``."""
-        start, shapes = 0, [W.shape for W in self.coefs_]
-        self.coefs_, self.intercepts_ = [], []
-        for n_in, n_out in shapes:
-            values = np.array(flat[start : start + (n_in + 1) * n_out]).reshape(n_in + 1, n_out)
-            self.coefs_.append(values[:-1])
-            self.intercepts_.append(values[-1])
-            start += values.size
+        self.coefs_, self.intercepts_ = weights_of(flat, [W.shape for W in self.coefs_])
 
     # ---- the network --------------------------------------------------------------------------
 
@@ -278,8 +265,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             seed=seed,
             backend=xp,
         )
-        pairs = zip(self.coefs_, self.intercepts_, strict=True)
-        flat = np.concatenate([np.ravel(a) for pair in pairs for a in pair])
+        flat = flat_of((self.coefs_, self.intercepts_))
         xp.copyto(net.params, xp.asarray(flat, net.dtype))
         return net
 

@@ -32,7 +32,10 @@ def check_targets(loss: Any, t: np.ndarray[Any, Any], shape: tuple[int, int]) ->
             f"{loss!r}: the network gives outputs of shape {shape}, but the targets t have the "
             f"shape {t.shape}; they must have the same shape{labels}"
         )
-    rows = t.reshape(n, -1)
+    _check_rows(loss, t.reshape(n, -1))
+
+
+def _check_rows(loss: Any, rows: np.ndarray[Any, Any]) -> None:
     low, high = (0.0, 1.0) if loss.distribution else loss.target_range or (-np.inf, np.inf)
     _refuse(loss, rows, ~np.isfinite(rows).all(axis=1), "targets must be finite")
     outside = ((rows.real < low) | (rows.real > high)).any(axis=1)

@@ -55,6 +55,16 @@ class Communicator:
     def __repr__(self) -> str:
         return f"<rank {self.rank} of {self.size}>"
 
+    @property
+    def suffix(self) -> str:
+        """What follows where a training is described; nothing for a single process."""
+        return f", {self.size} processes" if self.size > 1 else ""
+
+    @property
+    def record(self) -> dict[str, int]:
+        """What the results of a training say of the processes; nothing of a single one."""
+        return {"processes": self.size} if self.size > 1 else {}
+
     def share(self, total: int) -> Share:
         """Return this process's share of ``total`` samples: the first ones may have one more."""
         each, more = divmod(total, self.size)

@@ -52,6 +52,11 @@ def communicator(kind: str = "auto") -> Communicator:
     started = processes_started()
     if kind == "single" or (kind == "auto" and started == 1):
         return ALONE
+    return _processes_of_mpi(started)
+
+
+def _processes_of_mpi(started: int) -> Communicator:
+    """Return all processes of MPI, after checking that it sees those that were started."""
     try:
         from xpnet.parallel.mpi import world
     except ImportError as error:
@@ -68,6 +73,17 @@ def communicator(kind: str = "auto") -> Communicator:
             "`python -m mpi4py --mpi-lib-version` names"
         )
     return found
+
+
+def started_together() -> Communicator:
+    """Return all processes that mpiexec or srun has started along with this one."""
+    comm, steps = communicator("auto"), os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if comm.size == 1 and steps.isdigit() and int(steps) > 1:
+        raise ParallelError(
+            f"srun has started {steps} processes, each of which MPI takes for the only one; "
+            "start them with srun --mpi=pmix or --mpi=pmi2, see srun --mpi=list"
+        )
+    return comm
 
 
 def processes_started() -> int:

@@ -8,6 +8,7 @@ refuses, and machines without it go through the host: an MPI is never given an a
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import warnings
 from typing import Any
@@ -184,3 +185,13 @@ def device_name(name: str, comm: Communicator) -> str:
     if parse_name(name)[0] != kind.name and kind.why_not(device):  # "auto", which may be NumPy
         return name
     return kind.label(device)
+
+
+def device_of_environment(comm: Communicator) -> str:
+    """Return the name that ``$XPNET_BACKEND`` gives the processes, or "auto"; "" for one process.
+
+    One process asks `xpnet.backend.from_environment`, whose errors name the variable.
+    """
+    if comm.size == 1:
+        return ""
+    return os.environ.get("XPNET_BACKEND", "").strip() or "auto"

@@ -50,13 +50,13 @@ def animate(
 
     require_recorded("animate", recorder)
     interval, figure = count("interval", interval), new_figure()
-    ax = figure.add_subplot(projection=projection)
+    ax, moments = figure.add_subplot(projection=projection), len(recorder.epochs)
+    return FuncAnimation(figure, _picture, moments, fargs=(recorder, draw, ax), interval=interval)
 
-    def picture(k: int) -> list[Any]:
-        ax.clear()
-        draw(recorder.network(k), ax)
-        ax.set_title(f"epoch {recorder.epochs[k]:.6g}")
-        return [ax]
 
-    frames = len(recorder.epochs)
-    return FuncAnimation(figure, picture, frames, interval=interval)
+def _picture(k: int, recorder: Recorder, draw: Callable[[Sequential, Any], Any], ax: Any) -> Any:
+    """Draw one moment of a training on empty axes."""
+    ax.clear()
+    draw(recorder.network(k), ax)
+    ax.set_title(f"epoch {recorder.epochs[k]:.6g}")
+    return [ax]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from xpnet.network import Sequential
 from xpnet.plots.geometry import image_shape
 from xpnet.plots.layer_numbers import first_weights
-from xpnet.plots.numbers import confusion_matrix, labels_of, samples_and_targets
+from xpnet.plots.numbers import Mistake, confusion_matrix, labels_of, samples_and_targets
 from xpnet.plots.numbers import mistakes as all_mistakes
 from xpnet.plots.style import axes
 from xpnet.support.checks import count
@@ -94,18 +95,31 @@ def mistakes(
     found = all_mistakes(net, X, t)[: count("n", n)]
     size = _size(prod(X.shape[1:]), shape)
     pictures = np.array([X[m.sample].reshape(size) for m in found], float).reshape(-1, *size)
+    return _draw_mistakes(axes(ax), found, pictures, size)
+
+
+def _draw_mistakes(
+    ax: Axes, found: Sequence[Mistake], pictures: NDArray[Any], size: tuple[int, int]
+) -> AxesImage:
+    """Draw the images side by side, with words above each."""
     columns = min(8, max(1, len(found)))
-    # A third of its height above each image is for the words.
-    room, ax = ceil(size[0] / 3), axes(ax)
+    room = ceil(size[0] / 3)  # a third of its height above each image is for the words
     drawn: AxesImage = ax.imshow(_tiles(pictures, columns, room), cmap="gray_r")
+    _write_words(ax, found, columns, size, room)
+    ax.set_axis_off()
+    ax.set_title("most confident mistakes" if found else "no mistakes")
+    return drawn
+
+
+def _write_words(
+    ax: Axes, found: Sequence[Mistake], columns: int, size: tuple[int, int], room: int
+) -> None:
+    """Write above each image which class was taken for which."""
     for k, mistake in enumerate(found):
         row, column = divmod(k, columns)
         x, y = column * (size[1] + 1) + (size[1] - 1) / 2, row * (size[0] + room) + room - 0.7
         words = f"{mistake.predicted}, not {mistake.true}"
         ax.text(x, y, words, ha="center", va="bottom", fontsize="small")
-    ax.set_axis_off()
-    ax.set_title("most confident mistakes" if found else "no mistakes")
-    return drawn
 
 
 def weights(

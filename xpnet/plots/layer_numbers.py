@@ -35,21 +35,23 @@ def columns(net: Sequential) -> list[Column]:
     OptionError
         If the shape of a sample is not known: the network has seen none, and has no Linear layer.
     """
-    layers = [layer for _, layer in net.walk("")]
-    shape = net.sample_shape or next(
-        ((layer.n_in,) for layer in layers if isinstance(layer, Linear)), None
-    )
-    if shape is None:
-        raise OptionError(f"the shape of a sample is not known: {net!r} has seen none yet")
+    shape = _shape_of_a_sample(net)
     found = [Column(prod(shape), ["input", _times(shape)])]
     for block in _blocks(net):
         for _, layer in block:
-            shape = layer.output_shape(shape)
-        assert shape is not None
+            shape = layer.output_shape(shape) or ()
         size = sum(layer.size for _, layer in block)
         kinds = [type(layer).__name__ for _, layer in block]
         found.append(Column(prod(shape), [*kinds, _times(shape), f"{size:,} parameters"]))
     return found
+
+
+def _shape_of_a_sample(net: Sequential) -> tuple[int, ...]:
+    """Return the shape of what the network has seen, or of what its first Linear layer takes."""
+    linear = [layer for _, layer in net.walk("") if isinstance(layer, Linear)]
+    if net.sample_shape is None and not linear:
+        raise OptionError(f"the shape of a sample is not known: {net!r} has seen none yet")
+    return net.sample_shape or (linear[0].n_in,)
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
+LOOKS: dict[str, dict[str, Any]] = {
+    "training": {"color": BLUE, "linestyle": "-"},
+    "validation": {"color": ORANGE, "linestyle": "--"},
+}
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
 FLOWS = {"gradients": "norm of the gradient", "activations": "root mean square of the outputs"}
 
 
@@ -53,6 +58,17 @@ def loss_curve(
     >>> [line.get_label() for line in xpnet.plots.loss_curve({"loss": [1.0, 0.5, 0.25]})]
     ['training']
     """
+    found = _curves_of(history, metric)
+    ax, lines = axes(ax), list[Any]()
+    for label, values in found.items():
+        look = LOOKS[label] | {"marker": "o" if len(values) <= 12 else "", "markersize": 4}
+        lines += ax.plot(range(1, len(values) + 1), values, label=label, **look)
+    _label_epochs(ax, metric, min(min(values) for values in found.values() if values))
+    return lines
+
+
+def _curves_of(history: Mapping[str, Sequence[float]], metric: str) -> dict[str, list[float]]:
+    """Return the values of a metric on training and validation data, those that there are."""
     found = {
         label: list(history[name])
         for name, label in ((metric, "training"), (f"val_{metric}", "validation"))
@@ -62,23 +78,18 @@ def loss_curve(
         names = {name.removeprefix("val_") for name, values in history.items() if len(values)}
         nothing = "the history is empty: trainer.fit(...) writes it"
         raise OptionError(unknown("metric", metric, names) if names else nothing)
+    return found
+
+
+def _label_epochs(ax: Axes, metric: str, least: float) -> None:
+    """Label the axes, whole epochs on the one; a loss has a logarithmic scale if it can."""
     from matplotlib.ticker import MaxNLocator
 
-    ax, lines = axes(ax), list[Any]()
-    for label, values in found.items():
-        colour, style = (BLUE, "-") if label == "training" else (ORANGE, "--")
-        marker = "o" if len(values) <= 12 else ""
-        epochs = range(1, len(values) + 1)
-        lines += ax.plot(
-            epochs, values, style, marker=marker, markersize=4, color=colour, label=label
-        )
-    everything = [value for values in found.values() for value in values]
-    if min(everything) > 0 and not metric.endswith(("accuracy", "r2")):
+    if least > 0 and not metric.endswith(("accuracy", "r2")):
         log_scale(ax)
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     ax.set(xlabel="epoch", ylabel=metric.replace("_", " "))
     ax.legend(loc="best")  # left out it is the same, but warns where the machine is slow
-    return lines
 
 
 def curve(
@@ -111,12 +122,7 @@ def curve(
         If the samples have more than one feature, the network has more than one output, or there
         are not as many targets as samples.
     """
-    X, t = samples_and_targets(X, t)
-    if X.shape != (len(X), 1) or t.size != len(X) or net.output_shape((1,)) != (1,):
-        raise ShapeError(
-            "a curve needs samples of 1 feature, 1 target for each, and a network with 1 output; "
-            f"X has the shape {X.shape}, t {t.shape}, the network is {net!r}"
-        )
+    X, t = _checked_curve(net, X, t)
     ax, x = axes(ax), np.linspace(*axis_range(X, margin=0.02), 400).reshape(-1, 1)
     ax.plot(X, t.reshape(len(X)), "o", color="0.6", markersize=3, label="data")
     if truth is not None:
@@ -126,6 +132,17 @@ def curve(
     ax.set(xlabel="x", ylabel="y")
     ax.legend(loc="best")
     return line
+
+
+def _checked_curve(net: Sequential, X: Any, t: Any) -> tuple[Any, Any]:
+    """Return samples and targets on the host, after checking that they are points of a curve."""
+    X, t = samples_and_targets(X, t)
+    if X.shape != (len(X), 1) or t.size != len(X) or net.output_shape((1,)) != (1,):
+        raise ShapeError(
+            "a curve needs samples of 1 feature, 1 target for each, and a network with 1 output; "
+            f"X has the shape {X.shape}, t {t.shape}, the network is {net!r}"
+        )
+    return X, t
 
 
 def gradient_flow(
@@ -158,15 +175,13 @@ def gradient_flow(
         raise OptionError(unknown("kind of norm", of, FLOWS))
     require_recorded("gradient_flow", recorder)
     found, ax, lines = norms_of_layers(recorder, X, t), axes(ax), list[Any]()
+    norms = found.gradients if of == "gradients" else found.activations
     for k, name in enumerate(found.names):
-        values = (found.gradients if of == "gradients" else found.activations)[:, k]
-        style = ("-", "--", ":")[k // len(COLOURS) % 3]
-        lines += ax.plot(found.epochs, values, style, color=COLOURS[k % len(COLOURS)], label=name)
-    if (found.gradients if of == "gradients" else found.activations).any():
+        colour, style = COLOURS[k % len(COLOURS)], ("-", "--", ":")[k // len(COLOURS) % 3]
+        lines += ax.plot(found.epochs, norms[:, k], style, color=colour, label=name)
+    if norms.any():
         log_scale(ax)
     ax.set(xlabel="epoch", ylabel=FLOWS[of])
-    place: dict[str, Any] = {"loc": "best"}
-    if len(lines) > len(COLOURS):  # so many names would hide the lines: beside them
-        place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-    ax.legend(fontsize="small", **place)
+    many = len(lines) > len(COLOURS)  # their names would hide the lines: beside them
+    ax.legend(fontsize="small", **(BESIDE if many else {"loc": "best"}))
     return lines

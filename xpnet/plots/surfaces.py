@@ -53,16 +53,25 @@ def surface(
         If ``ax`` is not in three dimensions, or ``resolution`` no whole number of at least 2.
     """
     side = count("resolution", resolution, least=2)
+    sides = {"rcount": side, "ccount": side}
     a, b = np.linspace(*x1, side), np.linspace(*x2, side)
-    points = grid_points(a, b)
-    y = outputs(f, points) if isinstance(f, Sequential) else np.asarray(f(points))
-    if y.size != side * side:
-        raise ShapeError(f"a surface needs 1 value for each point; {f!r} gave the shape {y.shape}")
+    y = _heights(f, grid_points(a, b)).reshape(side, side)
     space = axes(ax, "3d")
-    drawn: Poly3DCollection = space.plot_surface(
-        *np.meshgrid(a, b), y.reshape(side, side), cmap="viridis", rcount=side, ccount=side
-    )
+    drawn: Poly3DCollection = space.plot_surface(*np.meshgrid(a, b), y, cmap="viridis", **sides)
+    _label(space)
+    return drawn
+
+
+def _label(space: Any) -> None:
+    """Label the three axes."""
     for axis in (space.xaxis, space.yaxis, space.zaxis):
         axis.get_major_locator().set_params(nbins=5)  # more overlap
     space.set(xlabel="x₁", ylabel="x₂", zlabel="y")
-    return drawn
+
+
+def _heights(f: Any, points: Any) -> Any:
+    """Return the value of a network or a function at each point."""
+    y = outputs(f, points) if isinstance(f, Sequential) else np.asarray(f(points))
+    if y.size != len(points):
+        raise ShapeError(f"a surface needs 1 value for each point; {f!r} gave the shape {y.shape}")
+    return y

@@ -109,6 +109,16 @@ def _last_layer(loss: str, classes: int) -> list[Layer]:
     or scores if its ``threshold`` is 0. With ``distribution`` it fits more classes, and takes
     scores.
     """
+    _check_fits(loss, classes)
+    if loss == "cross_entropy":
+        return [Softmax()]
+    own = loss not in LOSSES_OF_THE_LIBRARY
+    on_scores = loss == "bce_logits" or (own and LOSSES[loss].threshold == 0)
+    return [Sigmoid()] if classes == 2 and not on_scores else []
+
+
+def _check_fits(loss: str, classes: int) -> None:
+    """Raise OptionError if a loss is not for so many classes."""
     fitting = FITTING_LOSSES.get(classes, FITTING_MANY_CLASSES)
     kind = look_up("loss", loss, LOSSES)
     own = loss not in LOSSES_OF_THE_LIBRARY
@@ -118,10 +128,6 @@ def _last_layer(loss: str, classes: int) -> list[Layer]:
         raise OptionError(
             f"the loss {loss!r} does not fit {what}{why}; choose from {', '.join(fitting)}"
         )
-    if loss == "cross_entropy":
-        return [Softmax()]
-    on_scores = loss == "bce_logits" or (own and kind.threshold == 0)
-    return [Sigmoid()] if classes == 2 and not on_scores else []
 
 
 def _gate(gate: Callable[[], Arrays]) -> Callable[[int, str | Path | None], ProblemData]:

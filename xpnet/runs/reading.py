@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xpnet.backend import mode
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.network import DTYPES
@@ -109,10 +110,9 @@ FITS: Mapping[str, Callable[[Any], bool]] = {
     "dtype": partial(_is_in, DTYPES),
     "seed": is_whole,
     "samples": lambda value: _are_sizes(value) and len(value) == 2,
-    "reproducible": _is_flag,
     "data_dir": lambda value: value is None or isinstance(value, str),
     "parameters": partial(is_whole, below=2**63),
-    "backend": lambda value: isinstance(value, str),
+    **mode.FITS,
 }
 
 

@@ -72,7 +72,7 @@ class SavedRun:
         sizes = (1, *config["hidden"], 1)  # a lower bound, so that wrong sizes take no memory
         if path.stat().st_size < sum(a * b for a, b in pairwise(sizes)):
             raise DataError(f"{path} is too short for the network of {CONFIG}")
-        with use_backend("numpy", reproducible=False):
+        with use_backend("numpy", False):
             trainer = build(self.problem, data, dtype=config["dtype"], seed=config["seed"])
         recorder = (
             read_frames(path, trainer) if path == frames else self._last_moment(path, trainer)

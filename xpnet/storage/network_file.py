@@ -53,10 +53,16 @@ def load(
     >>> xpnet.load("net.npz")
     Sequential(Linear(2, 3), Tanh(), Linear(3, 1))
     """
-    path = Path(path)
+    known = {**LAYERS, **{layer.__name__: layer for layer in layers}}
+    return _network_of(Path(path), known, backend)
+
+
+def _network_of(
+    path: Path, known: Mapping[str, type[Layer]], backend: str | Backend | None
+) -> Sequential:
+    """Return the network of a file that may have the known layers."""
     arrays, about = read_archive(path)
     values = {name: a for name, a in arrays.items() if name[0].isdigit()}  # 0.W ...
-    known = {**LAYERS, **{layer.__name__: layer for layer in layers}}
     try:
         dtype, seed, made = _read_config(about.get("network"), known)
         _check_shapes(made, values)

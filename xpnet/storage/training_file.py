@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.archive import read_archive, write_archive
 from xpnet.support.errors import CheckpointError
-from xpnet.training.state import PROGRESS, TrainingState
 
 LOGGER = logging.getLogger("xpnet")
 NAME = "step-{:09d}.npz"

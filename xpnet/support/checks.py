@@ -79,12 +79,7 @@ def on_host(a: Any, name: str) -> np.ndarray[Any, Any]:
 def _as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
     """Return data as a NumPy array of any dtype."""
     try:
-        if hasattr(a, "get") and hasattr(a, "strides"):  # CuPy's, which np.asarray refuses
-            return np.asarray(a.get())
-        if any(hasattr(a, word) for word in ("iloc", "iter_columns", "is_null")):
-            return _columns_as_array(a, name)
-        host = np.asarray(a.detach() if hasattr(a, "detach") else a)  # a tensor with a gradient
-        return np.from_dlpack(a) if host.dtype == object and hasattr(a, "__dlpack__") else host
+        return _read(a, name)
     except DataError:
         raise
     except ValueError:
@@ -92,6 +87,16 @@ def _as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
     except Exception as error:  # of whatever library it is
         kind = f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}"
         raise DataError(f"{name} is a {kind} that NumPy cannot read: {error}") from None
+
+
+def _read(a: Any, name: str) -> np.ndarray[Any, Any]:
+    """Return data of any library as a NumPy array."""
+    if hasattr(a, "get") and hasattr(a, "strides"):  # CuPy's, which np.asarray refuses
+        return np.asarray(a.get())
+    if any(hasattr(a, word) for word in ("iloc", "iter_columns", "is_null")):
+        return _columns_as_array(a, name)
+    host = np.asarray(a.detach() if hasattr(a, "detach") else a)  # a tensor with a gradient
+    return np.from_dlpack(a) if host.dtype == object and hasattr(a, "__dlpack__") else host
 
 
 def _columns_as_array(a: Any, name: str) -> np.ndarray[Any, Any]:

@@ -8,6 +8,7 @@ that registers it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import Parameter, isclass, signature
 from typing import Any, TypeVar, overload
 
@@ -66,8 +67,11 @@ def register(thing: Any = None, name: str | None = None) -> Any:
 
         trainer = xpnet.Trainer(net, "log_cosh", "adam")
     """
-    if thing is None:
-        return lambda given: register(given, name)
+    return partial(_register, name=name) if thing is None else _register(thing, name)
+
+
+def _register(thing: Any, name: str | None) -> Any:
+    """Check a class and its name, and put the class into the tables."""
     _check_class(thing)
     chosen = thing.__name__.lower() if name is None else name
     if not isinstance(chosen, str) or not chosen.isidentifier():

@@ -1,118 +1,23 @@
-"""The state of a training as plain data: arrays, and a description that JSON can hold.
-
-Beside the parameters it has all that decides how the training goes on: the optimizer's memory, the
-place in the epoch, the losses so far, the history, and what the callbacks remember. Shuffles and
-dropout masks follow from a seed and from counters, so the numbers of a generator need not be kept.
-"""
+"""How a training becomes a `TrainingState`, and goes on from one."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backend import Backend
 from xpnet.backend.mode import gives_the_same_bits, settings
 from xpnet.data.batches import Batches
 from xpnet.schedules import Constant
-from xpnet.support.errors import CheckpointError, XpnetError
+from xpnet.storage.training_state import PROGRESS, TrainingState
+from xpnet.support.archive import Arrays
+from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.training.callbacks import Callback
 from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
-
-Arrays = dict[str, NDArray[Any]]
-PROGRESS = ("epoch", "batch", "first_epoch", "epochs", "stop")
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """What `Trainer.state` returns, and `Trainer.restore` takes.
-
-    Attributes
-    ----------
-    arrays : dict of str to array
-        ``"0.W"`` and the like: the network. ``"optimizer..."``: its memory. ``"losses"``: those of
-        the present epoch. ``"history.0"``...: each list of the history. And those of callbacks.
-    about : dict
-        The description: of the network, the settings, the progress, the callbacks ...
-    source : str
-        What errors call it: the path, if it comes from a file.
-    """
-
-    arrays: Arrays
-    about: dict[str, Any]
-    source: str = "the state"
-
-    @property
-    def network(self) -> Arrays:
-        """The values of the network: their names begin with the number of a layer."""
-        return {name: a for name, a in self.arrays.items() if name[0].isdigit()}
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """The history until then."""
-        names = enumerate(self.about["history"])
-        return {name: self.arrays[f"history.{k}"].tolist() for k, name in names}
-
-    def require_fits(self, training: Training, batches: Batches) -> None:
-        """Check that it is the state of this training, and that no array is missing.
-
-        Raises
-        ------
-        CheckpointError
-            If a setting differs, or an array is missing or has another shape.
-        """
-        memory = training.optimizer.state_vectors()
-        now = {"network": training.net.config(), **settings_of(training, batches)}
-        then = {"network": self.about["network"], **self.about["settings"]}
-        shapes = {f"optimizer.{k}": v.shape for k, v in memory.items()}
-        shapes["losses"] = (min(self.about["progress"]["batch"], len(batches)),)
-        for name, value in json.loads(json.dumps(now)).items():
-            if name not in then or then[name] != value:
-                was = f"was {then.get(name)!r:.150}, and is {value!r:.150}"
-                raise CheckpointError(f"{self.source} is of another training: the {name} {was}")
-        for name, shape in shapes.items():
-            if name not in self.arrays or self.arrays[name].shape != shape:
-                raise self.damaged(f"it has no {name} of shape {shape}")
-        for k, name in enumerate(self.about["history"]):
-            if getattr(self.arrays.get(f"history.{k}"), "ndim", None) != 1:
-                raise self.damaged(f"the history has no {name}")
-
-    def damaged(self, why: object) -> CheckpointError:
-        """Return the error for a state that cannot be restored."""
-        return CheckpointError(f"{self.source} is damaged: {why}")
-
-    def restore_callbacks(self, callbacks: Sequence[Callback]) -> list[str]:
-        """Give callbacks back what they remembered; return the names that no callback has now.
-
-        Raises
-        ------
-        CheckpointError
-            If a callback does not take it.
-        """
-        named, states = _named(callbacks), self.about["callbacks"]
-        for name in filter(named.__contains__, states):
-            start = f"{name}."
-            own = {k.removeprefix(start): a for k, a in self.arrays.items() if k.startswith(start)}
-            try:
-                named[name].load_state_dict(states[name] | own)
-            except (XpnetError, KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(f"{self.source}: {name} does not take it ({error})") from None
-        return [name for name in states if name not in named]
-
-    def other_bits(self, xp: Backend, processes: int) -> str:
-        """Return in what the present `machine` differs, if the last bits may therefore differ."""
-        now, then = machine(xp, processes), {"processes": 1} | self.about["machine"]
-        if gives_the_same_bits(xp, then):
-            return ""
-        return "; ".join(
-            f"{k} was {then.get(k)}, is {v}" for k, v in now.items() if then.get(k) != v
-        )
 
 
 def describe(
@@ -137,6 +42,62 @@ def describe(
         "machine": machine(net.xp, training.comm.size),
     }
     return TrainingState(arrays | remembered, about)
+
+
+def restore_values(state: TrainingState, training: Training, step: TrainingStep) -> None:
+    """Give network, optimizer, losses and history the values of a state.
+
+    Raises
+    ------
+    CheckpointError
+        If it is the state of another training, or is damaged; nothing is changed then.
+    """
+    net, optimizer, about, arrays = training.net, training.optimizer, state.about, state.arrays
+    vectors = optimizer.state_vectors()
+    shapes = {f"optimizer.{k}": v.shape for k, v in vectors.items()}
+    shapes["losses"] = (min(about["progress"]["batch"], len(step.batches)),)
+    settings = settings_of(training, step.batches)
+    state.require_same({"network": net.config(), **settings}, shapes)
+    history = state.history
+    memory = {k: arrays[f"optimizer.{k}"] for k in vectors}
+    losses = net.xp.asarray(arrays["losses"], net.dtype)
+    try:
+        net.load_state_dict(state.network)
+    except (DataError, ShapeError) as error:
+        raise state.damaged(error) from None
+    if about["lr"] is not None:
+        optimizer.schedule = Constant(about["lr"])
+    optimizer.restore({"t": about["t"], **memory})
+    net.xp.copyto(step.losses[: len(losses)], losses)
+    training.history.clear()
+    training.history.update(history)
+
+
+def restore_callbacks(state: TrainingState, callbacks: Sequence[Callback]) -> list[str]:
+    """Give callbacks back what they remembered; return the names that no callback has now.
+
+    Raises
+    ------
+    CheckpointError
+        If a callback does not take it.
+    """
+    named, states = _named(callbacks), state.about["callbacks"]
+    for name in filter(named.__contains__, states):
+        start = f"{name}."
+        own = {k.removeprefix(start): a for k, a in state.arrays.items() if k.startswith(start)}
+        try:
+            named[name].load_state_dict(states[name] | own)
+        except (XpnetError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{state.source}: {name} does not take it ({error})") from None
+    return [name for name in states if name not in named]
+
+
+def other_bits(state: TrainingState, xp: Backend, processes: int) -> str:
+    """Return in what the present `machine` differs, if the last bits may therefore differ."""
+    now, then = machine(xp, processes), {"processes": 1} | state.about["machine"]
+    if gives_the_same_bits(xp, then):
+        return ""
+    return "; ".join(f"{k} was {then.get(k)}, is {v}" for k, v in now.items() if then.get(k) != v)
 
 
 def settings_of(training: Training, batches: Batches) -> dict[str, Any]:

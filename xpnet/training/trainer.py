@@ -19,10 +19,10 @@ from xpnet.network import PREDICTION_BATCH, Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
 from xpnet.parallel.batch import shared_backend, shared_predict
 from xpnet.parallel.communicator import ALONE, Communicator
-from xpnet.schedules import Constant
 from xpnet.storage.training_file import find_training, write_training
+from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.checks import count
-from xpnet.support.errors import DataError, OptionError, ShapeError, XpnetError
+from xpnet.support.errors import OptionError, XpnetError
 from xpnet.training.callbacks import Callback, acts_between_steps, in_order
 from xpnet.training.data import Columns, DataReader, pair_of
 from xpnet.training.epoch_loss import mean_loss, sum_squares
@@ -30,7 +30,13 @@ from xpnet.training.failures import divergence, interruptible, leave, require_fi
 from xpnet.training.metrics import Metric, find_metric
 from xpnet.training.preparation import make_step, make_what_fits
 from xpnet.training.processes import begin_fit
-from xpnet.training.state import PROGRESS, TrainingState, describe, settings_of
+from xpnet.training.state import (
+    describe,
+    other_bits,
+    restore_callbacks,
+    restore_values,
+    settings_of,
+)
 from xpnet.training.step import Launcher
 from xpnet.training.training import History, Penalty
 
@@ -261,7 +267,7 @@ class Trainer:
             callback.on_train_begin(NO_LOGS)
             self.callbacks.append(callback)  # only what has begun is called, and ended
         if saved is not None:
-            for name in saved.restore_callbacks(self.callbacks):
+            for name in restore_callbacks(saved, self.callbacks):
                 self.comm.warn("%s: what %s remembered has no use now", saved.source, name)
 
     # ---- the epochs ---------------------------------------------------------------------------
@@ -404,25 +410,10 @@ class Trainer:
         XpnetError
             Before the first `fit`.
         """
-        net, optimizer, about, arrays = self.net, self.optimizer, state.about, state.arrays
-        step = self._ready.step
-        state.require_fits(self, step.batches)
-        history = state.history
-        memory = {k: arrays[f"optimizer.{k}"] for k in optimizer.state_vectors()}
-        losses = net.xp.asarray(arrays["losses"], net.dtype)
-        try:
-            net.load_state_dict(state.network)
-        except (DataError, ShapeError) as error:
-            raise state.damaged(error) from None
-        if about["lr"] is not None:
-            optimizer.schedule = Constant(about["lr"])
-        optimizer.restore({"t": about["t"], **memory})
-        net.xp.copyto(step.losses[: len(losses)], losses)
-        self.history.clear()
-        self.history.update(history)
+        restore_values(state, self, self._ready.step)
         for name in PROGRESS:
-            setattr(self, name, about["progress"][name])
-        different = state.other_bits(net.xp, self.comm.size)
+            setattr(self, name, state.about["progress"][name])
+        different = other_bits(state, self.net.xp, self.comm.size)
         if different:
             text = "%s: the last bits may be others than without a stop: %s"
             self.comm.warn(text, state.source, different)

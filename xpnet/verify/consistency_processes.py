@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import product
 
 from xpnet.backend import Backend
 from xpnet.parallel.communicator import Communicator
@@ -40,18 +41,16 @@ def check_processes(
     Returns
     -------
     bool
-        On each process, whether all gradients and all parameters of each step had the hashes on
-        all of them.
+        True if all gradients and parameters of each step had the hashes on all processes.
     """
     wanted, outcomes = set(problems), list[str]()
-    for xp in backends:
-        for recipe in RECIPES:
-            if recipe.problem in wanted:
-                own = _differs(recipe, xp, comm, steps, data_dir)
-                differs = "; ".join(filter(None, comm.allgather(own)))
-                outcomes.append(differs)
-                verdict = f"NOT GOLDEN ({differs})" if differs else "golden"
-                on_line(f"{xp.name}, {comm.size} processes: {verdict:<10}  {recipe.name}")
+    recipes = [recipe for recipe in RECIPES if recipe.problem in wanted]
+    for xp, recipe in product(backends, recipes):
+        own = _differs(recipe, xp, comm, steps, data_dir)
+        differs = "; ".join(filter(None, comm.allgather(own)))
+        outcomes.append(differs)
+        verdict = f"NOT GOLDEN ({differs})" if differs else "golden"
+        on_line(f"{xp.name}, {comm.size} processes: {verdict:<10}  {recipe.name}")
     return bool(outcomes) and not any(outcomes)
 
 

@@ -1,0 +1,63 @@
+"""Weights: a matrix and a vector for each layer, or one flat vector; and those of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from xpnet.backend.random import Random
+
+NumPyArray = np.ndarray[Any, Any]
+Weights = tuple[list[NumPyArray], list[NumPyArray]]  # coefs_ and intercepts_
+
+
+def first_weights(
+    seed: int, sizes: Sequence[int], activations: Sequence[str], dtype: np.dtype[Any]
+) -> Weights:
+    """Return uniform random weights, as Glorot and Bengio (2010) advise.
+
+    Parameters
+    ----------
+    seed : int
+    sizes : sequence of int
+        The number of inputs, then the width of each layer.
+    activations : sequence of str
+        The name of each layer's activation.
+    dtype : dtype
+    """
+    random, found = Random(seed, "weights"), []
+    for (n_in, n_out), name in zip(pairwise(sizes), activations, strict=True):
+        limit = sqrt((2 if name == "logistic" else 6) / (n_in + n_out))
+        found.append(random.uniform((n_in + 1, n_out), -limit, limit).astype(dtype))
+    return [values[:-1] for values in found], [values[-1] for values in found]
+
+
+def flat_of(weights: Weights) -> NumPyArray:
+    """Return all weights as the flat vector of a network's parameters."""
+    pairs = zip(*weights, strict=True)
+    return np.concatenate([np.ravel(a) for pair in pairs for a in pair])
+
+
+def weights_of(flat: NumPyArray, shapes: Sequence[tuple[int, ...]]) -> Weights:
+    """Return the weights that a flat vector holds, given the shape of each matrix."""
+    start, found = 0, []
+    for n_in, n_out in shapes:
+        values = np.array(flat[start : start + (n_in + 1) * n_out]).reshape(n_in + 1, n_out)
+        found.append(values)
+        start += values.size
+    return [values[:-1] for values in found], [values[-1] for values in found]
+
+
+def scaled(w: NumPyArray | None, alpha: float) -> tuple[NumPyArray | None, float]:
+    """Return the weights of the samples and α of the penalty, both times the same power of 2.
+
+    The largest weight is then below 1, so no sum overflows.
+    """
+    if w is None:
+        return w, alpha
+    shift = -np.frexp(w.max())[1]
+    return np.ldexp(w, shift), float(np.ldexp(alpha, shift))
