@@ -332,6 +332,11 @@ OPTIMIZERS = [
     ),
     *_in(
         "optimizers/gradient.py",
+        (
+            "AdamW's decay twice",
+            "0.0 if optimizer.decoupled_decay else optimizer.weight_decay",
+            "optimizer.weight_decay",
+        ),
         ("clip not applied", "xp.multiply(g, norm, out=own)", "xp.copyto(own, g)"),
         ("norm without its root", "        xp.sqrt(norm, out=norm)\n", ""),
         ("short gradients lengthened", "        xp.maximum(norm, clip, out=norm)\n", ""),
@@ -361,18 +366,22 @@ OPTIMIZERS = [
         "optimizers/sgd.py",
         (
             "Nesterov is plain momentum",
-            "MomentumOptions(self.mu, self.nesterov)",
-            "MomentumOptions(self.mu, False)",
+            "momentum), nesterov)",
+            "momentum), False)",
         ),
         (
             "momentum not used",
-            "if not self.mu:\n            self.xp.sgd",
+            "if not self.options.mu:\n            self.xp.sgd",
             "if True:\n            self.xp.sgd",
         ),
     ),
     *_in(
         "optimizers/rmsprop.py",
-        ("RMSprop: ρ is 1 - ρ", "RMSpropOptions(self.rho,", "RMSpropOptions(1 - self.rho,"),
+        (
+            "RMSprop: ρ is 1 - ρ",
+            'fraction("rho", rho), positive(',
+            '1 - fraction("rho", rho), positive(',
+        ),
     ),
     *_in(
         "optimizers/adam.py",
@@ -380,11 +389,6 @@ OPTIMIZERS = [
             "AdamW's decay in the gradient",
             "    decoupled_decay = True\n",
             "    decoupled_decay = False\n",
-        ),
-        (
-            "Adam's decay twice",
-            "self.weight_decay if self.decoupled_decay else 0.0",
-            "self.weight_decay",
         ),
         (
             "powers of β stand still",

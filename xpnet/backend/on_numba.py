@@ -82,19 +82,22 @@ class NumbaBackend(NumPyBackend):
         self, p: Array, g: Array, v: Array, rate: Array, options: MomentumOptions, *, work: Array
     ) -> None:
         """v = μ v + g,  p = p - η v      (Nesterov: p = p - η (μ v + g))"""
-        _momentum(p, g, v, rate, *options)
+        mu, nesterov = options
+        _momentum(p, g, v, rate, mu, nesterov)
 
     def rmsprop(
         self, p: Array, g: Array, s: Array, rate: Array, options: RMSpropOptions, *, work: Array
     ) -> None:
         """s = ρ s + (1 - ρ) g²,  p = p - η g / (√s + ε)"""
-        _rmsprop(p, g, s, rate, *options)
+        rho, eps = options
+        _rmsprop(p, g, s, rate, rho, eps)
 
     def adam(
         self, p: Array, g: Array, state: AdamState, options: AdamOptions, *, work: Array
     ) -> None:
         """p = (1 - η λ) p - (η / (1 - β₁ᵗ)) m / (√v / √(1 - β₂ᵗ) + ε)"""
-        _adam(p, g, *state, *options)
+        (m, v, rate, powers), (beta1, beta2, eps, decay) = state, options
+        _adam(p, g, m, v, rate, powers, beta1, beta2, eps, decay)
 
 
 def compiled(function: Callable[..., None], **options: Any) -> Callable[..., None]:

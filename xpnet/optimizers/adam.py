@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from xpnet.backend import Array
 from xpnet.backend.options import AdamOptions, AdamState
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.settings import setting
+from xpnet.optimizers.settings import number
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction, positive
 
@@ -32,10 +30,9 @@ class Adam(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization", 2014.
     """
 
-    beta1: float = setting()
-    beta2: float = setting()
-    eps: float = setting()
-    weight_decay: float = setting()
+    beta1: float = number("beta1")
+    beta2: float = number("beta2")
+    eps: float = number("eps")
 
     def __init__(
         self,
@@ -48,8 +45,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.beta1, self.beta2 = fraction("beta1", beta1), fraction("beta2", beta2)
-        self.eps = positive("eps", eps)
+        beta1, beta2 = fraction("beta1", beta1), fraction("beta2", beta2)
+        self.options = AdamOptions(beta1, beta2, positive("eps", eps))
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
 
     def make_state(self) -> None:
@@ -72,12 +69,6 @@ class Adam(Optimizer):
         """p = p - η m̂ / (√v̂ + ε)"""
         self.xp.adam(p, g, self.state, self.options, work=self.work)
 
-    @cached_property
-    def options(self) -> AdamOptions:
-        """The numbers of the formula."""
-        decay = self.weight_decay if self.decoupled_decay else 0.0
-        return AdamOptions(self.beta1, self.beta2, self.eps, decay)
-
 
 class AdamW(Adam):
     """As `Adam`, and p is shrunk by (1 - η λ) beside it instead of adding λ p to the gradient.
@@ -88,6 +79,7 @@ class AdamW(Adam):
     """
 
     decoupled_decay = True
+    weight_decay: float = number("decay")
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class OptimizerMemory:
     schedule: Schedule
     weight_decay: float
     clip_norm: float | None
+    changes = 0  # of the numbers in ``options``, see `xpnet.optimizers.settings.number`
 
     def state_vectors(self) -> dict[str, Array]:
         """Return the arrays that the optimizer remembers between steps, by name."""

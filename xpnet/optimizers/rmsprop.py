@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from xpnet.backend import Array
 from xpnet.backend.options import RMSpropOptions
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.settings import setting
+from xpnet.optimizers.settings import number
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction, positive
 
@@ -28,8 +26,8 @@ class RMSprop(Optimizer):
     Hinton, "Neural networks for machine learning", lecture 6e, 2012.
     """
 
-    rho: float = setting()
-    eps: float = setting()
+    rho: float = number("rho")
+    eps: float = number("eps")
 
     def __init__(
         self,
@@ -41,7 +39,7 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.rho, self.eps = fraction("rho", rho), positive("eps", eps)
+        self.options = RMSpropOptions(fraction("rho", rho), positive("eps", eps))
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
 
     def make_state(self) -> None:
@@ -55,8 +53,3 @@ class RMSprop(Optimizer):
     def update(self, p: Array, g: Array) -> None:
         """p = p - η g / (√s + ε)"""
         self.xp.rmsprop(p, g, self.s, self.rate, self.options, work=self.work)
-
-    @cached_property
-    def options(self) -> RMSpropOptions:
-        """The numbers of the formula."""
-        return RMSpropOptions(self.rho, self.eps)

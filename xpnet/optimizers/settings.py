@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 
-class Setting:
-    """An attribute of an optimizer; when it is set, ``options`` is made anew at its next use.
+def number(name: str) -> Any:
+    """Return an attribute that reads and sets one number of ``optimizer.options``.
 
     A primitive takes its numbers as one tuple, ``options``, which is made once and not in each
-    step. There is no ``__get__``: the value is in the optimizer itself, where reading it is fast.
+    step. Whoever changes a number makes a new tuple. The optimizer counts such ``changes``: that
+    count is one of the settings for which `Trainer` records a captured step anew.
     """
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+    def get(optimizer: Any) -> Any:
+        return getattr(optimizer.options, name)
 
-    def __set__(self, optimizer: Any, value: Any) -> None:
-        vars(optimizer)[self.name] = value
-        vars(optimizer).pop("options", None)  # a cached property
+    def put(optimizer: Any, value: Any) -> None:
+        optimizer.options = optimizer.options._replace(**{name: value})
+        optimizer.changes += 1
 
-
-def setting() -> Any:
-    """Return a `Setting`; type checkers see the type that the attribute is declared with."""
-    return Setting()
+    return property(get, put)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from xpnet.backend import Array
 from xpnet.backend.options import MomentumOptions
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.settings import setting
+from xpnet.optimizers.settings import number
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction
 from xpnet.support.errors import OptionError
@@ -27,8 +25,8 @@ class SGD(Optimizer):
         Take the gradient's step from where the momentum leads.
     """
 
-    mu: float = setting()
-    nesterov: bool = setting()
+    mu: float = number("mu")
+    nesterov: bool = number("nesterov")
 
     def __init__(
         self,
@@ -40,7 +38,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        self.mu, self.nesterov = fraction("momentum", momentum), nesterov
+        self.options = MomentumOptions(fraction("momentum", momentum), nesterov)
         if nesterov and not momentum:
             raise OptionError("nesterov=True needs a momentum, such as momentum=0.9")
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
@@ -56,12 +54,7 @@ class SGD(Optimizer):
 
     def update(self, p: Array, g: Array) -> None:
         """p = p - η g, or with momentum"""
-        if not self.mu:
+        if not self.options.mu:
             self.xp.sgd(p, g, self.rate, work=self.work)
             return
         self.xp.momentum(p, g, self.v, self.rate, self.options, work=self.work)
-
-    @cached_property
-    def options(self) -> MomentumOptions:
-        """The numbers of the formula."""
-        return MomentumOptions(self.mu, self.nesterov)
