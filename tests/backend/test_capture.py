@@ -156,7 +156,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
         assert bits(trainer) == wanted, order
 
 
-@pytest.mark.thorough(but=["adam-4"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "launch"),
     [("adam", 1), ("adam", 2), ("adam", 4), ("adam", 16), ("adamw", 5), ("normalised", 5)],
@@ -168,7 +168,7 @@ def test_the_number_of_steps_in_a_graph_does_not_matter(make, name, launch):
     assert bits(trainer) == eager(make, name)
 
 
-@pytest.mark.thorough(but=["adam-True"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_the_steps_of_an_estimator_are_captured(make, solver, weighted):
@@ -213,7 +213,7 @@ def test_200_steps_as_graphs_have_the_bits_of_200_steps_on_a_gpu(name, reproduci
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.thorough(but=["adamw"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["pixels", "adamw", "normalised", "weighted mse"])
 def test_reproducible_mode_is_captured_too(make, mode_kernels, name):
     """Fused and as it is written, with the bits of NumPy."""
@@ -306,6 +306,7 @@ def test_what_callbacks_do_takes_effect(make, callback):
     assert wanted != eager(make, "adam") or callback is Bigger
 
 
+@pytest.mark.thorough
 def test_validation_with_larger_batches_than_those_of_the_training(make):
     validation = data()[:2]
     wanted = eager(make, "nested", validation_data=validation)

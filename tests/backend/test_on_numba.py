@@ -379,6 +379,7 @@ def test_the_golden_hashes_hold_in_reproducible_mode(recipe):
     assert len(trace.phases["update"]) == 25
 
 
+@pytest.mark.thorough
 def test_the_command_line_takes_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "--epochs", "1", "--backend", "numba", "--json"]) == 0

@@ -170,6 +170,7 @@ def test_gradients_are_clipped(alone):
 # ---- reproducible mode --------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["*-2"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("recipe", golden.RECIPES, ids=lambda recipe: recipe.name)
 def test_golden_hashes_of_the_first_steps(recipe, size):

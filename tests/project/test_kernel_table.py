@@ -77,6 +77,7 @@ def test_the_page_has_the_present_table(capsys):
         pytest.skip(said.strip())
 
 
+@pytest.mark.thorough
 def test_a_page_that_is_out_of_date_is_found(tmp_path, capsys):
     page, text = tmp_path / "kernels.md", PAGE.read_text("utf-8")
     head, _, _ = text.partition(kernel_table.BEGIN)

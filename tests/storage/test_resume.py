@@ -747,6 +747,7 @@ def test_a_checkpoint_that_cannot_be_written(run, whole, monkeypatch, number, wo
 SPIRAL = "train", "spiral", "--epochs", 6, "--out", HERE, "--quiet"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_reports")
 def test_a_divergence_keeps_the_last_good_checkpoint(run, whole):
     """It names the step, the one after the step that went too far, and the layer."""
