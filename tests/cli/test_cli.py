@@ -18,15 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cupy_is
 import numpy as np
 import pytest
 from command import exit_code
 
 import xpnet
 import xpnet.cli.info
-from xpnet import backend as backends
 from xpnet import golden
-from xpnet.backend import find_backend
+from xpnet.backend import find_backend, registry
 from xpnet.backend.registry import KINDS
 from xpnet.cli import main
 from xpnet.data import write_idx
@@ -481,7 +481,7 @@ def test_a_bug_is_not_hidden(run, monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(backends, "why_no_cupy", lambda device=0: "the reason; the way out")
+    cupy_is.unusable(monkeypatch, "the reason; the way out")
 
 
 def test_cupy_that_cannot_be_used(run, no_gpu):
@@ -493,7 +493,7 @@ def test_cupy_that_cannot_be_used(run, no_gpu):
 
 def test_auto_is_the_default_and_says_what_it_does(run, no_gpu, monkeypatch, caplog):
     monkeypatch.delenv("XPNET_BACKEND")
-    monkeypatch.setattr(backends, "say_once", logging.getLogger("xpnet").warning)
+    monkeypatch.setattr(registry, "say_once", logging.getLogger("xpnet").warning)
     assert run("train", "and", "--epochs", 1, "--plots", "none").code == 0
     assert contents("config.json")["backend"] == "numpy"
     assert [record.message for record in caplog.records] == [
@@ -769,7 +769,7 @@ def test_info_bears_any_state_of_cupy(run, monkeypatch, installed):
     monkeypatch.setitem(sys.modules, "cupy", None)
     for name in ("cupy_device", "on_cupy", "cupy_probe"):
         monkeypatch.delitem(sys.modules, f"xpnet.backend.{name}", raising=False)
-        monkeypatch.setattr(backends, name, None, raising=False)
+        monkeypatch.setattr(xpnet.backend, name, None, raising=False)
     monkeypatch.setattr("xpnet.cli.info.why_no_cupy", lambda device=0: "CuPy does not import")
     found = [SimpleNamespace(name=name) for name in installed]
     monkeypatch.setattr("xpnet.cli.info.distributions", lambda: found)

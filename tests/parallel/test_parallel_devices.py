@@ -22,6 +22,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import contract_layers
+import cupy_is
 import numpy as np
 import pytest
 import strictxp
@@ -580,7 +581,7 @@ def test_all_processes_have_a_gpu_or_none_has(gpus):
     ],
 )
 def test_processes_of_a_machine_take_its_gpus_in_turn(cupy, monkeypatch, name, found):
-    monkeypatch.setattr(devices, "why_no_cupy", lambda device: "broken" if device else "")
+    cupy_is.unusable(monkeypatch, lambda device: "broken" if device else "")
 
     def work(comm):
         here.gpus = 2
