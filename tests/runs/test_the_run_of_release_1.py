@@ -53,7 +53,4 @@ def test_its_training_goes_on_to_the_same_bits(folder):
 def test_its_report_is_made_again(folder):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed, which draws")
     assert exit_code("report", folder) == 0
-    assert (
-        "2-8-1" in (folder / "report.html").read_text(encoding="utf-8")
-        or (folder / "report.html").stat().st_size > 100_000
-    )
+    assert "Linear(2, 8)" in (folder / "report.html").read_text(encoding="utf-8")
