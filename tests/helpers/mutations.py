@@ -750,11 +750,11 @@ REST = [
         ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
     ),
     *_in(
-        "training/epoch_loss.py",
+        "data/batches.py",
         (
             "a mean of means for the epoch",
-            "(sizes / sizes.sum())",
-            "np.full(len(sizes), 1 / len(sizes))",
+            "np.array(self.sizes()) / self.n",
+            "np.full(len(self), 1 / len(self))",
         ),
     ),
     *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),

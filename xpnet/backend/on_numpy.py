@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
@@ -49,8 +48,10 @@ class NumPyBackend(Backend):
         Else the ufunc's own method, which spares the microsecond that ``numpy.sum`` adds.
         """
         if axis == 0 and A.ndim == 2 and A.dtype == out.dtype and not keepdims and len(A):
-            with suppress(ValueError):  # numpy.dot writes C-contiguous arrays only
+            try:
                 return np.dot(_ones(len(A), A.dtype), A, out=out)
+            except ValueError:  # it writes C-contiguous arrays only; other errors come again
+                pass
         return np.add.reduce(A, axis=axis, out=out, keepdims=keepdims)
 
     def max(self, A: Array, axis: int, *, out: Array) -> Array:

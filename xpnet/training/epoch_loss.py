@@ -29,10 +29,10 @@ def mean_loss(training: Training, step: TrainingStep) -> float:
     ParallelError
         If the processes have different losses or parameters.
     """
-    sizes, read = np.array(step.batches.sizes()), step.xp.asnumpy(step.losses)
+    read = step.xp.asnumpy(step.losses)
     require_equal(training.comm, "the losses or parameters", read)
     losses, squares = read[:-1], read[-1]
-    mean = float(losses.astype(np.float64) @ (sizes / sizes.sum()))
+    mean = float(losses.astype(np.float64) @ step.batches.shares)
     if not isfinite(mean):
         first = int(np.argmin(np.isfinite(losses)))
         raise divergence(training, step, "loss", float(losses[first]), first)
