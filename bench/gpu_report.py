@@ -19,7 +19,7 @@ from report import RefusedError
 
 import xpnet
 from xpnet.support.files import write_atomically
-from xpnet.verify.golden import PROBLEMS, STEPS
+from xpnet.verify.golden import PROBLEM_NAMES, STEPS
 
 RESULTS = report.ROOT / "bench/results"
 VERIFIED = Path(xpnet.__file__).with_name("verify") / "verified.json"
@@ -72,7 +72,7 @@ def whole(check: dict | None) -> bool:
         return False
     on_cupy = [name for name, one in check["recipes"].items() if "cupy" in one["trainings"]]
     problems = {name.partition(":")[0] for name in on_cupy}
-    return check["ok"] and problems == set(PROBLEMS) and check["steps"] == STEPS
+    return check["ok"] and problems == set(PROBLEM_NAMES) and check["steps"] == STEPS
 
 
 def verified(results: dict) -> bool:

@@ -670,7 +670,9 @@ def test_usage_errors_of_check(run, arguments, parts):
 
 def test_check_knows_all_golden_problems(run):
     """They are written down again where the options are, which does not import them."""
-    assert f"default {','.join(golden.PROBLEMS)}" in " ".join(run("check", "--help").out.split())
+    assert f"default {','.join(golden.PROBLEM_NAMES)}" in " ".join(
+        run("check", "--help").out.split()
+    )
 
 
 # ---- info, help, and the ways in ----------------------------------------------------------------

@@ -839,9 +839,9 @@ PROCESSES = [
     ),
     *_in(
         "parallel",
-        ("mean: of the samples here", "1.0 / self.part.total", "1.0 / self.part.gathered[1]"),
+        ("mean: of the samples here", "1.0 / self.share.total", "1.0 / self.share.gathered[1]"),
         ("mean: not of all", "        self.across.allreduce(out)\n", ""),
-        ("mean: what idles counts", "if self.part.rows:", "if True:"),
+        ("mean: what idles counts", "if self.share.rows:", "if True:"),
         ("dropout_mask: the same on all", "first += place * (out.size // rows)", "first += 0"),
         (
             "blocks: of what is here",

@@ -159,7 +159,7 @@ def test_the_file_is_what_the_command_writes(capsys):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("problem", golden.PROBLEMS)
+@pytest.mark.parametrize("problem", golden.PROBLEM_NAMES)
 def test_ordinary_float32_has_more_than_one_result(outcomes, problem):
     """On each problem, in its very first steps, and every machine has a result of its own."""
     if problem == "mnist" and NO_MNIST:
@@ -206,7 +206,7 @@ def test_every_recipe_is_in_the_file_and_nothing_else():
     assert list(entries) == ["steps", "inputs", "recipes"]
     assert entries["steps"] == golden.STEPS == 200
     assert list(entries["recipes"]) == [recipe.name for recipe in golden.RECIPES]
-    assert list(entries["inputs"]) == list(golden.PROBLEMS)
+    assert list(entries["inputs"]) == list(golden.PROBLEM_NAMES)
     for entry in entries["recipes"].values():
         assert list(entry) == [*golden.PHASES, "steps"]
         for phase in golden.PHASES:
@@ -224,7 +224,7 @@ def test_no_two_golden_hashes_are_equal():
             assert len(set(trace.phases[phase])) > 190, (recipe.name, phase)
 
 
-@pytest.mark.parametrize("problem", golden.PROBLEMS)
+@pytest.mark.parametrize("problem", golden.PROBLEM_NAMES)
 def test_the_data_is_the_data_of_the_golden_hashes(problem):
     if problem == "mnist" and NO_MNIST:
         pytest.skip(NO_MNIST)

@@ -176,7 +176,7 @@ def _add_extension_option(parser: argparse.ArgumentParser) -> None:
 
 def _add_check_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=check)
-    add, problems, steps = parser.add_argument, golden.PROBLEMS, golden.STEPS
+    add, problems, steps = parser.add_argument, golden.PROBLEM_NAMES, golden.STEPS
     add(
         "--problems",
         type=list_of(one_of("problem", problems)),

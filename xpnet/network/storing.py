@@ -78,9 +78,9 @@ class Storing(Layer):
         random = Random(self.seed, "state")
         fresh = [layer.initial_state(random) for _, layer in self.walk("")]
         states = [new | old for new, old in zip(fresh, self.host_states(), strict=True)]
-        self._place(flat, np.zeros_like(flat), states)
+        self._set_all(flat, np.zeros_like(flat), states)
 
-    def _place(
+    def _set_all(
         self, params: Any, grads: Any, states: list[dict[str, np.ndarray[Any, Any]]]
     ) -> None:
         """Put values from the host on the backend, floating ones in the network's dtype."""
@@ -118,7 +118,7 @@ class Storing(Layer):
         states = self.host_states()
         optimizers = [(o, o.host_state()) for o in self.optimizers]
         self.xp, self.dtype = xp, checked
-        self._place(params, grads, states)
+        self._set_all(params, grads, states)
         for optimizer, state in optimizers:
             optimizer.restore(state)
         return self

@@ -1,7 +1,7 @@
 """Optimizers: each update is one primitive over the flat vector of all parameters.
 
 What changes from step to step (the learning rate, the powers of Adam's β) is in arrays on the
-device, never in a Python number, so that a captured step goes on working when it is replayed.
+device, never in a Python number: a GPU repeats a step without asking Python again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Optimizer(OptimizerMemory):
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
         self.net: Sequential = net
         self.t = 0
-        self._place()
+        self._make_arrays()
         net.optimizers.add(self)
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class Optimizer(OptimizerMemory):
         self.t += steps
 
     def advance(self) -> None:
-        """Go to the next step: on the device, so that it can be captured."""
+        """Go to the next step, on the device."""
         if self.scheduled:
             self.table.advance()
 

@@ -37,11 +37,11 @@ class OptimizerMemory:
     def restore(self, state: dict[str, Any]) -> None:
         """Take back `host_state` on the network's present backend."""
         self.t = state["t"]
-        self._place()
+        self._make_arrays()
         for name, a in self.state_vectors().items():
             self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))
 
-    def _place(self) -> None:
+    def _make_arrays(self) -> None:
         """Make every array on the network's backend."""
         self.xp, p = self.net.xp, self.net.params
         self.version = self.xp.renew()  # its arrays are new

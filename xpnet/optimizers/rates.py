@@ -11,10 +11,10 @@ RATES_AHEAD = 1024  # learning rates are computed on the host this many steps at
 
 
 class RateTable:
-    """A table of learning rates, which a captured step reads from one place to the next.
+    """A table of learning rates on the device, from which each step takes the next one.
 
-    A schedule is a Python function, and a captured step cannot call it. So the host computes the
-    learning rates of many steps in advance, and each step takes the next one from the table.
+    A schedule is a Python function, and a step that a GPU repeats cannot call it. So the host
+    computes the learning rates of many steps in advance.
 
     Parameters
     ----------
@@ -46,6 +46,6 @@ class RateTable:
         self.end = t + RATES_AHEAD
 
     def advance(self) -> None:
-        """Take the learning rate of the next step; on the device, so that it can be captured."""
+        """Take the learning rate of the next step, on the device."""
         self.xp.take(self.rates, self.position, out=self.rate)
         self.xp.add(self.position, 1, out=self.position)

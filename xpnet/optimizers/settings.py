@@ -10,7 +10,7 @@ def number(name: str) -> Any:
 
     A primitive takes its numbers as one tuple, ``options``, which is made once and not in each
     step. Whoever changes a number makes a new tuple. The optimizer counts such ``changes``: that
-    count is one of the settings for which `Trainer` records a captured step anew.
+    count is one of the settings for which `Trainer` records its steps anew.
     """
 
     def get(optimizer: Any) -> Any:

@@ -28,6 +28,11 @@ class Share(NamedTuple):
     total: int
 
     @property
+    def end(self) -> int:
+        """The place behind the last sample."""
+        return self.first + self.rows
+
+    @property
     def gathered(self) -> tuple[int, int]:
         """First row and number of rows to compute; a rank without rows computes one for nothing."""
         return min(self.first, self.total - 1), max(self.rows, 1)

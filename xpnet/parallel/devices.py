@@ -101,7 +101,7 @@ _made: dict[tuple[Communicator, tuple[str, ...]], Communicator] = {}
 
 def between_devices(host: Communicator) -> Communicator:
     """Return what is possible between CuPy's current devices of the processes."""
-    places = tuple(host.allgather(_place()))
+    places = tuple(host.allgather(_this_device()))
     if (host, places) not in _made:
         _made[host, places] = _make(host, places)
     return _made[host, places]
@@ -124,7 +124,7 @@ def _make(host: Communicator, places: tuple[str, ...]) -> Communicator:
     return ByHost(host)
 
 
-def _place() -> str:
+def _this_device() -> str:
     """Return which device this process computes on, as NCCL tells them apart.
 
     Parts of a GPU have one address, too, and NCCL takes only one of them.

@@ -28,7 +28,7 @@ class SharedBackend(Backend):
 
     Attributes
     ----------
-    part : Share or None
+    share : Share or None
         The share of the present step; None outside a step, when this backend acts like `whole`.
     across : Communicator
         All-reduces arrays of this backend.
@@ -36,7 +36,7 @@ class SharedBackend(Backend):
 
     def __init__(self, whole: Backend, comm: Communicator) -> None:
         self.whole, self.comm, self.across = whole, comm, comm.on(whole)
-        self.part: Share | None = None
+        self.share: Share | None = None
         for name in ("name", "module", "on_host", "reproducible", "takes_pixels", "dtypes"):
             setattr(self, name, getattr(whole, name))
         kinds = [kind for kind in type(self).__mro__ if not issubclass(Backend, kind)]
@@ -53,17 +53,17 @@ class SharedBackend(Backend):
 
     @property
     def ordinary(self) -> Backend:
-        """What the other one calls so."""
+        """The backend that computes without reproducible mode."""
         return self.whole.ordinary
 
     @property
     def captures(self) -> bool:  # type: ignore[override]
-        """Whether the other one does, and can hold what goes between the processes."""
+        """True where `whole` captures, and a graph can hold the all-reduces."""
         return self.whole.captures and self.across.captures
 
     @property
     def forks(self) -> bool:  # type: ignore[override]
-        """What the other one says."""
+        """What `whole` says."""
         return self.whole.forks
 
     def capture(self, step: Any, version: Any = None) -> Any:
@@ -80,25 +80,25 @@ class SharedBackend(Backend):
         return captured
 
     @contextmanager
-    def over(self, part: Share) -> Iterator[None]:
-        """Let the samples be a share of a batch, inside a ``with`` block."""
-        self.part = part
+    def over(self, share: Share) -> Iterator[None]:
+        """Compute with a share of a batch inside a ``with`` block."""
+        self.share = share
         try:
             yield
         finally:
-            self.part = None
+            self.share = None
 
     def mean(self, A: Array, axis: int, *, out: Array, keepdims: bool = False) -> Array:
         """out = Σ A / n, where axis 0 has the samples of all processes"""
-        if self.part is None or axis not in (0, -A.ndim):
+        if self.share is None or axis not in (0, -A.ndim):
             return self.whole.mean(A, axis, out=out, keepdims=keepdims)
         self._sum_of_batch(A, out, keepdims)
-        return self.multiply(out, 1.0 / self.part.total, out=out)
+        return self.multiply(out, 1.0 / self.share.total, out=out)
 
     def _sum_of_batch(self, A: Array, out: Array, keepdims: bool) -> None:
         """out = Σ A over the samples of all processes"""
-        assert self.part is not None
-        if self.part.rows:
+        assert self.share is not None
+        if self.share.rows:
             self.whole.sum(A, 0, out=out, keepdims=keepdims)
         else:
             self.whole.copyto(out, 0.0)
@@ -108,7 +108,7 @@ class SharedBackend(Backend):
         self, key: Array, counter: Array, out: Array, keep: float, work: Array, first: int = 0
     ) -> Array:
         """outⱼ = 1/keep with probability keep, else 0: the piece of the samples here"""
-        if self.part is not None:
-            place, rows = self.part.gathered
+        if self.share is not None:
+            place, rows = self.share.gathered
             first += place * (out.size // rows)
         return self.whole.dropout_mask(key, counter, out, keep, work, first)

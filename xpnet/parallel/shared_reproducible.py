@@ -32,11 +32,11 @@ class SharedTerms(LocalTerms):
         self.xp = xp
 
     def blocks(self, n: int, size: int) -> Blocks:
-        """Return the blocks of the whole batch; of some of them nothing is here."""
-        part = self.xp.part
-        assert part is not None
-        each = n // part.gathered[1]  # terms that a sample has: one, or one for each feature
-        first, end, total = (each * k for k in (part.first, part.first + part.rows, part.total))
+        """Return the blocks of the whole batch; this process has no term of some of them."""
+        share = self.xp.share
+        assert share is not None
+        each = n // share.gathered[1]  # terms that a sample has: one, or one for each feature
+        first, end, total = (each * k for k in (share.first, share.end, share.total))
         starts = range(0, total, min(size, total))
         within = [(max(first, k), min(end, k + size)) for k in starts]
         slices = [slice(a - first, max(a, b) - first) for a, b in within]
@@ -44,11 +44,11 @@ class SharedTerms(LocalTerms):
         return list(zip(slices, lengths, strict=True))
 
     def greatest(self, top: Array) -> Array:
-        """Return the greatest of the values that all have here."""
+        """Return the greatest values over all processes."""
         return self.xp.across.allreduce(top, "max")
 
     def total(self, S: Array) -> Array:
-        """Return the sum of what all have here."""
+        """Return the sum over all processes."""
         return self.xp.across.allreduce(S)
 
 
@@ -65,11 +65,11 @@ class SharedReproducible(SharedBackend):
             setattr(self, name, self._element_by_element(getattr(self, name)))
 
     @contextmanager
-    def backward_over(self, part: Share, net: Any) -> Iterator[None]:
+    def backward_over(self, share: Share, net: Any) -> Iterator[None]:
         """Sum the gradients of a network over all processes, inside a ``with`` block."""
         self._params = owner(net.params)
         try:
-            with self.over(part), shared_gradients(net):
+            with self.over(share), shared_gradients(net):
                 yield
         finally:
             self._params = None
@@ -144,8 +144,8 @@ class SharedReproducible(SharedBackend):
 
     @property
     def _rows(self) -> int:
-        assert self.part is not None
-        return self.part.gathered[1]
+        assert self.share is not None
+        return self.share.gathered[1]
 
     def _sum_of_batch(self, A: Array, out: Array, keepdims: bool) -> None:
         """out = Σ A over the samples of all processes"""

@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.archive import read_archive, write_archive
+from xpnet.support.checks import is_whole
 from xpnet.support.errors import CheckpointError
 
 LOGGER = logging.getLogger("xpnet")
@@ -78,8 +79,8 @@ def find_training(path: Path) -> TrainingState | None:
     return None
 
 
-def _whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**53
+def _is_count(value: Any) -> bool:
+    return is_whole(value, below=2**53)
 
 
 def _progress(value: Any) -> bool:
@@ -87,7 +88,7 @@ def _progress(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("stop"), bool):
         return False
     wholes = [value.get(name) for name in PROGRESS if name != "stop"]
-    return all(map(_whole, wholes)) and value["first_epoch"] <= value["epoch"]
+    return all(map(_is_count, wholes)) and value["first_epoch"] <= value["epoch"]
 
 
 # What the description of a training must hold, and how to see that it is that.
@@ -95,7 +96,7 @@ FITS: Mapping[str, Callable[[Any], bool]] = {
     "network": lambda value: isinstance(value, dict),
     "settings": lambda value: isinstance(value, dict),
     "progress": _progress,
-    "t": _whole,
+    "t": _is_count,
     "lr": lambda value: value is None or (type(value) is float and 0 < value < np.inf),
     "history": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
     "callbacks": lambda value: (

@@ -27,7 +27,7 @@ from xpnet.verify.consistency_report import CheckReport as CheckReport
 from xpnet.verify.consistency_report import GoldenTraining, RecipeReport
 from xpnet.verify.golden import (
     PHASES,
-    PROBLEMS,
+    PROBLEM_NAMES,
     RECIPES,
     STEPS,
     Recipe,
@@ -45,7 +45,7 @@ SAMPLES = 64  # of a batch whose gradients are compared
 
 
 def check(
-    problems: Iterable[str] = PROBLEMS,
+    problems: Iterable[str] = PROBLEM_NAMES,
     backends: Iterable[str | Backend] = ("numpy", "cupy"),
     steps: int = STEPS,
     *,
@@ -81,7 +81,7 @@ def check(
     """
     problems = list(problems)
     for problem in problems:
-        look_up("problem", problem, dict.fromkeys(PROBLEMS))
+        look_up("problem", problem, dict.fromkeys(PROBLEM_NAMES))
     required = tuple(required)
     found, missing = _reproducible([*backends, *required])
     report = CheckReport(count("steps", steps), _machine(found), [], missing, required)

@@ -28,7 +28,7 @@ from xpnet.parallel.batch import shared_backend
 from xpnet.parallel.communicator import ALONE, Communicator
 from xpnet.training.data import DataReader
 from xpnet.training.preparation import make_step
-from xpnet.verify.recipes import PROBLEMS as PROBLEMS
+from xpnet.verify.recipes import PROBLEM_NAMES as PROBLEM_NAMES
 from xpnet.verify.recipes import RECIPES as RECIPES
 from xpnet.verify.recipes import SEED, Data
 from xpnet.verify.recipes import Recipe as Recipe
@@ -219,7 +219,7 @@ def make() -> dict[str, Any]:
         found = trace(recipe, xp)
         steps = {phase: "".join(found.phases[phase]) for phase in PHASES}
         recipes[recipe.name] = {**found.sha256, "steps": steps}
-    inputs = {problem: inputs_sha256(problem) for problem in PROBLEMS}
+    inputs = {problem: inputs_sha256(problem) for problem in PROBLEM_NAMES}
     return {"steps": STEPS, "inputs": inputs, "recipes": recipes}
 
 

@@ -213,4 +213,4 @@ RECIPES = (
         batch_size=100,
     ),
 )
-PROBLEMS = tuple(dict.fromkeys(recipe.problem for recipe in RECIPES))
+PROBLEM_NAMES = tuple(dict.fromkeys(recipe.problem for recipe in RECIPES))
