@@ -25,7 +25,7 @@ from xpnet.training.checkpoint import find_checkpoints
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder", "_tables")
 
 # The file that the documentation shows.
-PAGE = (Path(xpnet.__file__).parents[1] / "docs" / "train.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
 (MINE,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "register" in block]
 FILE, HERE = "my_parts.py", Path("here")
 OPTIONS = ["--optimizer", "lion", "--activation", "swish", "--loss", "log_cosh"]
