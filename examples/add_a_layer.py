@@ -34,7 +34,7 @@ class Swish(xpnet.Layer):
 
     def backward(self, dY):
         X, S = self.X, self.S
-        self.da[...] = (dY * X * X * S * (1 - S)).sum(axis=0)
+        self.xp.sum(dY * X * X * S * (1 - S), axis=0, out=self.da)
         return dY * (S + self.a * X * S * (1 - S))
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import xpnet
 
 WIDTH, STEPS = 6, 3
@@ -218,7 +220,46 @@ class Powers(xpnet.Layer):
         return xp.multiply(dX, dY, out=dX)
 
 
-KEEP_THE_CONTRACT = (Recurrent, Tied, Heads, Bend, Gated, Powers)
+class Masked(xpnet.Layer):
+    """Y = X (W · M) / √2        dW = Xᵀ dY · M / √2, where the mask M is state
+
+    X is kept transposed, as a contiguous array; the work of one gradient serves the other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("W", (WIDTH, WIDTH), "normal")
+        self.parameter("b", (WIDTH,), "normal")
+
+    def initial_state(self, random: Any) -> Any:
+        return {"M": np.tri(WIDTH)}
+
+    def build(self, batch_size: int, input_shape: Any, input_gradient: bool) -> None:
+        super().build(batch_size, input_shape, input_gradient)
+        self.masked = self.xp.empty((WIDTH, WIDTH), self.dtype)
+        self.work = self.xp.empty(self.Y.shape, self.dtype)
+
+    def forward(self, X: Any) -> Any:
+        xp = self.xp
+        self.Xt = xp.copyto(xp.empty((WIDTH, len(X)), self.dtype), X.T)
+        xp.multiply(self.W, self.state["M"], out=self.masked)
+        xp.divide(self.masked, np.sqrt(2.0), out=self.masked)
+        Y = xp.matmul(X, self.masked, out=self.Y[: len(X)])
+        return xp.add(Y, self.b, out=Y)
+
+    def backward(self, dY: Any) -> Any:
+        xp, work = self.xp, self.work[: len(dY)]
+        xp.matmul(self.Xt, dY, out=self.dW)
+        xp.multiply(self.dW, self.state["M"], out=self.dW)
+        xp.divide(self.dW, np.sqrt(2.0), out=self.dW)
+        xp.sum(dY, axis=0, out=work[0])  # of no use, and then overwritten
+        xp.copyto(self.work, 0.0)
+        xp.sum(xp.add(work, dY, out=work), axis=0, out=self.db.ravel())
+        xp.copyto(self.db[WIDTH:], 0.0)  # nothing
+        return None if self.dX is None else xp.matmul(dY, self.masked.T, out=self.dX[: len(dY)])
+
+
+KEEP_THE_CONTRACT = (Recurrent, Tied, Heads, Bend, Gated, Powers, Masked)
 
 
 # ---- what cannot be right where each process has some of the samples -----------------------------
@@ -295,6 +336,53 @@ class AddsToACopy(Bend):
     def write(self, dY: Any) -> None:
         super().write(dY)
         self.xp.add_sum(self.terms(dY)[:, :2], axis=0, out=self.da[[0, 1]])
+
+
+class AddsByAnotherName(ByAnotherName):
+    def write(self, dY: Any) -> None:
+        self.xp.sum(self.terms(dY), axis=0, out=self.da)
+        self.xp.add_sum(self.terms(dY), axis=0, out=self.mine)
+
+
+class SumOfASum(xpnet.Layer):
+    """Y = a X with one a for all, where da is formed from a sum of the layer's own"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter("a", (1,), "normal")
+
+    def forward(self, X: Any) -> Any:
+        self.X = X
+        return self.xp.multiply(X, self.a, out=self.Y[: len(X)])
+
+    def own(self, dY: Any) -> Any:
+        xp, terms = self.xp, self.xp.empty(dY.shape, self.dtype)
+        xp.multiply(dY, self.X, out=terms)
+        return xp.sum(terms, axis=0, out=xp.empty(WIDTH, self.dtype))
+
+    def backward(self, dY: Any) -> None:
+        self.xp.sum(self.own(dY), out=self.da.reshape(()))
+
+
+class ScaledSum(SumOfASum):
+    def backward(self, dY: Any) -> None:
+        xp = self.xp
+        scaled = xp.multiply(self.own(dY), 1.0, out=xp.empty(WIDTH, self.dtype))
+        xp.sum(scaled.reshape(-1, 1), axis=0, out=self.da)
+
+
+class HalfTheSamples(Bend):
+    def write(self, dY: Any) -> None:
+        terms, half = self.terms(dY), (len(dY) + 1) // 2
+        self.xp.sum(terms[:half], axis=0, out=self.da)
+        self.xp.add_sum(terms[half:], axis=0, out=self.da)
+
+
+class ByAffine(Bend):
+    def write(self, dY: Any) -> None:
+        ones, zero = self.xp.empty((1, len(dY)), self.dtype), self.xp.zeros(WIDTH, self.dtype)
+        self.xp.copyto(ones, 1.0)
+        self.xp.affine(ones, self.terms(dY), zero, out=self.da.reshape(1, -1))
 
 
 class OverTheFeatures(Bend):
@@ -375,12 +463,17 @@ BREAK_THE_CONTRACT = {
     InPlace: "written or read past the primitives",
     ByTheModule: "written or read past the primitives",
     AsAnArray: "written or read past the primitives",
-    FromASumOfItsOwn: "written by xp.copyto with an array that may be another one on each process",
-    AddsItself: "written by xp.add with an array that may be another one on each process",
+    FromASumOfItsOwn: "written by xp.copyto, which does not sum over the samples, with an array",
+    AddsItself: "written by xp.add, which does not sum over the samples, with an array",
     OnlyAPiece: "needed before this backward pass has written all of it, such as [4]",
     AddsToTheOld: "added to before this backward pass has written all of it, such as [0]",
     AnotherArray: "in an array of its own; write into self.da",
-    ByAnotherName: "needed before this backward pass has written all of it, such as [0]",
+    ByAnotherName: "written through a view that was kept from before the pass",
+    AddsByAnotherName: "written through a view that was kept from before the pass",
+    SumOfASum: "is a sum over axis None of an array of shape (6,), not over axis 0",
+    ScaledSum: "is a sum over axis 0 of an array of shape (6, 1), not over axis 0",
+    HalfTheSamples: "is a sum over axis 0 of an array of shape",
+    ByAffine: "written by xp.affine, which does not sum over the samples",
     OverTheFeatures: "a sum over axis 1 of an array of shape (6,",
     ThroughACopy: "written through a copy",
     ReplacedAfterwards: "in an array of its own; write into self.da",

@@ -194,7 +194,7 @@ def test_stages_that_fail_leave_their_reason(tmp_path):
 
 
 def test_checks_of_two_commits_verify_nothing(monkeypatch):
-    monkeypatch.setattr(gpu_report, "PROBLEMS", ["xor"])
+    monkeypatch.setattr(gpu_report, "PROBLEM_NAMES", ["xor"])
     both = [{"golden": stage(1, check=WHOLE)}, {"check": stage(2, check=WHOLE)}]
     for commit, expected in (("abc", True), ("def", False)):
         parts = [
@@ -236,7 +236,7 @@ WHOLE = CHECK | {"recipes": {"xor: a net": {"trainings": {"cupy": {"golden": Tru
     ],
 )
 def test_a_device_joins_the_verified_ones_if_all_agreed(tmp_path, monkeypatch, change, noted):
-    monkeypatch.setattr(gpu_report, "PROBLEMS", ["xor"])
+    monkeypatch.setattr(gpu_report, "PROBLEM_NAMES", ["xor"])
     every = {name: stage(call, check=WHOLE) for name, call in (("golden", 1), ("check", 2))}
     for _ in range(2):  # once is enough
         found = gathered(tmp_path, **every | change)

@@ -24,8 +24,8 @@ class Layer(Part):
 
     In ``__init__`` call ``super().__init__()`` and then ``self.parameter(name, shape, init)`` for
     each parameter. A layer that changes the shape defines ``output_shape``. A layer that needs
-    scratch memory defines ``build``. ``self.xp`` is the backend, ``self.xp.module`` is NumPy or
-    CuPy itself.
+    scratch memory defines ``build`` and calls ``super().build``. ``self.xp`` is the backend,
+    ``self.xp.module`` is NumPy or CuPy itself.
 
     Attributes
     ----------
@@ -50,15 +50,16 @@ class Layer(Part):
 
     1. Every ``backward`` overwrites the gradient. Nobody sets it to zero before.
     2. ``xp.matmul`` or ``xp.sum`` writes the sum: ``xp.matmul(X.T, dY, out=self.dW)``,
-       ``xp.sum(dY, axis=0, out=self.db)``. The samples lie along the axis that is summed, one
-       after the other; a sample may have several rows there.
+       ``xp.sum(dY, axis=0, out=self.db)``. All samples of the process go into it, one after the
+       other along the axis that is summed; each may have several rows there.
     3. A layer that uses a parameter several times writes the first part of the gradient so, and
        adds each further part with ``xp.add_matmul`` or ``xp.add_sum``.
     4. Pieces, such as ``self.dW[:k]``, may be written one by one. In the end all are written.
     5. After its sum a gradient may go through the element-by-element functions of ``xp``, together
-       with numbers, parameters and other gradients: ``xp.multiply(self.dV, self.V, out=self.dV)``.
+       with numbers, parameters, ``state`` and other gradients.
 
-    Where a gradient that breaks the contract would be wrong, an error names layer and parameter.
+    Where several processes must give the same bits, what breaks the contract is an error that names
+    layer and parameter. Of an array that ``xp.module`` made the backend knows the shape alone.
     """
 
     def __init__(self) -> None:

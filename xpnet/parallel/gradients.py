@@ -61,11 +61,15 @@ class SharedGradient(np.lib.mixins.NDArrayOperatorsMixin):
         """Return a view of another shape."""
         return self._view(self.array.reshape(*shape), self.written.reshape(*shape))
 
+    def ravel(self) -> SharedGradient:
+        """Return a view with one axis."""
+        return self.reshape(-1)
+
     def __getitem__(self, key: Any) -> SharedGradient:
         return self._view(self.array[key], self.written[key])
 
     def _view(self, array: Array, written: Any) -> SharedGradient:
-        if not np.may_share_memory(written, self.written):
+        if written.size and not np.may_share_memory(written, self.written):
             self.refuse("is written through a copy; take a slice, such as [k : k + 1]")
         return SharedGradient(self.name, array, written)
 
@@ -112,8 +116,42 @@ def owner(a: Array) -> Any:
     return a if getattr(a, "base", None) is None else a.base
 
 
+class SharedGradients:
+    """The shared gradients of all layers of a network, during one backward pass."""
+
+    def __init__(self, net: Any) -> None:
+        layers = net.walk("")
+        _check_walk(net, [layer for _, layer in layers])
+        self.memory = owner(net.grads)
+        self.found = [(layer, *pair) for path, layer in layers for pair in _of(path, layer)]
+
+    def hand_out(self) -> None:
+        """Put each in the place of the array ``layer.dW``."""
+        for layer, name, gradient in self.found:
+            setattr(layer, name, gradient)
+
+    def check(self) -> None:
+        """Check that all are complete, and stand where they were put."""
+        for layer, name, gradient in self.found:
+            if getattr(layer, name) is not gradient:
+                gradient.refuse(f"is in an array of its own; write into self.{name}")
+            gradient.complete("is needed")
+
+    def take_back(self) -> None:
+        """Give the layers their arrays again."""
+        for layer, name, gradient in self.found:
+            setattr(layer, name, gradient.array)
+
+    def refuse_kept_view(self, out: Array, module: Any) -> None:
+        """Raise an error if an array is a view of a gradient that a layer has kept from before."""
+        if owner(out) is self.memory:
+            for _, _, gradient in self.found:
+                if module.shares_memory(out, gradient.array):
+                    gradient.refuse("is written through a view that was kept from before the pass")
+
+
 @contextmanager
-def shared_gradients(net: Any) -> Iterator[None]:
+def shared_gradients(net: Any) -> Iterator[SharedGradients]:
     """Give each layer shared gradients inside a ``with`` block; at its end all must be complete.
 
     Raises
@@ -121,20 +159,13 @@ def shared_gradients(net: Any) -> Iterator[None]:
     ParallelError
         Naming the layer and the parameter, if a gradient breaks the contract.
     """
-    layers = net.walk("")
-    _check_walk(net, [layer for _, layer in layers])
-    found = [(layer, *pair) for path, layer in layers for pair in _gradients_of(path, layer)]
-    for layer, name, gradient in found:
-        setattr(layer, name, gradient)
+    gradients = SharedGradients(net)
+    gradients.hand_out()
     try:
-        yield
-        for layer, name, gradient in found:
-            if getattr(layer, name) is not gradient:
-                gradient.refuse(f"is in an array of its own; write into self.{name}")
-            gradient.complete("is needed")
+        yield gradients
+        gradients.check()
     finally:
-        for layer, name, gradient in found:
-            setattr(layer, name, gradient.array)
+        gradients.take_back()
 
 
 def _check_walk(net: Any, layers: list[Any]) -> None:
@@ -147,7 +178,7 @@ def _check_walk(net: Any, layers: list[Any]) -> None:
         )
 
 
-def _gradients_of(path: str, layer: Any) -> Iterator[tuple[str, SharedGradient]]:
+def _of(path: str, layer: Any) -> Iterator[tuple[str, SharedGradient]]:
     """Give the name and the shared gradient of each parameter of a layer."""
     for name in (f"d{name}" for name in layer.parameters):
         array = getattr(layer, name)

@@ -13,10 +13,19 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from xpnet.backend import Array, Backend
+from xpnet.backend.fused import Fused
 from xpnet.backend.reproducible import Blocks, LocalTerms, Reproducible
 from xpnet.parallel.base import Communicator, Share
-from xpnet.parallel.gradients import SharedGradient, owner, plain, shared_gradients
+from xpnet.parallel.gradients import (
+    SharedGradient,
+    SharedGradients,
+    owner,
+    plain,
+    shared_gradients,
+)
 from xpnet.parallel.shared_backend import SharedBackend
 
 # What a gradient may go through after its sum, with operands that are the same on all processes.
@@ -60,25 +69,34 @@ class SharedReproducible(SharedBackend):
     def __init__(self, whole: Reproducible, comm: Communicator) -> None:
         super().__init__(whole, comm)
         self._terms = SharedTerms(self)
-        self._params: Array = None
-        for name in ELEMENT_BY_ELEMENT:
-            setattr(self, name, self._element_by_element(getattr(self, name)))
+        self._known: dict[int, Array] = {}  # memory that is the same on all processes
+        self._sums: dict[int, Array] = {}  # memory with sums over the samples of this process
+        self._gradients: SharedGradients | None = None  # during a backward pass
+        self._agreed: set[tuple[str, int, int]] = set()
+        for name, primitive in list(vars(self).items()):
+            if callable(primitive) and name in vars(Backend) | vars(Fused):
+                signature = inspect.signature(primitive)
+                if "out" in signature.parameters:
+                    setattr(self, name, self._noted(name, primitive, signature))
 
     @contextmanager
     def backward_over(self, share: Share, net: Any) -> Iterator[None]:
         """Sum the gradients of a network over all processes, inside a ``with`` block."""
-        self._params = owner(net.params)
+        states = [a for _, layer in net.walk("") for a in layer.state.values()]
+        self._known = {id(array): array for array in map(owner, [net.params, *states])}
         try:
-            with self.over(share), shared_gradients(net):
+            with self.over(share), shared_gradients(net) as self._gradients:
                 yield
         finally:
-            self._params = None
+            self._known, self._sums, self._gradients = {}, {}, None
 
     # ---- sums over the samples ------------------------------------------------------------------
 
     def matmul(self, A: Array, B: Array, out: Array) -> Array:
         """out = A B; a gradient is summed over the samples of all processes"""
         if not isinstance(out, SharedGradient):
+            over_samples = A.shape[1] % self._rows == 0 and not self._is_known(A)
+            self._note(out, over_samples and not self._is_known(B) and is_transposed(A))
             return self.whole.matmul(plain(A), plain(B), out)
         self._product(A, B, out, out.array)
         return out.mark()
@@ -88,6 +106,8 @@ class SharedReproducible(SharedBackend):
     ) -> Array:
         """out = Σ A; a gradient is summed over the samples of all processes"""
         if not isinstance(out, SharedGradient):
+            over_samples = axis in (None, 0, -A.ndim) and len(A) % self._rows == 0
+            self._note(out, over_samples and not self._is_known(A))
             return self.whole.sum(plain(A), axis, out=out, keepdims=keepdims)
         self._sum(A, axis, out, out.array)
         return out.mark()
@@ -99,7 +119,7 @@ class SharedReproducible(SharedBackend):
     def add_matmul(self, A: Array, B: Array, out: Array) -> Array:
         """out = out + A B"""
         if not isinstance(out, SharedGradient):
-            return self.whole.add_matmul(plain(A), plain(B), out)
+            return Backend.add_matmul(self, A, B, out)
         array = out.complete("is added to")
         part = self._part_of_sum(array)
         self._product(A, B, out, part)
@@ -109,7 +129,7 @@ class SharedReproducible(SharedBackend):
     def add_sum(self, A: Array, axis: int | None = None, *, out: Array) -> Array:
         """out = out + Σ A"""
         if not isinstance(out, SharedGradient):
-            return self.whole.add_sum(plain(A), axis, out=out)
+            return Backend.add_sum(self, A, axis, out=out)
         array = out.complete("is added to")
         part = self._part_of_sum(array)
         self._sum(A, axis, out, part)
@@ -122,11 +142,12 @@ class SharedReproducible(SharedBackend):
         if all(known):
             self.whole.matmul(plain(A), plain(B), out=array)
             return
-        if any(known) or A.strides[0] > A.strides[1] or A.shape[1] % self._rows:
+        if any(known) or self._is_sum(A) or self._is_sum(B) or A.shape[1] % self._rows:
             gradient.refuse(
                 f"is a product of the shapes {A.shape} and {B.shape} that is not Xᵀ dY, with the "
                 f"{self._rows} samples of this process as the rows of X and dY"
             )
+        self._agree(gradient, A.shape[1])
         self.whole.affine_over(A, B, None, array, self._terms)
 
     def _sum(self, A: Array, axis: int | None, gradient: SharedGradient, array: Array) -> None:
@@ -134,49 +155,84 @@ class SharedReproducible(SharedBackend):
         if self._is_known(A):
             self.whole.sum(plain(A), axis, out=array)
             return
-        if axis not in (None, 0, -A.ndim) or len(A) % self._rows:
+        if axis not in (None, 0, -A.ndim) or self._is_sum(A) or len(A) % self._rows:
             gradient.refuse(
                 f"is a sum over axis {axis} of an array of shape {A.shape}, not over axis 0 with "
                 f"the {self._rows} samples of this process"
             )
+        self._agree(gradient, len(A))
         A = A.reshape(-1) if axis is None else A
         self.whole.sum_over(A, 0, array, self._terms)
 
+    def _agree(self, gradient: SharedGradient, rows: int) -> None:
+        """Check once, for each size of a batch, that a sample has as many rows on all processes."""
+        assert self.share is not None
+        key = (gradient.name, rows // self._rows, self.share.total)
+        if key not in self._agreed:
+            self._agreed.add(key)
+            found = self.comm.allgather(key[1])
+            if len(set(found)) > 1:
+                gradient.refuse(f"is a sum over {found} rows per sample, which differ by process")
+
     @property
     def _rows(self) -> int:
-        assert self.share is not None
-        return self.share.gathered[1]
+        return 1 if self.share is None else self.share.gathered[1]
 
     def _sum_of_batch(self, A: Array, out: Array, keepdims: bool) -> None:
         """out = Σ A over the samples of all processes"""
         self.whole.sum_over(A, 0, out, self._terms)
 
-    # ---- after the sum --------------------------------------------------------------------------
+    # ---- what is known of arrays ----------------------------------------------------------------
 
     def _is_known(self, a: Any) -> bool:
-        """Return True for what all processes have alike: gradients, parameters and numbers."""
-        if isinstance(a, SharedGradient) or not hasattr(a, "shape"):
-            return True
-        return self._params is not None and owner(a) is self._params
+        """Return True for what all processes have alike: gradients, parameters, state, numbers."""
+        number = isinstance(a, np.generic) or not hasattr(a, "shape")
+        return number or isinstance(a, SharedGradient) or id(owner(a)) in self._known
 
-    def _element_by_element(self, primitive: Callable[..., Array]) -> Callable[..., Array]:
-        """Return a primitive that also takes gradients whose sums are complete."""
-        signature = inspect.signature(primitive)
+    def _is_sum(self, a: Any) -> bool:
+        """Return True for an array with a sum over the samples of this process alone."""
+        return hasattr(a, "shape") and id(owner(a)) in self._sums
+
+    def _note(self, out: Array, is_sum: bool) -> None:
+        """Note whether a result is such a sum; refuse to write a gradient past its place."""
+        if self._gradients is None:
+            return
+        self._gradients.refuse_kept_view(out, self.module)
+        memory = owner(out)
+        if is_sum:
+            self._sums[id(memory)] = memory
+        elif out.size == memory.size:
+            self._sums.pop(id(memory), None)
+
+    # ---- all other primitives -------------------------------------------------------------------
+
+    def _noted(
+        self, name: str, primitive: Callable[..., Array], signature: inspect.Signature
+    ) -> Callable[..., Array]:
+        """Return a primitive that notes what it writes, and takes gradients where that is right."""
 
         @wraps(primitive)
         def call(*args: Any, **kwargs: Any) -> Array:
-            if not any(isinstance(a, SharedGradient) for a in (*args, *kwargs.values())):
+            if self._gradients is None:
                 return primitive(*args, **kwargs)
             given = signature.bind(*args, **kwargs).arguments
             out = given.pop("out")
+            operands = {key: plain(a) for key, a in given.items()}
             if not isinstance(out, SharedGradient):
-                return primitive(**{name: plain(a) for name, a in given.items()}, out=out)
-            if not all(map(self._is_known, given.values())):
+                if hasattr(out, "shape"):
+                    self._note(out, any(map(self._is_sum, operands.values())))
+                return primitive(**operands, out=out)
+            if name not in ELEMENT_BY_ELEMENT or not all(map(self._is_known, given.values())):
                 out.refuse(
-                    f"is written by xp.{primitive.__name__} with an array that may be another one "
-                    "on each process"
+                    f"is written by xp.{name}, which does not sum over the samples, with an array "
+                    "that may be another one on each process"
                 )
-            primitive(**{name: plain(a) for name, a in given.items()}, out=out.array)
+            primitive(**operands, out=out.array)
             return out.mark()
 
         return call
+
+
+def is_transposed(A: Array) -> bool:
+    """Return True for a matrix such as Xᵀ, whose columns lie one after the other in memory."""
+    return bool(A.strides[0] < A.strides[1])
