@@ -378,6 +378,22 @@ class HalfTheSamples(Bend):
         self.xp.add_sum(terms[half:], axis=0, out=self.da)
 
 
+class HalfTheProducts(xpnet.Linear):
+    def __init__(self) -> None:
+        super().__init__(WIDTH, WIDTH)
+
+    def backward(self, dY: Any) -> None:
+        xp, half = self.xp, (len(dY) + 1) // 2
+        xp.sum(dY, axis=0, out=self.db)
+        xp.matmul(self.X[:half].T, dY[:half], out=self.dW)
+        xp.add_matmul(self.X[half:].T, dY[half:], out=self.dW)
+
+
+class ByMean(Bend):
+    def write(self, dY: Any) -> None:
+        self.xp.mean(self.a.reshape(1, -1), axis=0, out=self.da)
+
+
 class ByAffine(Bend):
     def write(self, dY: Any) -> None:
         ones, zero = self.xp.empty((1, len(dY)), self.dtype), self.xp.zeros(WIDTH, self.dtype)
@@ -432,6 +448,15 @@ class OfSumsOfItsOwn(xpnet.Layer):
         xp.matmul(own.T, own, out=self.dM)
 
 
+class TwelveRows(Bend):
+    """12 rows of terms, of however many samples: 3 for each of 4 samples, 4 for each of 3."""
+
+    def write(self, dY: Any) -> None:
+        terms = self.xp.zeros((12, WIDTH), self.dtype)
+        self.xp.copyto(terms[: len(dY)], self.terms(dY))
+        self.xp.sum(terms, axis=0, out=self.da)
+
+
 class Hidden(xpnet.Layer):
     """A layer that holds another one, and does not say so by ``walk``."""
 
@@ -463,8 +488,8 @@ BREAK_THE_CONTRACT = {
     InPlace: "written or read past the primitives",
     ByTheModule: "written or read past the primitives",
     AsAnArray: "written or read past the primitives",
-    FromASumOfItsOwn: "written by xp.copyto, which does not sum over the samples, with an array",
-    AddsItself: "written by xp.add, which does not sum over the samples, with an array",
+    FromASumOfItsOwn: "written by xp.copyto with an array that may be another one on each process",
+    AddsItself: "written by xp.add with an array that may be another one on each process",
     OnlyAPiece: "needed before this backward pass has written all of it, such as [4]",
     AddsToTheOld: "added to before this backward pass has written all of it, such as [0]",
     AnotherArray: "in an array of its own; write into self.da",
@@ -473,7 +498,9 @@ BREAK_THE_CONTRACT = {
     SumOfASum: "is a sum over axis None of an array of shape (6,), not over axis 0",
     ScaledSum: "is a sum over axis 0 of an array of shape (6, 1), not over axis 0",
     HalfTheSamples: "is a sum over axis 0 of an array of shape",
+    HalfTheProducts: "is a product of the shapes (6, ",
     ByAffine: "written by xp.affine, which does not sum over the samples",
+    ByMean: "written by xp.mean, which does not sum over the samples",
     OverTheFeatures: "a sum over axis 1 of an array of shape (6,",
     ThroughACopy: "written through a copy",
     ReplacedAfterwards: "in an array of its own; write into self.da",

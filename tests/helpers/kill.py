@@ -522,13 +522,15 @@ def check_contract(xp):
         alone = gradient(ALONE, kind, 5)
         for found in team(2, lambda comm, kind=kind: gradient(comm, kind, 5)):
             close(found, alone, kind, 0)
-    for kind in contract_layers.BREAK_THE_CONTRACT:
-        n = 6 if kind is contract_layers.OverTheFeatures else 8
+    refused = {**contract_layers.BREAK_THE_CONTRACT, contract_layers.TwelveRows: "rows per sample"}
+    for kind, why in refused.items():
+        n = {"FromASumOfItsOwn": 8, "TwelveRows": 7}.get(kind.__name__, 6)
+        said = "nothing"
         try:
             team(2, lambda comm, kind=kind, n=n: gradient(comm, kind, n))
-        except xpnet.ParallelError:
-            continue
-        raise AssertionError(f"{kind} has not been refused")
+        except xpnet.ParallelError as error:
+            said = str(error)
+        assert why in said, f"{kind}: {said}"
 
 
 def check_common_grid(xp):

@@ -890,8 +890,8 @@ PROCESSES = [
         ("the rest of a sum", "any(map(self._is_sum, operands.values()))", "False"),
         (
             "any function of the array",
-            "if name not in ELEMENT_BY_ELEMENT or not all(",
-            "if not all(",
+            "if name not in ELEMENT_BY_ELEMENT:",
+            "if False:",
         ),
     ),
     *_in(

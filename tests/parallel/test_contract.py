@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from contract_layers import BREAK_THE_CONTRACT, KEEP_THE_CONTRACT, WIDTH, Hidden
+from contract_layers import BREAK_THE_CONTRACT, KEEP_THE_CONTRACT, WIDTH, Hidden, TwelveRows
 from team import team
 
 import xpnet
@@ -121,17 +121,26 @@ def test_what_cannot_be_right_is_an_error_with_names(kind, size):
     mode = find_backend("numpy", True)
     with pytest.raises(ParallelError) as error:
         team(size, lambda comm: train(kind, comm, mode, "float32", n=20, batch_size=10))
-    names = {"LowRank": "dU", "OfSumsOfItsOwn": "dM"}
+    names = {"LowRank": "dU", "OfSumsOfItsOwn": "dM", "HalfTheProducts": "dW"}
     said, name = str(error.value), names.get(kind.__name__, "da")
     assert f"{name} of layer 0, {kind()!r}: the gradient " in said
     assert BREAK_THE_CONTRACT[kind] in said
     assert "or train on one process, or without reproducible mode" in said
 
 
+def test_rows_of_a_sample_that_differ_by_process():
+    mode = find_backend("numpy", True)
+    with pytest.raises(ParallelError, match=r"da of layer 0, .* a sum over \[3, 4\] rows per samp"):
+        team(2, lambda comm: train(TwelveRows, comm, mode, "float32", n=7, batch_size=None))
+    wanted = train(TwelveRows, ALONE, "numpy", "float64", n=7, batch_size=None)
+    for found in team(2, lambda comm: train(TwelveRows, comm, "numpy", "float64", 7, None)):
+        assert np.abs(found[0] - wanted[0]).max() < 1e-14
+
+
 # Layers that are wrong everywhere; of a replaced `self.da` the optimizer knows nothing.
 WRONG = {
     *("OnlyAPiece", "AddsToTheOld", "AddsItself", "ThroughACopy", "AddsToACopy", "AnotherArray"),
-    *("ReplacedAfterwards", "OfSumsOfItsOwn"),
+    *("ReplacedAfterwards", "OfSumsOfItsOwn", "ByMean"),
 }
 
 

@@ -73,11 +73,11 @@ class SharedReproducible(SharedBackend):
         self._sums: dict[int, Array] = {}  # memory with sums over the samples of this process
         self._gradients: SharedGradients | None = None  # during a backward pass
         self._agreed: set[tuple[str, int, int]] = set()
-        for name, primitive in list(vars(self).items()):
-            if callable(primitive) and name in vars(Backend) | vars(Fused):
-                signature = inspect.signature(primitive)
-                if "out" in signature.parameters:
-                    setattr(self, name, self._noted(name, primitive, signature))
+        names = {name for kind in (Backend, Fused) for name in vars(kind) if name[0] != "_"}
+        for name in names - {*vars(SharedReproducible)}:
+            primitive = getattr(self, name)
+            if callable(primitive) and "out" in inspect.signature(primitive).parameters:
+                setattr(self, name, self._noted(name, primitive))
 
     @contextmanager
     def backward_over(self, share: Share, net: Any) -> Iterator[None]:
@@ -206,10 +206,9 @@ class SharedReproducible(SharedBackend):
 
     # ---- all other primitives -------------------------------------------------------------------
 
-    def _noted(
-        self, name: str, primitive: Callable[..., Array], signature: inspect.Signature
-    ) -> Callable[..., Array]:
+    def _noted(self, name: str, primitive: Callable[..., Array]) -> Callable[..., Array]:
         """Return a primitive that notes what it writes, and takes gradients where that is right."""
+        signature = inspect.signature(primitive)
 
         @wraps(primitive)
         def call(*args: Any, **kwargs: Any) -> Array:
@@ -222,10 +221,11 @@ class SharedReproducible(SharedBackend):
                 if hasattr(out, "shape"):
                     self._note(out, any(map(self._is_sum, operands.values())))
                 return primitive(**operands, out=out)
-            if name not in ELEMENT_BY_ELEMENT or not all(map(self._is_known, given.values())):
+            if name not in ELEMENT_BY_ELEMENT:
+                out.refuse(f"is written by xp.{name}, which does not sum over the samples")
+            if not all(map(self._is_known, given.values())):
                 out.refuse(
-                    f"is written by xp.{name}, which does not sum over the samples, with an array "
-                    "that may be another one on each process"
+                    f"is written by xp.{name} with an array that may be another one on each process"
                 )
             primitive(**operands, out=out.array)
             return out.mark()
