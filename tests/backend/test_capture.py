@@ -143,7 +143,7 @@ def eager(make, name, **options):
 # ---- replay is the step --------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(but=["bce"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TRAININGS)
 def test_200_steps_as_graphs_have_the_bits_of_200_steps(make, name):
     wanted = eager(make, name)
@@ -296,7 +296,7 @@ class Weights(xpnet.Callback):
             net.load_state_dict({k: 0.5 * v for k, v in net.state_dict().items()})
 
 
-@pytest.mark.thorough(but=["Rates"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("callback", [Bigger, Rates, Weights])
 def test_what_callbacks_do_takes_effect(make, callback):
     wanted = eager(make, "adam", callbacks=[callback()])
@@ -316,6 +316,7 @@ def test_validation_with_larger_batches_than_those_of_the_training(make):
     assert bits(trainer) == wanted
 
 
+@pytest.mark.thorough
 def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
     found = []
     for captures in (True, False):
@@ -332,7 +333,7 @@ def test_a_second_fit_on_other_data_a_larger_batch_and_in_another_type(make):
     assert found[0] == found[1]
 
 
-@pytest.mark.thorough(but=["1"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("launch", [1, 3])
 def test_the_table_of_rates_is_filled_again(make, monkeypatch, launch):
     wanted = eager(make, "adamw")
@@ -472,6 +473,7 @@ def test_ctrl_c_during_the_recording_leaves_everything_usable(make, monkeypatch)
     assert xp.played.graphs
 
 
+@pytest.mark.thorough
 def test_work_that_is_not_waited_for_would_be_seen(make, monkeypatch):
     """Without the place where the optimizer waits for dW the order matters."""
     wanted = eager(make, "adam")

@@ -205,6 +205,7 @@ def test_two_threads_train_two_networks_on_one_device(make, name, captures, ofte
     assert bool(xp.played.graphs) == captures
 
 
+@pytest.mark.thorough
 def test_two_threads_train_in_reproducible_mode(make, mode_kernels, often):
     trainer = trainer_of("adam", Reproducible(find_backend("numpy")))
     fit(trainer, epochs=4)
@@ -265,6 +266,7 @@ class Scales(xpnet.Callback):
             self.trainer.net.layers[1].take(epoch / 4)
 
 
+@pytest.mark.thorough
 def test_a_layer_that_replaces_an_array_says_so(make, monkeypatch):
     monkeypatch.setitem(TRAININGS, "scaled", (linear(Scaled), *TRAININGS["user's layer"][1:]))
     wanted = eager(make, "scaled", callbacks=[Scales()])

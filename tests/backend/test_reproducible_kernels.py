@@ -306,6 +306,7 @@ def in_float32(case) -> bool:
 CASES = [case for case in primitive_cases.cases() if in_float32(case)]
 
 
+@pytest.mark.thorough(but=["a*", "m*", "softmax-*", "gelu*"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_case_has_the_bits_of_the_text(xp, case):
     found = []
@@ -408,6 +409,7 @@ def test_an_activation_after_a_product_is_part_of_it(xp, kind, f):
     hold(xp, "affine", X, W, b, junk(3, 7), f, results=[3], only={"parts", "finish", f"finish_{f}"})
 
 
+@pytest.mark.thorough
 def test_products_do_not_depend_on_tiles_or_blocks(xp, monkeypatch):
     X, W, b = numbers("wide", (50, 1500), 1), numbers("wide", (1500, 9), 2), numbers("normal", 9, 3)
     for tile in (2**24, 5000, 1):
@@ -903,6 +905,7 @@ def test_only_the_rate_of_an_optimizer_is_float64(nvrtc, name):
     assert double == {"ld.global.nc.f64", "cvt.rn.ftz.f32.f64"}
 
 
+@pytest.mark.thorough
 def test_the_look_at_the_instructions_sees_what_is_wrong(nvrtc):
     merging = tuple(option for option in kernel_options() if option != "--fmad=false")
     text = ptx(nvrtc, merging)

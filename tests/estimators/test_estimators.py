@@ -832,6 +832,7 @@ def bench(monkeypatch):
     return module
 
 
+@pytest.mark.thorough
 def test_the_comparison_runs(bench, monkeypatch, tmp_path, capsys):
     out = tmp_path / "estimators.json"
     monkeypatch.setattr(sys, "argv", ["estimators.py", "--quick", "--out", str(out)])

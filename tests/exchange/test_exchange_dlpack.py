@@ -78,6 +78,7 @@ def test_what_cannot_go_out_is_copied(dtype, layout):
     assert np.array_equal(a, before)
 
 
+@pytest.mark.thorough
 def test_arrays_backwards_come_through_in_a_process_of_their_own():
     """PyTorch 2.13 ends the process on a negative stride, which no test survives."""
     program = (

@@ -142,6 +142,7 @@ TYPES = [f"{kind}{8 * n}" for kind in "iu" for n in (1, 2, 4, 8)]
 TYPES = [name.replace("i", "int").replace("u", "uint") for name in TYPES]
 
 
+@pytest.mark.thorough
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     st.dictionaries(
@@ -288,6 +289,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough(but=["a*", "no*", "t*"])
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_files_are_refused_in_little_memory(data, tmp_path):
     path, net = tmp_path / "hostile.safetensors", network(backend="numpy")

@@ -881,7 +881,7 @@ PROCESSES = [
         ),
         ("sums over another axis", "if axis not in (None, 0, -A.ndim) or ", "if "),
         ("sums of sums", "self._is_sum(A) or len(A) % self._rows", "len(A) % self._rows"),
-        ("rows that differ by process", "if len(set(found)) > 1:", "if False:"),
+        ("rows that differ by process", "if len(set(rows)) > 1:", "if False:"),
         (
             "views that were kept",
             "        self._gradients.refuse_kept_view(out, self.module)\n",

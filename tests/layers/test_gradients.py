@@ -240,6 +240,7 @@ def torch():
     torch.set_num_threads(before)
 
 
+@pytest.mark.thorough(but=["linear-*", "gelu-*", "batch-norm-*", "layer-norm-*", "nested-*"])
 @every_loss
 @every_layer
 def test_loss_and_gradients_are_those_of_pytorch(torch, layer, loss):

@@ -115,7 +115,7 @@ def test_a_trainer_is_freed(xp):
     assert [a() for a in left] == [None] * len(left)
 
 
-@pytest.mark.thorough(but=["numpy"])
+@pytest.mark.thorough
 def test_threads_take_their_scratch_with_them(xp):
     net = network(xp)
 

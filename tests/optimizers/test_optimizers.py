@@ -96,6 +96,7 @@ def torch_walk(name, decay, clip, defaults=False):
     return np.array(path)
 
 
+@pytest.mark.thorough(but=["numpy-*"])
 @every_optimizer
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_50_steps_are_those_of_pytorch(backend, name, decay):

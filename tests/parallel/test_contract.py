@@ -80,6 +80,7 @@ def test_ordinary_mode_on_several_processes(kind, backend):
         assert np.abs(params - wanted[1]).max() < 1e-14
 
 
+@pytest.mark.thorough(but=["Recurrent-*", "Heads-*"])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 @pytest.mark.parametrize("kind", KEEP_THE_CONTRACT)
 def test_reproducible_mode_has_the_same_bits_on_all_numbers_of_processes(kind, first):

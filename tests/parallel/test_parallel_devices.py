@@ -309,7 +309,7 @@ def test_a_training_between_gpus_is_that_of_one_process(gpus, name, size):
     assert np.array_equal(captured[0], by_host[0])
 
 
-@pytest.mark.thorough(but=["batches of 2"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TRAININGS)
 def test_reproducible_mode_between_gpus_has_the_bits_of_one_process(gpus, name):
     def work(comm):
@@ -335,7 +335,7 @@ def contract_trained(xp: Any, comm: Any, kind: Any, dtype: str) -> np.ndarray:
     return numbers(trainer)
 
 
-@pytest.mark.thorough(but=["Recurrent"])
+@pytest.mark.thorough(but=["Gated"])
 @pytest.mark.parametrize("kind", contract_layers.KEEP_THE_CONTRACT)
 def test_the_contract_of_a_gradient_between_gpus(gpus, kind):
     """Layers that add up parts, write pieces, or go on after the sum; in captured steps."""

@@ -161,6 +161,7 @@ def run(program):
     return done.stdout.split()
 
 
+@pytest.mark.thorough
 def test_without_pyplot_there_is_no_pyplot_and_no_window():
     assert run(
         "import sys, xpnet\n"
@@ -812,6 +813,7 @@ def test_of_many_units_the_middle_is_left_out():
     assert texts[0].get_text() == "input\n164"
 
 
+@pytest.mark.thorough(but=["5"])
 @pytest.mark.parametrize("depth", [2, 4, 5, 13])
 def test_the_words_of_two_columns_do_not_overlap(depth):
     inner = [f for _ in range(depth) for f in (xpnet.Linear(99, 99), xpnet.LeakyReLU())]

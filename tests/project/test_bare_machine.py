@@ -136,10 +136,12 @@ assert goals.train("xor", 0)[1]["accuracy"] == 1
 """
 
 
+@pytest.mark.thorough
 def test_bench_goals_without_them(bare):
     passed(bare("-c", GOALS, BENCH))
 
 
+@pytest.mark.thorough(but=["digits*"])
 @pytest.mark.parametrize(
     ("problem", "missing", "sentence"),
     [

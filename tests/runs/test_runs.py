@@ -12,6 +12,7 @@ import time
 import tracemalloc
 import zipfile
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,20 +70,34 @@ def write_images(where, height, width, n=60):
         write_idx(where / name, (X if "images" in name else t).astype(np.uint8))
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """One folder for each training, with all that belongs to it; the tests get copies."""
-    where = tmp_path_factory.mktemp("made")
+def train(where, name):
+    """Train in ``where / name``."""
+    arguments = [name, "--epochs", EPOCHS.get(name, 3), "--out", where / name]
+    if name in IMAGES:
+        write_images(where / f"idx-{name}", *IMAGES[name])
+        arguments[0] = "mnist"
+        arguments += ["--data-dir", where / f"idx-{name}", "--batch-size", 8]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("XPNET_REPRODUCIBLE", raising=False)
+        assert exit_code("train", *arguments, "--backend", "numpy", "--quiet") == 0
+    return where / name
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One folder for each training, with all but the pictures; the tests get copies."""
+    where = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xpnet.cli.train.write_pictures", no_pictures_of)
         for name in DRAWN:
-            arguments = [name, "--epochs", EPOCHS.get(name, 3), "--out", where / name]
-            if name in IMAGES:
-                write_images(where / f"idx-{name}", *IMAGES[name])
-                arguments[0] = "mnist"
-                arguments += ["--data-dir", where / f"idx-{name}", "--batch-size", 8]
-            assert exit_code("train", *arguments, "--backend", "numpy", "--quiet") == 0
+            train(where, name)
     return where
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Return the folder of a training, with its pictures."""
+    return cache(lambda name: train(tmp_path_factory.mktemp("drawn"), name))
 
 
 @pytest.fixture
@@ -102,10 +117,15 @@ def copy(made, tmp_path):
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 
 
+def no_pictures_of(folder, data_dir=None):
+    """Leave out the pictures, which take most of the time, but not the report."""
+    return []
+
+
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Leave out the pictures, which take most of the time, but not the report."""
-    monkeypatch.setattr("xpnet.cli.train.write_pictures", lambda folder, data_dir=None: [])
+    """Leave them out in a test."""
+    monkeypatch.setattr("xpnet.cli.train.write_pictures", no_pictures_of)
 
 
 class Page(HTMLParser):
@@ -157,13 +177,14 @@ def change(folder, file="config.json", **values):
 # ---- what a training leaves -------------------------------------------------------------------
 
 
+@pytest.mark.thorough(but=["and", "squares"])
 @pytest.mark.parametrize("name", DRAWN)
-def test_the_folder_has_what_belongs_there(made, name):
-    folder, drawn = made / name, DRAWN[name]
-    expected = FILES_WITHOUT_PLOTS | {"frames.bin", "report.html"} | in_both(drawn)
+def test_the_folder_has_what_belongs_there(drawn, name):
+    folder, pictures = drawn(name), DRAWN[name]
+    expected = FILES_WITHOUT_PLOTS | {"frames.bin", "report.html"} | in_both(pictures)
     assert names(folder) == expected
-    assert drawn <= set(PICTURES)
-    for picture in drawn:
+    assert pictures <= set(PICTURES)
+    for picture in pictures:
         height, width, _ = image.imread(folder / f"{picture}.png").shape
         assert min(height, width) > 600
         text = (folder / f"{picture}.svg").read_bytes()
@@ -384,20 +405,20 @@ def test_the_same_report_again(made, copy, monkeypatch, name):
 
 @pytest.mark.thorough(but=["and"])
 @pytest.mark.parametrize("name", ["and", "surface", "squares"])
-def test_the_same_pictures_again(run, made, copy, name):
-    pictures = in_both(DRAWN[name])
-    folder = copy(name, "report.html", *pictures)
+def test_the_same_pictures_again(run, drawn, name):
+    pictures, first, folder = in_both(DRAWN[name]), drawn(name), Path("here")
+    shutil.copytree(first, folder, ignore=lambda _, found: {"report.html", *pictures} & {*found})
     done = run("report", folder)
     assert (done.code, done.err) == (0, "")
     listed = done.out.splitlines()
     assert listed[0] == str(folder / "report.html")
     assert sorted(listed[1:]) == sorted(str(folder / picture) for picture in pictures)
-    for path in filter(Path.is_file, (made / name).iterdir()):
+    for path in filter(Path.is_file, first.iterdir()):
         assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_without_frames_the_end_is_shown(run, copy):
-    folder = copy("spiral", "frames.bin", "report.html", *in_both(DRAWN["spiral"]))
+    folder = copy("spiral", "frames.bin", "report.html")
     assert run("report", folder).code == 0
     found = shown(folder)
     assert (found["frames"], found["notes"]) == ([2.0], [])
@@ -729,7 +750,7 @@ def until_lines(process, n):
         time.sleep(0.01)
 
 
-@pytest.mark.thorough(but=["3"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("k", range(6))
 def test_kill_at_any_moment(run, no_pictures, k):
     wait = random.Random(k)
@@ -806,6 +827,7 @@ def test_ctrl_c(run):
     ]
 
 
+@pytest.mark.thorough(but=["xpnet.cli.train.write_pictures"])
 @pytest.mark.parametrize(
     "where", ["xpnet.cli.train.write_pictures", "xpnet.runs.report.page.write_atomically"]
 )
@@ -826,7 +848,7 @@ def test_ctrl_c_while_the_report_is_written(run, monkeypatch, no_pictures, where
 DIVERGING = "train", "curve", "--optimizer", "sgd", "--activation", "relu", "--out", "here"
 
 
-@pytest.mark.thorough(but=["9---lr 1e30-0"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("epochs", "options", "done"),
     [
@@ -859,7 +881,7 @@ def test_divergence_without_plots(run):
     assert names(Path("here")) == FILES_WITHOUT_PLOTS - {"results.json", "weights.npz"}
 
 
-@pytest.mark.thorough(but=["*-and"])
+@pytest.mark.thorough(but=["1e60-and"])
 @pytest.mark.parametrize("problem", ["and", "surface", "digits"])
 @pytest.mark.parametrize("lr", ["1e6", "1e18", "1e60"])
 def test_numbers_beyond_all_bounds(run, problem, lr, no_pictures):
@@ -1218,7 +1240,7 @@ def full_disk(*args, **kwargs):
 
 @pytest.mark.parametrize("file", ["report.html", "loss.png"])
 def test_a_folder_in_the_place_of_a_file(run, copy, file):
-    folder = copy("and", file)
+    folder = copy("and", "report.html")
     (folder / file).mkdir()
     (folder / file / "notes.txt").write_text("mine")
     done = run("report", folder)
@@ -1286,6 +1308,7 @@ def test_a_folder_that_vanishes(run, monkeypatch):
 # ---- --quiet ----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_quiet_says_nothing(run):
     done = run("train", "and", "--epochs", 1, "--quiet", "--out", "here")
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -1329,6 +1352,7 @@ def test_quiet_still_says_errors(run):
 # ---- pictures ---------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_pictures_leave_nothing_behind(copy):
     """Neither settings nor open figures."""
     import matplotlib

@@ -210,6 +210,7 @@ def test_fit_takes_numbers_as_they_lie(loss, place, data):
     same_or_refused(fit, X, t, w)
 
 
+@pytest.mark.thorough(but=["*-numpy"])
 @every_backend
 @every_loss
 @examples(20, data=st.data())

@@ -72,7 +72,8 @@ class SharedReproducible(SharedBackend):
         self._known: dict[int, Array] = {}  # memory that is the same on all processes
         self._sums: dict[int, Array] = {}  # memory with sums over the samples of this process
         self._gradients: SharedGradients | None = None  # during a backward pass
-        self._agreed: set[tuple[str, int, int]] = set()
+        self._each: list[tuple[SharedGradient, int]] = []  # the rows per sample of each sum
+        self._agreed: set[int] = set()  # the sizes of the batches for which they are compared
         names = {name for kind in (Backend, Fused) for name in vars(kind) if name[0] != "_"}
         for name in names - {*vars(SharedReproducible)}:
             primitive = getattr(self, name)
@@ -87,8 +88,9 @@ class SharedReproducible(SharedBackend):
         try:
             with self.over(share), shared_gradients(net) as self._gradients:
                 yield
+                self._compare_rows(share.total)
         finally:
-            self._known, self._sums, self._gradients = {}, {}, None
+            self._known, self._sums, self._each, self._gradients = {}, {}, [], None
 
     # ---- sums over the samples ------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class SharedReproducible(SharedBackend):
                 f"is a product of the shapes {A.shape} and {B.shape} that is not Xᵀ dY, with the "
                 f"{self._rows} samples of this process as the rows of X and dY"
             )
-        self._agree(gradient, A.shape[1])
+        self._each.append((gradient, A.shape[1] // self._rows))
         self.whole.affine_over(A, B, None, array, self._terms)
 
     def _sum(self, A: Array, axis: int | None, gradient: SharedGradient, array: Array) -> None:
@@ -160,19 +162,19 @@ class SharedReproducible(SharedBackend):
                 f"is a sum over axis {axis} of an array of shape {A.shape}, not over axis 0 with "
                 f"the {self._rows} samples of this process"
             )
-        self._agree(gradient, len(A))
+        self._each.append((gradient, len(A) // self._rows))
         A = A.reshape(-1) if axis is None else A
         self.whole.sum_over(A, 0, array, self._terms)
 
-    def _agree(self, gradient: SharedGradient, rows: int) -> None:
+    def _compare_rows(self, size: int) -> None:
         """Check once, for each size of a batch, that a sample has as many rows on all processes."""
-        assert self.share is not None
-        key = (gradient.name, rows // self._rows, self.share.total)
-        if key not in self._agreed:
-            self._agreed.add(key)
-            found = self.comm.allgather(key[1])
-            if len(set(found)) > 1:
-                gradient.refuse(f"is a sum over {found} rows per sample, which differ by process")
+        if size in self._agreed:
+            return
+        self._agreed.add(size)
+        of_all = self.comm.allgather([rows for _, rows in self._each])
+        for (gradient, _), *rows in zip(self._each, *of_all, strict=False):
+            if len(set(rows)) > 1:
+                gradient.refuse(f"is a sum over {rows} rows per sample, which differ by process")
 
     @property
     def _rows(self) -> int:
