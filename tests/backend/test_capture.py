@@ -507,6 +507,7 @@ def test_products_that_run_at_the_same_time_have_workspaces_of_their_own(make):
     assert {len(streams) for streams in users.values()} == {1}
 
 
+@pytest.mark.thorough
 def test_long_sums_that_run_at_the_same_time_have_scratch_of_their_own(make):
     """A sum of more than 1024 numbers is made of parts, which are kept somewhere in between."""
     found = []

@@ -424,6 +424,7 @@ def two(make, kernels):
     strictxp.set_device(0)
 
 
+@pytest.mark.thorough(but=["False"])
 @pytest.mark.parametrize("captures", [True, False])
 def test_a_backend_computes_on_its_device_from_any_thread(make, two, captures):
     wanted = eager(make, "wide", epochs=6)

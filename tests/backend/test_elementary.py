@@ -106,6 +106,7 @@ def test_the_functions_are_right_to_13_digits(name):
         assert abs(Decimal(float(y)) - want) <= ACCURACY * scale, (a, y, float(want))
 
 
+@pytest.mark.thorough(but=["log"])
 @every_function
 def test_rounded_to_float32_they_are_the_nearest_numbers(name):
     """The rounding of a right number, in all but one of ten thousand."""

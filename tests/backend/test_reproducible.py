@@ -430,6 +430,7 @@ def zero_that_keeps_its_sign(m, x):
     return x
 
 
+@pytest.mark.thorough(but=["update-no_flush"])
 @pytest.mark.parametrize("weaker", [no_flush, zero_that_keeps_its_sign])
 @pytest.mark.parametrize("phase", golden.PHASES)
 def test_without_flush_the_devices_differ(monkeypatch, weaker, phase):

@@ -726,6 +726,7 @@ def test_the_cases_above_start_every_kernel(kernels):
     }
 
 
+@pytest.mark.thorough
 def test_the_order_in_which_threads_run_does_not_matter(kernels, tmp_path):
     """A missing barrier shows where those run first that should have waited."""
     xp = Fused(Device(), HostKernels(tmp_path, backwards=True))

@@ -846,6 +846,7 @@ def test_no_command(run, arguments, part):
     assert done.out == ""
 
 
+@pytest.mark.thorough
 def test_nothing_needs_more_than_ascii(monkeypatch):
     """As where the output goes to a file in the encoding of an old terminal."""
     check = ["check", "--problems", "spiral", "--steps", "1", "--html", "a.html"]

@@ -97,7 +97,7 @@ def variants():
             yield model(backend="numba", random_state=0)
 
 
-@pytest.mark.thorough(but=["MLPClassifier()-*", "MLPRegressor()-*"])
+@pytest.mark.thorough(but=["MLPClassifier()-*"])
 @parametrize_with_checks(list(variants()), expected_failed_checks=lambda estimator: {})
 def test_the_rules_of_scikit_learn(estimator, check):
     check(estimator)
@@ -772,6 +772,7 @@ def test_an_error_names_what_can_be_done_about_it():
 # ---- beside the rest of scikit-learn -------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_pipeline_search_and_cross_validation():
     features, y = load_breast_cancer(return_X_y=True)
     features, y = features[::4], y[::4]

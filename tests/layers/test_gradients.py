@@ -351,7 +351,7 @@ def _torch_losses(torch: Any, name: str, loss: Any, Y: Any, t: Any) -> Any:
 # ---- the other backends --------------------------------------------------------------------------
 
 
-@pytest.mark.thorough(but=["numpy-*", "numba-*", "strict-linear", "strict-batch-norm"])
+@pytest.mark.thorough(but=["numba-*", "strict-linear"])
 @every_layer
 def test_gradients_are_the_same_on_every_backend(backend, layer):
     for loss in LOSSES:

@@ -72,7 +72,7 @@ def predicted(k, nets):
     return found
 
 
-@pytest.mark.thorough(but=["float32", "numba"])
+@pytest.mark.thorough(but=["float32"])
 def test_training_and_predicting_at_once_give_the_bits_of_one(mode):
     def works(nets):
         train = [lambda k=k: trained(k, mode) for k in range(TRAINING)]

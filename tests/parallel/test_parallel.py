@@ -130,6 +130,7 @@ def on_sizes(cases, more):
     return every + [(name, 4 if more[name].n < 100 else 3) for name in more]
 
 
+@pytest.mark.thorough(but=["*-2", "*-4"])
 @pytest.mark.parametrize(("name", "size"), on_sizes(ORDINARY, MORE))
 def test_the_result_does_not_depend_on_the_number_of_processes(
     alone, monkeypatch, tmp_path, name, size
@@ -466,6 +467,7 @@ def went_on(found, name, alone):
         agree(found, alone(case), 1e-13)
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_of_some_processes_goes_on_on_another_number(alone, tmp_path):
     team(3, lambda comm: break_off(comm, tmp_path))
     assert len(list(tmp_path.iterdir())) == len(TO_RESUME) * len(BREAKS)

@@ -214,7 +214,7 @@ except xpnet.BackendError as error:
 """
 
 
-@pytest.mark.thorough(but=["ImportError", "RuntimeError"])
+@pytest.mark.thorough(but=["ImportError"])
 @pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
 def test_a_broken_cupy_is_not_used(bare, source):
     """`auto` computes with NumPy, `cupy` is an error of one line, and `info` prints its report."""

@@ -134,6 +134,7 @@ def test_the_curve_is_found_behind_the_noise(run):
     assert history["val_loss"][-1] < 0.1 * history["loss"][-1]
 
 
+@pytest.mark.thorough
 def test_the_surface_is_found(run):
     names, *_ = run("surface")
     assert names["result"]["rmse"] < 0.02

@@ -68,6 +68,7 @@ def test_thorough_tests_are_left_out_and_counted(passed):
     assert "test_a.py: " not in output
 
 
+@pytest.mark.thorough(but=["options0-*", "options3-*"])
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [

@@ -484,6 +484,7 @@ def test_other_data_in_their_place(run, copy, size, why):
     only_curves(run, copy("squares"), why, options=["--data-dir", "idx"])
 
 
+@pytest.mark.thorough
 def test_the_data_folder_is_kept_as_a_whole_path(run, made, no_pictures, monkeypatch):
     """So that the report can be made from anywhere, also where the environment has named it."""
     monkeypatch.setenv("XPNET_DATA", os.path.relpath(made / "idx-squares"))
@@ -712,6 +713,7 @@ def test_few_parameters_are_shown_one_by_one(made, name):
     assert len(found["network"]) == 1 + len(found["norms"]["names"])
 
 
+@pytest.mark.thorough
 def test_the_pictures_show_the_end(copy, monkeypatch):
     """The network is that of the last moment, also after the norms have used it for all."""
     kept = []

@@ -39,6 +39,7 @@ def test_the_seeds_are_good_files(target):
         target.read(data[0], data[1:])
 
 
+@pytest.mark.thorough
 def test_only_errors_of_the_library_come_out(target):
     refused = 0
     for data in mutations(target, MUTATIONS):

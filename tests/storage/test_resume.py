@@ -782,6 +782,7 @@ def test_what_is_no_number_is_not_saved(run, whole, monkeypatch):
     is_the_same(HERE, whole("spiral"))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("_reports")
 def test_a_rate_that_is_far_too_high(run):
     """All that is saved is finite, and the report is there."""

@@ -222,6 +222,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch(backend, frames):
     equal(trained(recorder.network(-1).state_dict()), trained(made.net.state_dict()))
 
 
+@pytest.mark.thorough(but=["1-*", "5-*"])
 @pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("frames", [2, 5, 9, 100])
 @pytest.mark.parametrize("step", range(1, 9))

@@ -247,6 +247,7 @@ def test_values_are_loaded_as_they_lie(name, place, data):
         assert np.array_equal(a, plain.astype(a.dtype))
 
 
+@pytest.mark.thorough(but=["numpy"])
 @every_backend
 @examples(100, data=st.data())
 def test_any_shape_is_taken_or_refused(place, data):
@@ -320,6 +321,7 @@ def test_a_normalised_batch_has_mean_0_and_variance_1(place, data):
     assert np.allclose(state["0.variance"], 0.9 + 0.1 * X.var(axis=0), atol=1e-6)
 
 
+@pytest.mark.thorough(but=["*-numpy"])
 @every_backend
 @every_layer
 @examples(15, data=st.data())
@@ -334,6 +336,7 @@ def test_at_rest_each_sample_is_on_its_own(name, place, data):
     assert close(net.predict(X[:1]), Y[:1])
 
 
+@pytest.mark.thorough(but=["*-numpy"])
 @every_backend
 @every_loss
 @examples(20, data=st.data())
