@@ -3,6 +3,8 @@
 Importing it imports NumPy and nothing else.
 """
 
+import sys
+
 from xpnet import exchange as exchange
 from xpnet import layers as layers
 from xpnet import parallel as parallel
@@ -65,5 +67,16 @@ from xpnet.verify.gradcheck import GradientReport as GradientReport
 from xpnet.verify.gradcheck import gradcheck as gradcheck
 from xpnet.verify.parity import ParityReport as ParityReport
 from xpnet.verify.parity import parity as parity
+
+# Modules that version 0.1 had here: `from xpnet.callbacks import Callback` still works.
+_MOVED = {
+    "support": ["errors"],
+    "training": ["callbacks", "checkpoint", "metrics", "recording"],
+    "verify": ["consistency", "golden", "gradcheck", "parity"],
+}
+for _room, _names in _MOVED.items():
+    for _name in _names:
+        _module = sys.modules[f"xpnet.{_name}"] = sys.modules[f"xpnet.{_room}.{_name}"]
+        globals().setdefault(_name, _module)
 
 globals().update(layers.LAYERS)  # those that have no line above: see xpnet/layers/__init__.py

@@ -8,6 +8,7 @@ import graphlib
 import importlib.metadata
 import inspect
 import io
+import pickle
 import re
 import subprocess
 import sys
@@ -350,6 +351,34 @@ def test_public_names_are_there_and_re_exported():
     for node in TREES["__init__.py"].body:
         if isinstance(node, ast.ImportFrom):  # `X as X` tells type checkers that X is public
             assert [alias.asname for alias in node.names] == [alias.name for alias in node.names]
+
+
+def test_names_of_version_0_1_are_still_there():
+    from xpnet.callbacks import Callback
+    from xpnet.checkpoint import Checkpoint
+    from xpnet.consistency import check
+    from xpnet.errors import DataError
+    from xpnet.gradcheck import gradcheck
+    from xpnet.parity import parity
+    from xpnet.recording import Recorder
+
+    from xpnet.training import History, Trainer
+
+    found = [Callback, Checkpoint, check, DataError, gradcheck, parity, Recorder, History, Trainer]
+    assert all(getattr(xpnet, thing.__name__) is thing for thing in found)
+    assert xpnet.errors.DataError is DataError
+    assert xpnet.metrics.METRICS
+
+
+def test_errors_are_those_of_xpnet():
+    """So a traceback names what one can write behind ``except``, and errors can be pickled."""
+    for name in public_names():
+        thing = getattr(xpnet, name)
+        if isinstance(thing, type) and issubclass(thing, Exception):
+            assert f"{thing.__module__}.{thing.__qualname__}" == f"xpnet.{name}"
+            error = pickle.loads(pickle.dumps(thing("why")))
+            assert type(error) is thing
+            assert str(error) == "why"
 
 
 def test_the_package_says_that_it_is_typed():

@@ -125,7 +125,7 @@ def same_or_refused(function, *pairs):
         before = [snapshot(a) for a in arrays]
         try:
             results.append(function(*arrays))
-        except xpnet.support.errors.XpnetError as error:
+        except xpnet.XpnetError as error:
             results.append(type(error))
         assert [snapshot(a) for a in arrays] == before
     assert results[0] == results[1]
@@ -262,7 +262,7 @@ def test_any_shape_is_taken_or_refused(place, data):
     def use(call):
         try:
             return call()
-        except xpnet.support.errors.XpnetError:
+        except xpnet.XpnetError:
             return None
 
     Y = use(lambda: net.predict(X))

@@ -39,3 +39,7 @@ class ParallelError(XpnetError, RuntimeError):
 
 class OutOfMemoryError(XpnetError, MemoryError):
     """The data set, or a batch, does not fit in memory."""
+
+
+for _error in [XpnetError, *XpnetError.__subclasses__()]:
+    _error.__module__ = "xpnet"  # where users find it, and what a traceback says
