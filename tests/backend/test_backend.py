@@ -19,7 +19,7 @@ import strictxp
 import xpnet
 from xpnet import BackendError, Linear, MixedArraysError, Sequential, XpnetError
 from xpnet import backend as backends
-from xpnet.backend import backend_of, find_backend, parse_name, registry
+from xpnet.backend import backend_of, find_backend, parse_name, register_backend, registry
 from xpnet.backend.reproducible import Reproducible
 
 STRICT_ARRAY = strictxp.asarray(np.zeros(2))
@@ -496,3 +496,21 @@ def test_a_backend_is_never_copied(backend):
 def test_a_mode_that_is_no_bool_is_refused(mode):
     with pytest.raises(BackendError, match=f"reproducible is True or False; got {mode!r}"):
         xpnet.set_backend("numpy", reproducible=mode)
+
+
+def test_names_that_a_backend_cannot_have(monkeypatch):
+    monkeypatch.setattr(registry, "KINDS", dict(registry.KINDS))
+    numpy = registry.KINDS["numpy"]
+    for name in ("numpy", "gpu", "auto"):
+        with pytest.raises(xpnet.BackendError, match=f"there is a backend '{name}' already"):
+            register_backend(replace(numpy, name=name, aliases=()))
+    for name in ("", "NumPy", "my backend", "cuda:1", "1st"):
+        with pytest.raises(xpnet.BackendError, match="is no name of a backend"):
+            register_backend(replace(numpy, name=name, aliases=()))
+        with pytest.raises(xpnet.BackendError, match="is no name of a backend"):
+            register_backend(replace(numpy, name="mine", aliases=(name,)))
+    assert "mine" not in registry.KINDS
+    mine = replace(numpy, name="my-numpy_2", aliases=())
+    register_backend(mine)
+    register_backend(mine)  # again: nothing happens
+    assert find_backend(" My-NumPy_2 ").name == "numpy"

@@ -830,3 +830,34 @@ def test_a_layer_of_your_own(backend):
     assert net.size == 12
     SGD(net, 0.5).step()
     assert np.allclose(net.state_dict()["1.s"], p["1.s"] - 0.5 * expected[2], rtol=1e-13)
+
+
+def test_a_layer_may_bring_a_fusion_of_its_own():
+    class Both:
+        def __init__(self, first, second):
+            self.first, self.second, self.size = first, second, first.size
+
+        def forward(self, X):
+            return self.second.forward(self.first.forward(X))
+
+        def backward(self, dY):
+            return self.first.backward(self.second.backward(dY))
+
+    class Mine(xpnet.Linear):
+        def followed_by(self, layer):
+            asked.append(layer)
+            return Both(self, layer) if type(layer) is xpnet.GELU else super().followed_by(layer)
+
+    asked = []
+    X, dY = np.random.default_rng(0).normal(size=(4, 3)), np.ones((4, 2))
+    found = {}
+    for kind in (Mine, xpnet.Linear):
+        layers = [kind(3, 5), xpnet.GELU(), kind(5, 2), xpnet.ReLU(), kind(2, 2)]
+        net = xpnet.Sequential(*layers, seed=1, dtype="float64")
+        net.forward(X)
+        net.backward(dY)
+        found[kind] = net.predict(X), np.array(net.grads)
+        if kind is Mine:
+            assert [type(layer) for layer in asked[:2]] == [xpnet.GELU, xpnet.ReLU]
+    for mine, wanted in zip(*found.values(), strict=True):
+        assert np.abs(mine - wanted).max() < 1e-15

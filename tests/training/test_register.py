@@ -45,9 +45,11 @@ def forget():
 
 @pytest.fixture
 def _tables():
-    """Put the user's file into the folder of the test, and undo each registration."""
+    """Put the user's file into the folder of the test, and undo what it and the option do."""
     Path(FILE).write_text(MINE, encoding="utf-8")
+    path = sys.path.copy()
     yield
+    sys.path[:] = path
     forget()
 
 
@@ -353,6 +355,28 @@ def test_a_file_that_cannot_be_run(run, name, more):
     assert words in done.err
     assert len(done.err.splitlines()) == 1
     assert not Path("runs").exists()
+
+
+def test_the_file_imports_what_lies_beside_it(run):
+    folder = Path("parts")
+    folder.mkdir()
+    (folder / "activations_of_mine.py").write_text(MINE, encoding="utf-8")
+    (folder / "all_parts.py").write_text("import activations_of_mine\n", encoding="utf-8")
+    options = [*OPTIONS, "--extend", folder / "all_parts.py", "--epochs", 1, "--plots", "none"]
+    done = run("train", "spiral", *options, "--out", HERE)
+    assert (done.code, done.err) == (0, "")
+    assert config()["activation"] == "swish"
+    del sys.modules["activations_of_mine"]
+
+
+def test_a_run_on_a_backend_that_is_not_known(run):
+    assert run("train", "and", "--epochs", 1, "--plots", "none", "--out", HERE).code == 0
+    known = config()
+    (HERE / "config.json").write_text(json.dumps(known | {"backend": "mine"}), encoding="utf-8")
+    done = run("train", "--resume", HERE)
+    assert (done.code, done.out) == (1, "")
+    assert "unknown backend 'mine'; choose from auto, cpu, " in done.err
+    assert "one of your own is known with --extend FILE" in done.err
 
 
 def test_a_folder_is_not_run(run):

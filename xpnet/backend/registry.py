@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -31,9 +32,13 @@ def register_backend(kind: Kind) -> None:
     Raises
     ------
     BackendError
-        If one of its names is taken by another backend.
+        If one of its names is taken by another backend, or cannot be asked for.
     """
     for name in (kind.name, *kind.aliases):
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise BackendError(
+                f"{name!r} is no name of a backend; take lower-case letters, digits, _ and -"
+            )
         if name in _words() and KINDS.get(name) is not kind:
             raise BackendError(f"there is a backend {name!r} already; choose another name")
     KINDS[kind.name] = kind

@@ -5,6 +5,7 @@ Only a file that the user names on the command line is run, never one that a sav
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,10 +44,14 @@ def files_to_run(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(path: str) -> None:
-    """Run one file; its module has a name that no other module can have."""
+    """Run one file, which may import what lies beside it.
+
+    Its module has a name that no other module can have.
+    """
     try:
         if not Path(path).is_file():
             raise OptionError("there is no such file; give the path of a Python file of yours")
+        sys.path.insert(0, str(Path(path).resolve().parent))
         run_path(path, run_name=f"<{path}>")
     except (Exception, SystemExit) as error:
         own = isinstance(error, OptionError)  # of `register`, or the one above

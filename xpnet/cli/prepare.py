@@ -115,4 +115,5 @@ def _backend_to_resume_on(
     except BackendError as error:
         if name:
             raise
-        raise BackendError(f"{error}; --backend numpy goes on without it") from None
+        way_out = "--backend numpy goes on without it; one of your own is known with --extend FILE"
+        raise BackendError(f"{error}; {way_out}") from None

@@ -43,3 +43,4 @@ ACTIVATIONS: dict[str, type[Layer]] = {
     "identity": Identity,
 } | {kind.activation: kind for kind in LAYERS.values() if hasattr(kind, "activation")}
 globals().update(LAYERS)
+__all__ = ["ACTIVATIONS", "LAYERS", "Layer", "Parameter", *LAYERS]

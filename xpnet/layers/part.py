@@ -59,6 +59,13 @@ class Part:
         """Return the layer with its path; a network returns all layers that are in it."""
         return [(path, self)]
 
+    def followed_by(self, layer: Any) -> Any:
+        """Return one object that does forward and backward of both layers, None if there is none.
+
+        Both have been built. The pairs that xpnet puts together are in `xpnet.network.fusions`.
+        """
+        return None
+
     # ---- copies -------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:

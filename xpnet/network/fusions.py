@@ -34,8 +34,9 @@ def arranged(layers: Sequence[Layer]) -> list[Any]:
 
 def _fused(layer: Layer, following: Layer) -> Any:
     """Return one object that does forward and backward of both layers, None if there is none."""
-    if hasattr(layer, "followed_by"):  # a layer of the user's own may bring a fusion along
-        return layer.followed_by(following)
+    both = layer.followed_by(following)  # a layer of the user's own may bring a fusion along
+    if both is not None:
+        return both
     f = ACTIVATIONS.get(type(following), "")
     if type(layer) is not Linear or not layer.bias or not f or keeps_layers_apart(layer.xp):
         return None
