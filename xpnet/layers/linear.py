@@ -14,6 +14,8 @@ class Linear(Layer):
 
     dW = Xᵀ dY        db = Σᵢ dYᵢ        dX = dY Wᵀ
 
+    Where ReLU, Sigmoid or Tanh follows, a network may run both as `xpnet.network.fusions` says.
+
     Parameters
     ----------
     n_in, n_out : int
