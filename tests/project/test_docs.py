@@ -223,6 +223,18 @@ def test_the_reference_has_nothing_else():
     assert sorted(entries) == public_names()
 
 
+def test_the_reference_has_what_a_class_inherits():
+    """The methods of a class that the page shows may lie in several files."""
+    text = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.rst"))
+    entries = re.findall(r"^\.\. autoclass:: xpnet\.(\w+)\n((?:   .+\n)*)", text, re.M)
+    shown = {name: options for name, options in entries if ":members:\n" in options}
+    assert {"Sequential", "Layer", "Trainer", "Backend"} <= shown.keys()
+    for name, options in shown.items():
+        bases = getattr(xpnet, name).__mro__[1:]
+        own = any(kind.__module__.startswith("xpnet.") for kind in bases)
+        assert (":inherited-members:" in options) == own, name
+
+
 def test_a_layer_that_no_page_names_is_added_to_the_reference(monkeypatch):
     monkeypatch.syspath_prepend(DOCS / "_ext")
     more_layers = importlib.import_module("more_layers")
