@@ -307,6 +307,11 @@ class OnlyAPiece(Bend):
         self.xp.sum(self.terms(dY)[:, :4], axis=0, out=self.da[:4])
 
 
+class AddsInPlace(Bend):
+    def write(self, dY: Any) -> None:
+        self.da += self.terms(dY).sum(axis=0)
+
+
 class AddsToTheOld(Bend):
     def write(self, dY: Any) -> None:
         self.xp.add_sum(self.terms(dY), axis=0, out=self.da)
@@ -379,6 +384,8 @@ class HalfTheSamples(Bend):
 
 
 class HalfTheProducts(xpnet.Linear):
+    broken = "dW"
+
     def __init__(self) -> None:
         super().__init__(WIDTH, WIDTH)
 
@@ -414,6 +421,8 @@ class ThroughACopy(Bend):
 class LowRank(xpnet.Layer):
     """Y = X U V, where dU = (Xᵀ dY) Vᵀ is formed from a sum of the layer's own"""
 
+    broken = "dU"
+
     def __init__(self) -> None:
         super().__init__()
         self.parameter("U", (WIDTH, 4), "normal")
@@ -434,6 +443,8 @@ class LowRank(xpnet.Layer):
 class OfSumsOfItsOwn(xpnet.Layer):
     """Y = X + 0 M        with a gradient of M that is a product of two sums of the layer's own"""
 
+    broken = "dM"
+
     def __init__(self) -> None:
         super().__init__()
         self.parameter("M", (WIDTH, WIDTH), "normal")
@@ -446,6 +457,86 @@ class OfSumsOfItsOwn(xpnet.Layer):
         xp = self.xp
         own = xp.matmul(self.X.T, self.X, out=xp.empty((WIDTH, WIDTH), self.dtype))
         xp.matmul(own.T, own, out=self.dM)
+
+
+class WithLinear(xpnet.Linear):
+    """A `Linear` that goes on after its sums."""
+
+    broken = "dW"
+
+    def __init__(self) -> None:
+        super().__init__(WIDTH, WIDTH)
+
+    def backward(self, dY: Any) -> Any:
+        dX = super().backward(dY)
+        self.go_on()
+        return dX
+
+    def go_on(self) -> None:
+        raise NotImplementedError
+
+
+class Limited(WithLinear):
+    def go_on(self) -> None:
+        self.xp.minimum(self.dW, 0.001, out=self.dW)
+
+
+class Penalised(WithLinear):
+    def go_on(self) -> None:
+        self.xp.add(self.dW, self.W, out=self.dW)
+
+
+class Squared(WithLinear):
+    def go_on(self) -> None:
+        self.xp.multiply(self.dW, self.dW, out=self.dW)
+
+
+class Inverted(WithLinear):
+    def go_on(self) -> None:
+        self.xp.divide(self.W, self.dW, out=self.dW)
+
+
+class NumberIn(WithLinear):
+    def go_on(self) -> None:
+        self.xp.copyto(self.dW, 1.0)
+
+
+class ParameterIn(WithLinear):
+    def go_on(self) -> None:
+        self.xp.copyto(self.dW, self.W)
+
+
+class ProductOfParameters(WithLinear):
+    def go_on(self) -> None:
+        self.xp.matmul(self.W.T, self.W, out=self.dW)
+
+
+class ProductOfGradients(WithLinear):
+    def go_on(self) -> None:
+        self.xp.matmul(self.dW, self.dW.T, out=self.dW)
+
+
+class SumOfAParameter(WithLinear):
+    broken = "db"
+
+    def go_on(self) -> None:
+        self.xp.sum(self.W, axis=0, out=self.db)
+
+
+class StateForWork(Gated):
+    """P = Xᵀ dY in the state, which is what all processes have alike only until then"""
+
+    broken = "dV"
+
+    def initial_state(self, random: Any) -> Any:
+        return {"P": np.zeros((WIDTH, WIDTH))}
+
+    def backward(self, dY: Any) -> Any:
+        xp, P = self.xp, self.state["P"]
+        xp.matmul(self.X.T, dY, out=P)
+        xp.multiply(P, self.G, out=self.dV)
+        xp.multiply(P, self.V, out=self.dG)
+        return None if self.dX is None else xp.matmul(dY, self.W.T, out=self.dX[: len(dY)])
 
 
 class TwelveRows(Bend):
@@ -483,6 +574,7 @@ class Hidden(xpnet.Layer):
         return self.inner.backward(dY)
 
 
+NOT_LINEAR = "with operands after which it is not linear in dY"
 BREAK_THE_CONTRACT = {
     PastThePrimitives: "written or read past the primitives",
     InPlace: "written or read past the primitives",
@@ -492,6 +584,7 @@ BREAK_THE_CONTRACT = {
     AddsItself: "written by xp.add with an array that may be another one on each process",
     OnlyAPiece: "needed before this backward pass has written all of it, such as [4]",
     AddsToTheOld: "added to before this backward pass has written all of it, such as [0]",
+    AddsInPlace: "added to before this backward pass has written all of it, such as [0]",
     AnotherArray: "in an array of its own; write into self.da",
     ByAnotherName: "written through a view that was kept from before the pass",
     AddsByAnotherName: "written through a view that was kept from before the pass",
@@ -499,12 +592,22 @@ BREAK_THE_CONTRACT = {
     ScaledSum: "is a sum over axis 0 of an array of shape (6, 1), not over axis 0",
     HalfTheSamples: "is a sum over axis 0 of an array of shape",
     HalfTheProducts: "is a product of the shapes (6, ",
-    ByAffine: "written by xp.affine, which does not sum over the samples",
-    ByMean: "written by xp.mean, which does not sum over the samples",
+    ByAffine: "written by xp.affine, which is no sum over the samples",
+    ByMean: "written by xp.mean, which is no sum over the samples",
     OverTheFeatures: "a sum over axis 1 of an array of shape (6,",
     ThroughACopy: "written through a copy",
     ReplacedAfterwards: "in an array of its own; write into self.da",
     AddsToACopy: "written through a copy",
     LowRank: "is not Xᵀ dY",
+    Limited: "written by xp.minimum, which is no sum over the samples",
+    Penalised: f"written by xp.add {NOT_LINEAR}",
+    Squared: f"written by xp.multiply {NOT_LINEAR}",
+    Inverted: f"written by xp.divide {NOT_LINEAR}",
+    NumberIn: f"written by xp.copyto {NOT_LINEAR}",
+    ParameterIn: f"written by xp.copyto {NOT_LINEAR}",
+    ProductOfParameters: f"written by xp.matmul {NOT_LINEAR}",
+    ProductOfGradients: f"written by xp.matmul {NOT_LINEAR}",
+    SumOfAParameter: f"written by xp.sum {NOT_LINEAR}",
+    StateForWork: "written by xp.multiply with an array that may be another one on each process",
     OfSumsOfItsOwn: "is not Xᵀ dY",
 }

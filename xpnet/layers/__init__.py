@@ -23,11 +23,16 @@ from xpnet.layers.tanh import Tanh as Tanh
 
 
 def _found() -> dict[str, type[Layer]]:
-    """Return the layers of all files in this folder, but those that are only a base of others."""
+    """Return the layers of all files in this folder, but those that others in their file extend."""
     modules = [resolve_name(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     names = {name: kind for module in modules for name, kind in vars(module).items()}
     kinds = [kind for kind in names.values() if isinstance(kind, type) and issubclass(kind, Layer)]
-    return {kind.__name__: kind for kind in kinds if not kind.__subclasses__()}
+    bases = {
+        kind
+        for kind in kinds
+        if any(further.__module__ == kind.__module__ for further in kind.__subclasses__())
+    }
+    return {kind.__name__: kind for kind in kinds if kind not in bases | {Layer}}
 
 
 # Every layer of the library, by the name that stands in a file.

@@ -49,14 +49,14 @@ class Layer(Part):
     dY. It holds on one process and on several that share a batch, for every backend.
 
     1. Every ``backward`` overwrites the gradient. Nobody sets it to zero before.
-    2. ``xp.matmul`` or ``xp.sum`` writes the sum: ``xp.matmul(X.T, dY, out=self.dW)``,
-       ``xp.sum(dY, axis=0, out=self.db)``. All samples of the process go into it, one after the
-       other along the axis that is summed; each may have several rows there.
+    2. ``xp.matmul`` or ``xp.sum`` writes the sum: ``xp.matmul(X.T, dY, out=self.dW)``, where
+       ``X.T`` is a view, and ``xp.sum(dY, axis=0, out=self.db)``. All samples of the process go
+       into it, one after the other along the axis that is summed, each with one row or several.
     3. A layer that uses a parameter several times writes the first part of the gradient so, and
        adds each further part with ``xp.add_matmul`` or ``xp.add_sum``.
     4. Pieces, such as ``self.dW[:k]``, may be written one by one. In the end all are written.
-    5. After its sum a gradient may go through the element-by-element functions of ``xp``, together
-       with numbers, parameters, ``state`` and other gradients.
+    5. After its sum a gradient may be multiplied with numbers, parameters and ``state``, and added
+       to other gradients: it stays linear in dY. Limits and penalties belong to the optimizer.
 
     Where several processes must give the same bits, what breaks the contract is an error that names
     layer and parameter. Of an array that ``xp.module`` made the backend knows the shape alone.

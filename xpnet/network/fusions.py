@@ -20,16 +20,17 @@ from xpnet.layers.tanh import Tanh
 ACTIVATIONS: dict[type[Layer], str] = {ReLU: "relu", Sigmoid: "sigmoid", Tanh: "tanh"}
 
 
-def arranged(layers: Sequence[Layer]) -> list[Any]:
-    """Return what a network runs: its layers, two of them in one object where that is possible."""
-    steps, left = [], list(layers)
+def arranged(layers: Sequence[Layer]) -> list[tuple[Any, int]]:
+    """Return what a network runs, each with the number of its trainable values.
+
+    These are its layers, two of them in one object where that is possible.
+    """
+    found, left = list[tuple[Any, int]](), list(layers)
     while left:
         layer = left.pop(0)
         both = _fused(layer, left[0]) if left else None
-        if both is not None:
-            left.pop(0)
-        steps.append(both or layer)
-    return steps
+        found.append((layer, layer.size) if both is None else (both, layer.size + left.pop(0).size))
+    return found
 
 
 def _fused(layer: Layer, following: Layer) -> Any:
@@ -62,7 +63,7 @@ class LinearActivation:
     """
 
     def __init__(self, linear: Linear, activation: Layer, f: str) -> None:
-        self.linear, self.activation, self.f, self.size = linear, activation, f, linear.size
+        self.linear, self.activation, self.f = linear, activation, f
         linear.Y = activation.Y
 
     def forward(self, X: Array) -> Array:

@@ -8,18 +8,9 @@ from xpnet.layers.base import Layer
 from xpnet.layers.flatten import Flatten
 from xpnet.layers.linear import Linear
 
-PIXELS: dict[type[Layer], str] = {Flatten: "passes", Linear: "takes"}
+Linear.pixels, Flatten.pixels = "takes", "passes"
 
 
 def pixels_of(layers: Iterable[Layer]) -> str:
     """Return what layers in a row do with pixels: the first that does not pass them on decides."""
-    found = map(_pixels, layers)
-    return next((pixels for pixels in found if pixels != "passes"), "passes")
-
-
-def _pixels(layer: Layer) -> str:
-    """Return what a layer says of itself, or what the table says of its class."""
-    if layer.pixels != Layer.pixels:
-        return layer.pixels
-    kinds = [kind for kind in type(layer).__mro__ if kind in PIXELS]
-    return PIXELS[kinds[0]] if kinds else Layer.pixels
+    return next((layer.pixels for layer in layers if layer.pixels != "passes"), "passes")

@@ -28,7 +28,7 @@ class Predicting(Storing):
 
     capacity: int
     in_use: threading.RLock
-    _steps: list[Any]
+    _arranged: list[Any]
 
     def predict(self, X: Any) -> Array:
         """Return the outputs for any number of samples, with Dropout and BatchNorm1d at rest.
@@ -72,7 +72,7 @@ class Predicting(Storing):
     def twin(self) -> Self:
         """Return a network with the same parameters and states, and buffers of its own."""
         twin = super().twin()
-        twin.layers, twin.capacity, twin._steps = [x.twin() for x in self.layers], 0, []
+        twin.layers, twin.capacity, twin._arranged = [x.twin() for x in self.layers], 0, []
         return twin
 
     # ---- training or prediction ---------------------------------------------------------------

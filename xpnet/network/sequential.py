@@ -75,7 +75,7 @@ class Sequential(Receiving):
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
         self._input_gradient = False
-        self._steps: list[Any] = []  # the layers, two in one where that saves a pass
+        self._arranged: list[Any] = []  # the layers, two in one where that saves a pass
         self._first_with_gradient, self._output_shape = 0, ()
         self.optimizers = WeakSet()  # they move along in `to`
         self._params = self._grads = None
@@ -115,8 +115,8 @@ class Sequential(Receiving):
             If a sample has another shape than the first layer takes.
         """
         X = self._received(X)
-        for step in self._steps:
-            X = step.forward(X)
+        for layer in self._arranged:
+            X = layer.forward(X)
         self._output_shape = X.shape
         return X
 
@@ -133,8 +133,8 @@ class Sequential(Receiving):
                 f"dY must have the shape of the last output, {self._output_shape}; got {dY.shape}"
             )
         dY = dY if dY.dtype == self.dtype else self._cast(dY, "dY")
-        for step in reversed(self._steps[self._first_with_gradient :]):
-            dY = step.backward(dY)
+        for layer in reversed(self._arranged[self._first_with_gradient :]):
+            dY = layer.backward(dY)
         self.xp.join()
         return dY if self._input_gradient else None
 
@@ -165,8 +165,10 @@ class Sequential(Receiving):
 
     def _arrange(self) -> None:
         """Fuse two layers where that saves a pass; find the first that needs a gradient."""
-        self._steps = arranged(self.layers)
-        first = next((i for i, step in enumerate(self._steps) if step.size), len(self._steps))
+        arrangement = arranged(self.layers)
+        self._arranged = [runs for runs, _ in arrangement]
+        sizes = [size for _, size in arrangement]
+        first = next((i for i, size in enumerate(sizes) if size), len(sizes))
         self._first_with_gradient = 0 if self._input_gradient else first
 
     @property
@@ -198,7 +200,7 @@ class Sequential(Receiving):
         """Take the pieces of the flat vectors and hand them on to the layers."""
         self.version = xp.renew()
         self.xp, self.dtype, self.capacity, self.sample_shape = xp, params.dtype, 0, None
-        self._steps = []
+        self._arranged = []
         start = 0
         for layer in self.layers:
             piece = slice(start, start + layer.size)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from weakref import WeakSet, ref
 
 import numpy as np
@@ -26,18 +26,6 @@ from xpnet.support.messages import look_up
 Layout = Callable[[Layer], dict[str, Array]]
 # The names and the shapes of the values of a layer; `xpnet.exchange` adds "torch".
 LAYOUTS: dict[str, Layout] = {"xpnet": lambda layer: layer.xpnet_values()}
-
-
-class Follower(Protocol):
-    """What moves along with a network, as an optimizer does."""
-
-    def host_state(self) -> dict[str, Any]:
-        """Return all values, on the host."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the values back, on the network's present backend."""
-        ...
 
 
 class Storing(Layer):

@@ -10,7 +10,7 @@ wrong is an error that names the layer and the parameter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -22,8 +22,22 @@ from xpnet.support.errors import ParallelError
 WRITE = (
     "compute the terms of each sample into an array of the layer, and write their sum by "
     "xp.sum(terms, axis=0, out=...) or xp.matmul(X.T, dY, out=...), further parts by xp.add_sum or "
-    "xp.add_matmul; or train on one process, or without reproducible mode"
+    "xp.add_matmul. A layer that xpnet.gradcheck finds right can also train on one process, or "
+    "without reproducible mode"
 )
+NOT_LINEAR = (
+    "is written by {} with operands after which it is not linear in dY; clip_norm and weight_decay "
+    "belong to the optimizer"
+)
+# What a gradient may go through after its sum, by whether the operands are gradients: the result
+# must still be linear in dY.
+LINEAR: dict[str, Callable[..., bool]] = {
+    "copyto": lambda a: a,
+    "add": lambda a, b: a and b,
+    "subtract": lambda a, b: a and b,
+    "multiply": lambda a, b: a != b,
+    "divide": lambda a, b: a and not b,
+}
 
 
 class SharedGradient(np.lib.mixins.NDArrayOperatorsMixin):
@@ -80,6 +94,10 @@ class SharedGradient(np.lib.mixins.NDArrayOperatorsMixin):
         self.written[...] = True
         return self
 
+    def __iadd__(self, other: Any) -> NoReturn:
+        self.complete("is added to")
+        self.refuse("is changed by +=, past the primitives of xp")
+
     def complete(self, doing: str) -> Array:
         """Return the array, after checking that all of it has been written in this pass."""
         if not self.written.all():
@@ -109,6 +127,13 @@ class SharedGradient(np.lib.mixins.NDArrayOperatorsMixin):
 def plain(a: Any) -> Any:
     """Return an operand as an array: a gradient must have been written before it is read."""
     return a.complete("is read") if isinstance(a, SharedGradient) else a
+
+
+def is_linear(name: str, operands: list[Any]) -> bool:
+    """Return True if a result is linear in dY, as the gradients among the operands are, or is 0."""
+    if name == "copyto" and isinstance(operands[0], int | float):
+        return operands[0] == 0
+    return LINEAR[name](*[isinstance(a, SharedGradient) for a in operands])
 
 
 def owner(a: Array) -> Any:

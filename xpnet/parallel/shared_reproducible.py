@@ -20,18 +20,16 @@ from xpnet.backend.fused import Fused
 from xpnet.backend.reproducible import Blocks, LocalTerms, Reproducible
 from xpnet.parallel.base import Communicator, Share
 from xpnet.parallel.gradients import (
+    LINEAR,
+    NOT_LINEAR,
     SharedGradient,
     SharedGradients,
+    is_linear,
     owner,
     plain,
     shared_gradients,
 )
 from xpnet.parallel.shared_backend import SharedBackend
-
-# What a gradient may go through after its sum, with operands that are the same on all processes.
-ELEMENT_BY_ELEMENT = {
-    "add", "subtract", "multiply", "divide", "maximum", "minimum", "sqrt", "log", "tanh", "copyto",
-}  # fmt: skip
 
 
 class SharedTerms(LocalTerms):
@@ -97,8 +95,9 @@ class SharedReproducible(SharedBackend):
     def matmul(self, A: Array, B: Array, out: Array) -> Array:
         """out = A B; a gradient is summed over the samples of all processes"""
         if not isinstance(out, SharedGradient):
-            over_samples = A.shape[1] % self._rows == 0 and not self._is_known(A)
-            self._note(out, over_samples and not self._is_known(B) and is_transposed(A))
+            known = [self._is_known(A), self._is_known(B)]
+            over_samples = A.shape[1] % self._rows == 0 and is_transposed(A)
+            self._note(out, over_samples and not any(known), all(known))
             return self.whole.matmul(plain(A), plain(B), out)
         self._product(A, B, out, out.array)
         return out.mark()
@@ -109,7 +108,8 @@ class SharedReproducible(SharedBackend):
         """out = Σ A; a gradient is summed over the samples of all processes"""
         if not isinstance(out, SharedGradient):
             over_samples = axis in (None, 0, -A.ndim) and len(A) % self._rows == 0
-            self._note(out, over_samples and not self._is_known(A))
+            known = self._is_known(A)
+            self._note(out, over_samples and not known, known)
             return self.whole.sum(plain(A), axis, out=out, keepdims=keepdims)
         self._sum(A, axis, out, out.array)
         return out.mark()
@@ -142,6 +142,8 @@ class SharedReproducible(SharedBackend):
         """array = A B, where the sum is over the samples unless both operands are known to all"""
         known = [self._is_known(A), self._is_known(B)]
         if all(known):
+            if isinstance(A, SharedGradient) == isinstance(B, SharedGradient):
+                gradient.refuse(NOT_LINEAR.format("xp.matmul"))
             self.whole.matmul(plain(A), plain(B), out=array)
             return
         if any(known) or self._is_sum(A) or self._is_sum(B) or A.shape[1] % self._rows:
@@ -155,7 +157,9 @@ class SharedReproducible(SharedBackend):
     def _sum(self, A: Array, axis: int | None, gradient: SharedGradient, array: Array) -> None:
         """array = Σ A, where the sum is over the samples unless A is known to all processes"""
         if self._is_known(A):
-            self.whole.sum(plain(A), axis, out=array)
+            if not isinstance(A, SharedGradient):
+                gradient.refuse(NOT_LINEAR.format("xp.sum"))
+            self.whole.sum(A.complete("is read"), axis, out=array)
             return
         if axis not in (None, 0, -A.ndim) or self._is_sum(A) or len(A) % self._rows:
             gradient.refuse(
@@ -195,12 +199,17 @@ class SharedReproducible(SharedBackend):
         """Return True for an array with a sum over the samples of this process alone."""
         return hasattr(a, "shape") and id(owner(a)) in self._sums
 
-    def _note(self, out: Array, is_sum: bool) -> None:
-        """Note whether a result is such a sum; refuse to write a gradient past its place."""
+    def _note(self, out: Array, is_sum: bool, known: bool) -> None:
+        """Note whether a result is such a sum, or known; refuse to write a gradient past its place.
+
+        Parameters and state that have got a result of this process are not known any more.
+        """
         if self._gradients is None:
             return
         self._gradients.refuse_kept_view(out, self.module)
         memory = owner(out)
+        if not known:
+            self._known.pop(id(memory), None)
         if is_sum:
             self._sums[id(memory)] = memory
         elif out.size == memory.size:
@@ -221,14 +230,17 @@ class SharedReproducible(SharedBackend):
             operands = {key: plain(a) for key, a in given.items()}
             if not isinstance(out, SharedGradient):
                 if hasattr(out, "shape"):
-                    self._note(out, any(map(self._is_sum, operands.values())))
+                    known = all(map(self._is_known, given.values()))
+                    self._note(out, any(map(self._is_sum, operands.values())), known)
                 return primitive(**operands, out=out)
-            if name not in ELEMENT_BY_ELEMENT:
-                out.refuse(f"is written by xp.{name}, which does not sum over the samples")
+            if name not in LINEAR:
+                out.refuse(f"is written by xp.{name}, which is no sum over the samples")
             if not all(map(self._is_known, given.values())):
                 out.refuse(
                     f"is written by xp.{name} with an array that may be another one on each process"
                 )
+            if not is_linear(name, list(given.values())):
+                out.refuse(NOT_LINEAR.format(f"xp.{name}"))
             primitive(**operands, out=out.array)
             return out.mark()
 

@@ -123,7 +123,8 @@ class Trainer:
     def step(self, size: int) -> None:
         """Gather the next ``size`` samples and take one step: everything stays on the device.
 
-        The host's part of it, ``optimizer.prepare(1)``, comes before. See `xpnet.training.step`.
+        The host's part of it, ``optimizer.prepare(1)``, comes before. `fit` calls this method where
+        a subclass has another one, and else `xpnet.training.step`, which computes the same.
         """
         step = self._ready.step
         step.gather(size)
@@ -240,12 +241,12 @@ class Trainer:
         what = self.net, self.loss, self.optimizer, self._data, size
         options: dict[str, Any] = {"shuffle": shuffle, "seed": self.seed, "comm": self.comm}
         step = make_step(*what, **options, penalty=self._penalty)
-        if _has_own_step(type(self)):
+        if _has_own_step(self):
             step.take = self._take  # type: ignore[method-assign]
         self._steps = Launcher(step)
 
     def _take(self, size: int, number: int = 1) -> None:
-        """Take some steps by the methods of a subclass."""
+        """Take some steps by `step` and `backpropagate`, as somebody has changed them."""
         for _ in range(number):
             self.step(size)
 
@@ -441,6 +442,10 @@ class Trainer:
         return self._steps
 
 
-def _has_own_step(kind: type[Trainer]) -> bool:
-    """Return True for a subclass that takes a step, or computes its gradient, in its own way."""
-    return (kind.step, kind.backpropagate) != (Trainer.step, Trainer.backpropagate)
+ITS_STEP = Trainer.step, Trainer.backpropagate
+
+
+def _has_own_step(trainer: Trainer) -> bool:
+    """Return True if somebody has put another step or another gradient into object or class."""
+    methods = trainer.step, trainer.backpropagate
+    return tuple(getattr(method, "__func__", method) for method in methods) != ITS_STEP

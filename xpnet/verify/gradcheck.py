@@ -172,7 +172,13 @@ def _report(point: _Point, slopes: dict[str, _Slopes], method: str, limit: float
         for name, g in point.gradients.items()
     ]
     for entry in entries:
-        if not entry.ok and point.changed:
+        if entry.name in point.replaced:
+            entry.ok, attribute = False, "self.d" + entry.name.rpartition(".")[2]
+            entry.guess = (
+                f"backward puts another array into {attribute}, which the optimizer does not see: "
+                f"write {attribute}[...] = "
+            )
+        elif not entry.ok and point.changed:
             entry.guess = (
                 f"backward changed {point.changed}: update a parameter only after all gradients "
                 "have been passed down"
@@ -199,6 +205,9 @@ class _Point:
         After `differentiate`: what backward gives for each parameter and for the input.
     changed : str
         After `differentiate`: the names of the parameters that backward changed, which is wrong.
+    replaced : set of str
+        After `differentiate`: the names of the parameters whose gradient backward has put into an
+        array of its own, which is wrong.
     """
 
     def __init__(
@@ -212,7 +221,7 @@ class _Point:
         self.weight = None if weight is None else xp.asarray(on_host(weight, "sample_weight"))
         self.states = self.net.host_states()
         self.gradients: dict[str, np.ndarray[Any, Any]] = {}
-        self.changed = ""
+        self.changed, self.replaced = "", set[str]()
 
     def forward(self) -> Array:
         """Return the loss on the device; layer state is put back first, so masks are the same."""
@@ -231,12 +240,10 @@ class _Point:
         self.forward()
         before = self.net.state_dict()
         self.net.xp.copyto(self.net.grads, np.nan)  # each is overwritten
-        views = {  # not those that a layer has put in their place
-            f"{path}.{name}": getattr(layer, "d" + name)
-            for path, layer in self.net.walk("")
-            for name in layer.parameters
-        }
+        views = self._present_gradients()
         dX = self.net.backward(self.loss.backward())
+        now = self._present_gradients()
+        self.replaced = {name for name in views if now[name] is not views[name]}
         after = self.net.state_dict()
         names = [n for n in before if not np.array_equal(before[n], after[n])]
         self.changed = " and ".join(names)
@@ -244,6 +251,14 @@ class _Point:
         self.gradients = {name: np.array(host(g)) for name, g in views.items()}
         if dX is not None:
             self.gradients["input"] = np.array(host(dX))
+
+    def _present_gradients(self) -> dict[str, Array]:
+        """Return what the layers have as the gradients of their parameters."""
+        return {
+            f"{path}.{name}": getattr(layer, "d" + name)
+            for path, layer in self.net.walk("")
+            for name in layer.parameters
+        }
 
     def where(self, name: str) -> Array:
         """Return the array that holds the values of a parameter, or the input."""
