@@ -70,6 +70,7 @@ from xpnet.verify.parity import parity as parity
 
 # Modules that version 0.1 had here: `from xpnet.callbacks import Callback` still works.
 _MOVED = {
+    "backend": ["random"],
     "support": ["errors"],
     "training": ["callbacks", "checkpoint", "metrics", "recording"],
     "verify": ["consistency", "golden", "gradcheck", "parity"],

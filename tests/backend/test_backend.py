@@ -19,7 +19,8 @@ import strictxp
 import xpnet
 from xpnet import BackendError, Linear, MixedArraysError, Sequential, XpnetError
 from xpnet import backend as backends
-from xpnet.backend import backend_of, find_backend, parse_name, register_backend, registry
+from xpnet.backend import Kind, backend_of, find_backend, parse_name, register_backend, registry
+from xpnet.backend.on_numpy import NumPyBackend
 from xpnet.backend.reproducible import Reproducible
 
 STRICT_ARRAY = strictxp.asarray(np.zeros(2))
@@ -509,8 +510,19 @@ def test_names_that_a_backend_cannot_have(monkeypatch):
             register_backend(replace(numpy, name=name, aliases=()))
         with pytest.raises(xpnet.BackendError, match="is no name of a backend"):
             register_backend(replace(numpy, name="mine", aliases=(name,)))
+    for kind in ("mine", None, NumPyBackend(), replace(numpy, name="mine", aliases="abc")):
+        with pytest.raises(xpnet.BackendError, match="takes a Kind, with a tuple of names as ali"):
+            register_backend(kind)
     assert "mine" not in registry.KINDS
     mine = replace(numpy, name="my-numpy_2", aliases=())
     register_backend(mine)
     register_backend(mine)  # again: nothing happens
     assert find_backend(" My-NumPy_2 ").name == "numpy"
+
+
+def test_a_backend_that_is_not_made(monkeypatch):
+    monkeypatch.setattr(registry, "KINDS", dict(registry.KINDS))
+    for number, made in enumerate((None, np, NumPyBackend)):
+        register_backend(Kind(f"made{number}", lambda device, tf32, made=made: made))
+        with pytest.raises(xpnet.BackendError, match=f"'made{number}' must return a Backend; got"):
+            find_backend(f"made{number}")

@@ -778,6 +778,27 @@ def test_a_layer_of_the_users_gets_numbers_not_pixels():
     np.testing.assert_allclose(got, PIXELS / 127.5, rtol=1e-6)
 
 
+def test_a_subclass_may_ask_for_numbers():
+    class Centred(xpnet.Linear):
+        pixels = "numbers"
+
+        def forward(self, X):
+            return super().forward(np.asarray(X - 0.5, np.float32))
+
+    class Further(Centred):
+        pass
+
+    assert (xpnet.Linear.pixels, xpnet.Flatten.pixels, xpnet.ReLU.pixels) == (
+        "takes", "passes", "numbers",
+    )  # fmt: skip
+    X = PIXELS.reshape(30, 12)
+    for kind in (Centred, Further):
+        net = xpnet.Sequential(xpnet.Flatten(), kind(12, 2), backend=XP, seed=1)
+        plain = xpnet.Sequential(xpnet.Linear(12, 2), backend="numpy", seed=1)
+        wanted = plain.predict((X / 255 - 0.5).astype(np.float32))
+        np.testing.assert_allclose(net.predict(X), wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_prediction_does_not_depend_on_the_batch():
     """Each row is computed by itself, whatever stands in the other rows and however many."""
     net = xpnet.Sequential(*rich(), seed=1, backend=XP)

@@ -62,6 +62,8 @@ def test_it_is_asked_for_by_name():
         net = xpnet.Sequential(xpnet.Linear(2, 1))
     assert net.xp is xp is find_backend("torch")
     assert pickle.loads(pickle.dumps(net)).xp is xp
+    with pytest.raises(xpnet.BackendError, match="'torch' has no reproducible mode; leave it out"):
+        find_backend("torch", reproducible=True)
     with pytest.raises(xpnet.BackendError, match="did you mean 'torch'"):
         find_backend("torhc")
 
@@ -72,6 +74,13 @@ def test_it_learns_xor():
     net = xpnet.Sequential(*layers, backend="torch", seed=1)
     xpnet.Trainer(net, "mse", xpnet.Adam(net, 0.05)).fit(X, t, epochs=400, batch_size=4)
     assert isinstance(net.params, Tensor)
+    for twin in (net.copy(), pickle.loads(pickle.dumps(net))):
+        assert twin.sha256() == net.sha256()
+        assert twin[0].W.data_ptr() == twin.params.data_ptr() != net.params.data_ptr()
+        np.testing.assert_array_equal(twin.predict(X), net.predict(X))
+        given = twin.predict(twin.xp.asarray(X, np.float32))
+        assert isinstance(given, Tensor)
+        np.testing.assert_array_equal(twin.xp.asnumpy(given), net.predict(X))
     np.testing.assert_allclose(net.predict(X).reshape(-1), t.reshape(-1), atol=0.1)
 
 

@@ -31,7 +31,10 @@ class Tensor(torch.Tensor):
 
     size = property(torch.Tensor.numel)
     flags = property(lambda self: Flags(c_contiguous=self.is_contiguous()))
-    copy = torch.Tensor.clone
+    copy, __deepcopy__ = torch.Tensor.clone, None  # copy.deepcopy asks __reduce_ex__
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return array, (np.array(self.as_subclass(torch.Tensor).numpy()),)
 
     def astype(self, dtype: Any) -> Tensor:
         return self.to(TORCH[np.dtype(dtype)])
@@ -70,6 +73,7 @@ class Functions:
     sqrt, log = elementwise(torch.sqrt), elementwise(torch.log)
     exp, tanh = elementwise(torch.exp), elementwise(torch.tanh)
     logaddexp, where = elementwise(torch.logaddexp), staticmethod(torch.where)
+    matmul, concatenate = staticmethod(torch.matmul), staticmethod(torch.cat)
 
     @staticmethod
     def empty(shape: Any, dtype: Any) -> Tensor:
@@ -84,10 +88,6 @@ class Functions:
     @staticmethod
     def arange(n: int) -> Tensor:
         return torch.arange(n).as_subclass(Tensor)
-
-    @staticmethod
-    def matmul(A: Tensor, B: Tensor, out: Tensor) -> Tensor:
-        return torch.matmul(A, B, out=out)
 
     @staticmethod
     def sum(A: Tensor, axis: Any = None, out: Any = None, keepdims: bool = False) -> Tensor:

@@ -15,7 +15,9 @@ from command import exit_code
 from test_parallel import begun, ended
 
 import xpnet
+from xpnet import layers
 from xpnet.cli.extend import files_to_run
+from xpnet.cli.train import how_to_resume
 from xpnet.layers import ACTIVATIONS, LAYERS
 from xpnet.losses import LOSSES, find_loss
 from xpnet.optimizers import OPTIMIZERS, default_learning_rate, find_optimizer
@@ -159,6 +161,35 @@ class NoRate(xpnet.Optimizer):
         super().__init__(net, eta)
 
 
+class Nothing(xpnet.Layer):
+    """It says that it is a layer, and no more."""
+
+
+class NoForward(xpnet.Layer):
+    """It has one half."""
+
+    def backward(self, dY):
+        return dY
+
+
+class Activation(NoForward):
+    """It has both halves."""
+
+    def forward(self, X):
+        return X
+
+
+class NoSlope(xpnet.Loss):
+    """It has a value and no slope."""
+
+    def elements(self, Y, T, out):
+        self.xp.copyto(out, Y)
+
+
+class NoUpdate(xpnet.Optimizer):
+    """It has a learning rate and no use for it."""
+
+
 @dataclass
 class Other:
     """Nothing of a network."""
@@ -181,6 +212,11 @@ class Other:
             "shift",
             "Shift needs arguments, so it cannot be the activation 'shift'; leave out",
         ),
+        (NoForward, None, "NoForward does not define forward"),
+        (Nothing, None, "Nothing does not define forward and backward"),
+        (NoSlope, None, "NoSlope does not define slope"),
+        (NoUpdate, None, "NoUpdate does not define update"),
+        (Activation, "identity", "xpnet has an activation of that name"),
         (NoRate, None, r"made as NoRate\(net, lr=0\.01\): its __init__ needs an argument lr"),
         (Huber, "two words", "letters, digits and _, as swish2; got 'two words'"),
         (Huber, "", "got ''"),
@@ -191,6 +227,30 @@ def test_what_cannot_be_registered(thing, name, words):
     with pytest.raises(xpnet.OptionError, match=words):
         xpnet.register(thing, name)
     assert list(TABLES) == OF_THE_LIBRARY
+
+
+def test_a_class_may_define_what_calls_the_missing_method():
+    class Whole(xpnet.Loss):
+        def forward(self, Y, t, sample_weight=None):
+            return Y
+
+        def backward(self):
+            return self.Y
+
+    class Descends(xpnet.Optimizer):
+        def descend(self):
+            pass
+
+    assert xpnet.register(Whole) is Whole
+    assert xpnet.register(Descends) is Descends
+
+
+def test_a_class_that_extends_one_of_another_file_leaves_it_in_the_table():
+    class Noisy(xpnet.Linear):
+        pass
+
+    assert Noisy in xpnet.Linear.__subclasses__()
+    assert layers._found() == OF_THE_LIBRARY[1]
 
 
 def test_a_name_of_another_class_of_the_users():
@@ -263,6 +323,8 @@ def test_the_option_may_stand_anywhere_and_be_shortened():
     assert files_to_run(["train", "--ex=a", "--extend", "b", "--epochs", "3"]) == ["a", "b"]
     assert files_to_run(["train", "--", "--extend", "b"]) == []
     assert files_to_run(["train", "--extend"]) == []
+    assert files_to_run(["train", "--extend=", "--extend", ""]) == ["", ""]
+    assert exit_code("train", "and", "--e", 1, "--plots", "none") == 0  # as in 0.1: --epochs
 
 
 def test_the_help_lists_them(run):
@@ -288,6 +350,9 @@ def test_a_run_goes_on_and_ends_the_same(run):
         done = run("train", *SPIRAL, "--out", HERE)
     assert done.code == 130
     assert f"xpnet train --resume {HERE} --extend {FILE} goes on with it" in done.out
+    assert how_to_resume(Path("a run"), ["my parts.py", "b.py"]) == (
+        "xpnet train --resume 'a run' --extend 'my parts.py' --extend b.py goes on with it"
+    )
     forget()
     done = run("train", "--resume", HERE, "--plots", "none")
     assert done.code == 1
@@ -379,12 +444,13 @@ def test_a_run_on_a_backend_that_is_not_known(run):
     assert "one of your own is known with --extend FILE" in done.err
 
 
-def test_a_folder_is_not_run(run):
+@pytest.mark.parametrize(("path", "shown"), [("folder", "folder"), ("", "''")])
+def test_what_is_no_file_is_not_run(run, path, shown):
     Path("folder").mkdir()
-    done = run("train", "and", "--extend", "folder")
+    done = run("train", "and", "--extend", path)
     assert (done.code, done.err.splitlines()) == (
-        2, ["xpnet: error: --extend folder: there is no such file; give the path of a Python file "
-            "of yours"],
+        2, [f"xpnet: error: --extend {shown}: there is no such file; give the path of a Python "
+            "file of yours"],
     )  # fmt: skip
 
 
@@ -400,6 +466,17 @@ def test_a_learning_rate_that_the_command_line_has_to_give(run):
         "    def __init__(self, net, lr=xpnet.schedules.Exponential(0.1, 0.9)):\n"
         "        super().__init__(net, lr)\n"
     )
+    for rate in ("0", "'0.1'", "(0.1, 0.2)", "float('nan')"):
+        Path("rate.py").write_text(
+            "import xpnet\n"
+            "@xpnet.register\n"
+            "class Rate(xpnet.SGD):\n"
+            f"    def __init__(self, net, lr={rate}):\n"
+            "        super().__init__(net, 0.1)\n"
+        )
+        done = run("train", "and", "--extend", "rate.py", "--optimizer", "rate")
+        assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+        assert "error: the default learning rate of 'rate' must be " in done.err
     for name, words in (
         ("bare", "the optimizer 'bare' has no default learning rate; give one: "),
         ("falling", "the default learning rate of 'falling' is a schedule"),

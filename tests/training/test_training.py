@@ -1103,6 +1103,23 @@ def test_a_subclass_may_have_a_step_of_its_own():
     np.testing.assert_allclose(values(net), before / 4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["step", "backpropagate"])
+@pytest.mark.parametrize("where", ["object", "class"])
+def test_a_step_may_be_put_into_object_or_class(monkeypatch, name, where):
+    net, calls, wanted = network(), [], fitted()
+    made = Trainer(net, "softmax_cross_entropy", xpnet.Adam(net, 0.01))
+    own = getattr(made, name)
+
+    def counted(*args):
+        calls.append(1)
+        return own(*args[where == "class" :])
+
+    monkeypatch.setattr(made if where == "object" else Trainer, name, counted)
+    made.fit(X, LABELS, epochs=2, batch_size=16)
+    assert len(calls) == 2 * made.steps_per_epoch
+    same(made, wanted)
+
+
 def test_a_state_is_plain_data_and_brings_everything_back():
     made, other = fitted(), fitted(epochs=4)
     state = made.state()

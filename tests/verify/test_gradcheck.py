@@ -595,3 +595,24 @@ def test_targets_that_do_not_fit_are_refused():
         xpnet.gradcheck(net, "mse", X, t[:4])
     with pytest.raises(xpnet.DataError, match=r"class labels must be 0 \.\.\. 1"):
         xpnet.gradcheck(net, "softmax_cross_entropy", X, [0, 1, 2, 0, 0])
+
+
+# ---- gradients in arrays of their own ------------------------------------------------------------
+
+
+def test_a_gradient_that_the_optimizer_does_not_see():
+    """All numbers are right, but not where the optimizer looks, from the second step on."""
+
+    class Clipped(xpnet.Linear):
+        def backward(self, dY):
+            dX = super().backward(dY)
+            self.dW = np.clip(self.dW, -1e9, 1e9)
+            return dX
+
+    report = around(Clipped(3, 3))
+    assert wrong(report) == ["2.W"]
+    assert report["2.W"].error < 1e-8
+    assert report["2.W"].guess == (
+        "backward puts another array into self.dW, which the optimizer does not see: "
+        "write self.dW[...] = "
+    )

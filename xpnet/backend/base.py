@@ -17,6 +17,7 @@ What an array library must have to become a backend:
   ``out[...] = A``), so that a training step needs no new memory and can be recorded once.
 - Strided views that share memory: a slice, a transpose and a reshape of a contiguous array are
   views. All parameters of a network are views of one vector, which an optimizer changes as a whole.
+- Copies by ``copy.deepcopy`` and by pickle: so networks are copied.
 - float32 and float64 to compute with, int64 for indices, uint8 for images, uint64 for dropout.
 
 NumPy, CuPy and PyTorch's tensors have all that; see `tests/backend/torch_backend.py` for the last.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xpnet.backend.base import Backend
-from xpnet.backend.reproducible import Reproducible
 
 
 def _always(device: int = 0) -> str:
@@ -38,8 +37,8 @@ class Kind:
         and the first such kind that works is what ``"auto"`` means.
     has_tf32 : bool
         True if float32 products can be made with TensorFloat-32.
-    reproducible : function
-        Makes reproducible mode on such a backend.
+    reproducible : function or None
+        Makes reproducible mode on such a backend; None where there is none.
     describe : function
         Returns what ``xpnet info`` prints about it, by name.
     moving : str
@@ -54,7 +53,7 @@ class Kind:
     arrays: str = "numpy"
     devices: Callable[[], int] | None = None
     has_tf32: bool = False
-    reproducible: Callable[[Backend], Backend] = Reproducible
+    reproducible: Callable[[Backend], Backend] | None = None
     describe: Callable[[], dict[str, str]] = dict
     moving: str = "xp.asarray(a) or xp.asnumpy(a)"
 

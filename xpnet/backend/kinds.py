@@ -11,6 +11,7 @@ from xpnet.backend.base import Backend
 from xpnet.backend.cuda import CACHE_ELSEWHERE
 from xpnet.backend.kind import Kind
 from xpnet.backend.on_numpy import NumPyBackend
+from xpnet.backend.reproducible import Reproducible
 from xpnet.support.messages import cannot_write, what_went_wrong
 
 # ---- NumPy --------------------------------------------------------------------------------------
@@ -111,8 +112,8 @@ def _describe_cupy() -> dict[str, str]:
 
 # ---- the entries --------------------------------------------------------------------------------
 
-NUMPY = Kind("numpy", _numpy, aliases=("cpu",))
-NUMBA = Kind("numba", _numba, why_not=why_no_numba)
+NUMPY = Kind("numpy", _numpy, aliases=("cpu",), reproducible=Reproducible)
+NUMBA = Kind("numba", _numba, why_not=why_no_numba, reproducible=Reproducible)
 CUPY = Kind(
     "cupy",
     _cupy,

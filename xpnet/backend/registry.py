@@ -32,8 +32,12 @@ def register_backend(kind: Kind) -> None:
     Raises
     ------
     BackendError
-        If one of its names is taken by another backend, or cannot be asked for.
+        If it is no `Kind`, or one of its names is taken by another backend or cannot be asked for.
     """
+    if not isinstance(kind, Kind) or not isinstance(kind.aliases, tuple):
+        raise BackendError(
+            f"register_backend takes a Kind, with a tuple of names as aliases; got {kind!r:.100}"
+        )
     for name in (kind.name, *kind.aliases):
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
             raise BackendError(
@@ -156,6 +160,10 @@ def _automatic(tf32: bool) -> Backend:
 def _made(kind: Kind, device: int, tf32: bool) -> Backend:
     """Return the one backend of a kind on a device, which knows how it is found again."""
     xp = kind.make(device, tf32)
+    if not isinstance(xp, Backend):
+        raise BackendError(
+            f"make of the backend {kind.name!r} must return a Backend; got {xp!r:.80}"
+        )
     xp.origin = find_backend, (kind.label(device), False, tf32)
     return xp
 
@@ -165,7 +173,10 @@ def _reproducible(ordinary: Backend) -> Backend:
     """Return the one backend of reproducible mode on another backend."""
     if getattr(ordinary, "tf32", False):
         raise BackendError("reproducible mode is not possible on a backend with tf32")
-    mode = KINDS.get(ordinary.name, KINDS["numpy"]).reproducible(ordinary)
+    make = KINDS.get(ordinary.name, KINDS["numpy"]).reproducible
+    if make is None:
+        raise BackendError(f"the backend {ordinary.name!r} has no reproducible mode; leave it out")
+    mode = make(ordinary)
     mode.origin = find_backend, (ordinary, True)
     return mode
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from runpy import run_path
 
@@ -39,8 +40,8 @@ def files_to_run(arguments: Sequence[str]) -> list[str]:
         if argument == "--":
             break
         if name.startswith("--ex") and OPTION.startswith(name):
-            found.append(value if equals else next(given, ""))
-    return [path for path in found if path]
+            found += [value] if equals else [*islice(given, 1)]  # the parser reports that none is
+    return found
 
 
 def _run(path: str) -> None:
@@ -56,7 +57,7 @@ def _run(path: str) -> None:
     except (Exception, SystemExit) as error:
         own = isinstance(error, OptionError)  # of `register`, or the one above
         words = str(error) if own else what_went_wrong(error)
-        raise OptionError(f"{OPTION} {path}{_line(path, error)}: {words}") from None
+        raise OptionError(f"{OPTION} {path or repr(path)}{_line(path, error)}: {words}") from None
 
 
 def _line(path: str, error: BaseException) -> str:

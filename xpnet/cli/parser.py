@@ -124,6 +124,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--optimizer", type=one_of("optimizer", OPTIMIZERS), help=", ".join(OPTIMIZERS))
     add("--lr", type=positive_number, metavar="X", help="learning rate, constant")
     add("--epochs", type=count, metavar="N", help="how often each sample is used")
+    add("--e", dest="epochs", type=count, help=argparse.SUPPRESS)  # short for it in 0.1, too
     add("--batch-size", type=batch_size, metavar="N|full", help="samples per step")
     add("--seed", type=seed, metavar="N", help="of weights, shuffles and made-up data; default 0")
     add("--dtype", type=one_of("dtype", DTYPES), help="float32 (default) or float64")

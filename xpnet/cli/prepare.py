@@ -14,6 +14,7 @@ from xpnet.parallel.communicator import Communicator
 from xpnet.parallel.devices import device_name, device_of_environment
 from xpnet.runs.problems import PROBLEMS, Problem, ProblemData, build
 from xpnet.runs.saved import read_run
+from xpnet.support.checks import positive
 from xpnet.support.errors import BackendError, OptionError
 from xpnet.training.trainer import Trainer
 
@@ -76,7 +77,7 @@ def _constant_rate_of(optimizer: str) -> float:
             f"the default learning rate of {optimizer!r} is a schedule, which the folder of a "
             "training cannot hold; give a number with --lr"
         )
-    return lr
+    return positive(f"the default learning rate of {optimizer!r}", lr)
 
 
 def _check_only_options_that_may_change(options: argparse.Namespace) -> None:

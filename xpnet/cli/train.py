@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from xpnet.cli.exit_codes import INTERRUPTED
+from xpnet.cli.extend import OPTION
 from xpnet.cli.info import environment
 from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
@@ -186,5 +188,5 @@ def _write_report_and_pictures(run: RunFolder, data_dir: str | None) -> Path:
 
 def how_to_resume(folder: Path, extensions: Sequence[str] | None = None) -> str:
     """Return the words that say how a training goes on."""
-    more = "".join(f" --extend {path}" for path in extensions or ())
-    return f"xpnet train --resume {folder}{more} goes on with it"
+    more = [word for path in extensions or () for word in (OPTION, path)]
+    return f"{shlex.join(['xpnet', 'train', '--resume', str(folder), *more])} goes on with it"

@@ -1,8 +1,7 @@
 """Layers, losses and optimizers of a user's own, under a name as those of the library have.
 
-A registered class is found by its name wherever a name is taken: in ``Trainer(net, "focal",
-"lion")``, by `xpnet.load`, and on the command line, where ``--extend FILE`` runs the user's file
-that registers it.
+A registered class is found by its name in ``Trainer(net, "focal", "lion")``, by `xpnet.load`, and
+on the command line, where ``--extend FILE`` runs the user's file that registers it.
 """
 
 from __future__ import annotations
@@ -19,6 +18,12 @@ from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.support.errors import OptionError
 
 Class = TypeVar("Class", bound=type[Any])
+# What a class must define; behind it the methods of the base that call it, any of which will do.
+NEEDED: dict[type[Any], list[tuple[str, ...]]] = {
+    Layer: [("forward",), ("backward",)],
+    Loss: [("elements", "forward"), ("slope", "backward")],
+    Optimizer: [("update", "descend", "step")],
+}
 
 
 @overload
@@ -52,8 +57,8 @@ def register(thing: Any = None, name: str | None = None) -> Any:
     Raises
     ------
     OptionError
-        If it is not such a class, if it cannot be made with the arguments that it would get, or if
-        another class has the name.
+        If it is not such a class, if it lacks a method, if it cannot be made with the arguments
+        that it would get, or if another class has the name.
 
     Examples
     --------
@@ -81,6 +86,8 @@ def _register(thing: Any, name: str | None) -> Any:
             f"{thing.__name__} needs arguments, so it cannot be the activation {name!r}; leave out "
             "the name, or give each argument of its __init__ a default"
         )
+    if missing := _missing(thing):
+        raise OptionError(f"{thing.__name__} does not define {' and '.join(missing)}")
     for what, table, key in _entries(thing, chosen):
         _check_free(what, table.get(key), key, thing)
     for _, table, key in _entries(thing, chosen):
@@ -107,6 +114,17 @@ def _check_class(thing: Any) -> None:
             f"an optimizer that has a name is made as {thing.__name__}(net, lr=0.01): its __init__ "
             "needs an argument lr"
         )
+
+
+def _missing(thing: type[Any]) -> list[str]:
+    """Return the methods that the class must define, and does not."""
+    return [
+        names[0]
+        for base, needed in NEEDED.items()
+        if issubclass(thing, base)
+        for names in needed
+        if all(getattr(thing, name) is getattr(base, name) for name in names)
+    ]
 
 
 def _needs_no_arguments(kind: type[Any]) -> bool:
@@ -144,8 +162,9 @@ def _check_free(what: str, holder: Any, name: str, thing: type[Any]) -> None:
     if holder is None or _full_name(holder) == _full_name(thing):
         return
     owner = "xpnet" if holder.__module__.partition(".")[0] == "xpnet" else _full_name(holder)
+    a = "an" if what[0] in "ao" else "a"
     raise OptionError(
-        f"the name {name!r} of {_full_name(thing)} is taken: {owner} has a {what} of that name; "
+        f"the name {name!r} of {_full_name(thing)} is taken: {owner} has {a} {what} of that name; "
         + ("rename the class" if what == "layer" else 'choose another: register(..., name="...")')
     )
 

@@ -1,6 +1,7 @@
 """One step of a training: gather, forward, backward, update.
 
-There is no other implementation of a step: the golden trainings and the estimators use this one.
+There is no other implementation of a step: the golden trainings and the estimators use this one,
+and `Trainer.step`, which a subclass may change, is made of its parts.
 One process and several differ in what `xpnet.parallel.batch` does with a batch.
 """
 
