@@ -890,14 +890,31 @@ PROCESSES = [
         ("the rest of a sum", "any(map(self._is_sum, operands.values()))", "False"),
         (
             "any function of the array",
-            "if name not in ELEMENT_BY_ELEMENT:",
+            "if name not in LINEAR:",
             "if False:",
+        ),
+        (
+            "products without dY",
+            "if isinstance(A, SharedGradient) == isinstance(B, SharedGradient):",
+            "if False:",
+        ),
+        ("sums without dY", "if not isinstance(A, SharedGradient):", "if False:"),
+        ("what is not linear", "if not is_linear(name, operands):", "if False:"),
+        (
+            "state is always known",
+            "            self._known.pop(id(memory), None)\n",
+            "            pass\n",
         ),
     ),
     *_in(
         "parallel/gradients.py",
         ("read before it is written", "if not self.written.all():", "if False:"),
         ("another array", "if getattr(layer, name) is not gradient:", "if False:"),
+        ("added to a parameter", '"add": lambda a, b: a and b', '"add": lambda a, b: a or b'),
+        ("a square", '"multiply": lambda a, b: a != b', '"multiply": lambda a, b: a or b'),
+        ("a divisor", '"divide": lambda a, b: a and not b', '"divide": lambda a, b: a != b'),
+        ("any number", "return operands[0] == 0", "return True"),
+        ("any copy", '"copyto": lambda a: a,', '"copyto": lambda a: True,'),
         (
             "a copy",
             "if written.size and not np.may_share_memory",

@@ -360,6 +360,7 @@ def test_names_of_version_0_1_are_still_there():
     from xpnet.errors import DataError
     from xpnet.gradcheck import gradcheck
     from xpnet.parity import parity
+    from xpnet.random import Random
     from xpnet.recording import Recorder
 
     from xpnet.training import History, Trainer
@@ -368,6 +369,7 @@ def test_names_of_version_0_1_are_still_there():
     assert all(getattr(xpnet, thing.__name__) is thing for thing in found)
     assert xpnet.errors.DataError is DataError
     assert xpnet.metrics.METRICS
+    assert Random(3, "weights").permutation(4).sum() == 6
 
 
 def test_errors_are_those_of_xpnet():

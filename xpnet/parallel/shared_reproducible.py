@@ -159,7 +159,7 @@ class SharedReproducible(SharedBackend):
         if self._is_known(A):
             if not isinstance(A, SharedGradient):
                 gradient.refuse(NOT_LINEAR.format("xp.sum"))
-            self.whole.sum(A.complete("is read"), axis, out=array)
+            self.whole.sum(plain(A), axis, out=array)
             return
         if axis not in (None, 0, -A.ndim) or self._is_sum(A) or len(A) % self._rows:
             gradient.refuse(
@@ -233,18 +233,22 @@ class SharedReproducible(SharedBackend):
                     known = all(map(self._is_known, given.values()))
                     self._note(out, any(map(self._is_sum, operands.values())), known)
                 return primitive(**operands, out=out)
-            if name not in LINEAR:
-                out.refuse(f"is written by xp.{name}, which is no sum over the samples")
-            if not all(map(self._is_known, given.values())):
-                out.refuse(
-                    f"is written by xp.{name} with an array that may be another one on each process"
-                )
-            if not is_linear(name, list(given.values())):
-                out.refuse(NOT_LINEAR.format(f"xp.{name}"))
+            self._check_goes_on(name, list(given.values()), out)
             primitive(**operands, out=out.array)
             return out.mark()
 
         return call
+
+    def _check_goes_on(self, name: str, operands: list[Any], out: SharedGradient) -> None:
+        """Refuse what a gradient cannot go through after its sum."""
+        if name not in LINEAR:
+            out.refuse(f"is written by xp.{name}, which is no sum over the samples")
+        if not all(map(self._is_known, operands)):
+            out.refuse(
+                f"is written by xp.{name} with an array that may be another one on each process"
+            )
+        if not is_linear(name, operands):
+            out.refuse(NOT_LINEAR.format(f"xp.{name}"))
 
 
 def is_transposed(A: Array) -> bool:

@@ -86,8 +86,7 @@ def _register(thing: Any, name: str | None) -> Any:
             f"{thing.__name__} needs arguments, so it cannot be the activation {name!r}; leave out "
             "the name, or give each argument of its __init__ a default"
         )
-    if missing := _missing(thing):
-        raise OptionError(f"{thing.__name__} does not define {' and '.join(missing)}")
+    _check_complete(thing)
     for what, table, key in _entries(thing, chosen):
         _check_free(what, table.get(key), key, thing)
     for _, table, key in _entries(thing, chosen):
@@ -116,15 +115,17 @@ def _check_class(thing: Any) -> None:
         )
 
 
-def _missing(thing: type[Any]) -> list[str]:
-    """Return the methods that the class must define, and does not."""
-    return [
+def _check_complete(thing: type[Any]) -> None:
+    """Raise OptionError if the class does not define what it must."""
+    missing = [
         names[0]
         for base, needed in NEEDED.items()
         if issubclass(thing, base)
         for names in needed
         if all(getattr(thing, name) is getattr(base, name) for name in names)
     ]
+    if missing:
+        raise OptionError(f"{thing.__name__} does not define {' and '.join(missing)}")
 
 
 def _needs_no_arguments(kind: type[Any]) -> bool:
