@@ -401,7 +401,8 @@ def _layer_bounds(name, layer, X, Y, dY):
         return {"input": 16 * u * a(dY) * (1 + a(X) * (1 + 0.15 * X * X))}
     if name in BOUNDS:
         return {"input": BOUNDS[name](X, dY)}
-    # softmax: the difference X - max is rounded, exp, the sum of k, /; then another sum of k
+    assert name == "softmax", f"BOUNDS needs the bound for {name}"
+    # The difference X - max is rounded, exp, the sum of k, /; then another sum of k.
     k, spread = X.shape[1], (X.max(axis=1) - X.min(axis=1))[:, None]
     terms = Y * (a(dY) + (a(dY) * Y).sum(axis=1, keepdims=True))
     return {"input": (2 * (17 + 2 * spread + k) + k + 4) * u * terms}
