@@ -693,8 +693,8 @@ REST = [
         "network",
         (
             "the first layer gets no gradient",
-            "if step.size), len(self._steps))",
-            "if step.size and i), len(self._steps))",
+            "if size), len(sizes))",
+            "if size and i), len(sizes))",
         ),
         (
             "all layers share their parameters",
@@ -722,8 +722,8 @@ REST = [
         ),
         (
             "only the last layers do backward",
-            "self._steps[self._first_with_gradient :]",
-            "self._steps[self._first_with_gradient + 1 :]",
+            "self._arranged[self._first_with_gradient :]",
+            "self._arranged[self._first_with_gradient + 1 :]",
         ),
         ("modes not passed on", "layer.training = training\n        self", "pass\n        self"),
     ),
