@@ -27,12 +27,9 @@ def _found() -> dict[str, type[Layer]]:
     modules = [resolve_name(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     names = {name: kind for module in modules for name, kind in vars(module).items()}
     kinds = [kind for kind in names.values() if isinstance(kind, type) and issubclass(kind, Layer)]
-    bases = {
-        kind
-        for kind in kinds
-        if any(further.__module__ == kind.__module__ for further in kind.__subclasses__())
-    }
-    return {kind.__name__: kind for kind in kinds if kind not in bases | {Layer}}
+    pairs = [(kind, base) for kind in kinds for base in kind.__bases__]
+    extended = {base for kind, base in pairs if base.__module__ == kind.__module__}
+    return {kind.__name__: kind for kind in kinds if kind not in extended | {Layer}}
 
 
 # Every layer of the library, by the name that stands in a file.

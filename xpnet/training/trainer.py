@@ -124,7 +124,8 @@ class Trainer:
         """Gather the next ``size`` samples and take one step: everything stays on the device.
 
         The host's part of it, ``optimizer.prepare(1)``, comes before. `fit` calls this method where
-        a subclass has another one, and else `xpnet.training.step`, which computes the same.
+        it or `backpropagate` has been replaced, such as in a subclass; otherwise `fit` takes the
+        steps of `xpnet.training.step`, which compute the same.
         """
         step = self._ready.step
         step.gather(size)
