@@ -86,11 +86,14 @@ def test_they_are_trained_from_as_arrays_are(kind, loss, t, outputs, backend):
     ("frame", "expected"),
     [
         (pandas.DataFrame({"a": [1, 2], "b": [3, 4]}), np.array([[1, 3], [2, 4]])),
-        (pandas.DataFrame(np.ones((2, 3), np.uint8)), np.ones((2, 3), np.uint8)),
+        (pandas.DataFrame(np.ones((2, 3), np.uint8)), np.ones((2, 3), np.int16)),  # no pixels
+        (pandas.Series([200], dtype="uint8"), np.array([200], np.int16)),
+        (pandas.DataFrame({"a": [1, 2]}, dtype=object), np.array([[1], [2]])),
+        (pandas.DataFrame({"a": [1, 2.5], "b": [True, False]}, dtype=object),
+         np.array([[1, 1], [2.5, 0]])),
         (pandas.DataFrame([[1.5, 2]], columns=["a", "a"]), np.array([[1.5, 2.0]])),
         (pandas.DataFrame({("a", 1): [1.5], ("a", 2): [2]}), np.array([[1.5, 2.0]])),
         (pandas.DataFrame({"a": [True], "b": [2]}), np.array([[1, 2]])),
-        (pandas.DataFrame({"a": [1.0, np.nan]}), np.array([[1.0], [np.nan]])),
         (pandas.DataFrame({"a": pandas.array([1.5], "Float32")}), np.array([[1.5]], np.float32)),
         (pandas.DataFrame({"a": pandas.arrays.SparseArray([0.0, 1.5])}), np.array([[0.0], [1.5]])),
         (pandas.DataFrame(index=[1, 2]), np.zeros((2, 0))),
@@ -98,8 +101,7 @@ def test_they_are_trained_from_as_arrays_are(kind, loss, t, outputs, backend):
         (pandas.Series([2**53 + 1], dtype="Int64"), np.array([2**53 + 1])),
         (pandas.Index([1, 2]), np.array([1, 2])),
         of_polars(lambda: polars.DataFrame({"a": [1, 2], "b": [3, 4]}), np.array([[1, 3], [2, 4]])),
-        of_polars(lambda: polars.DataFrame(np.ones((2, 3), np.uint8)), np.ones((2, 3), np.uint8)),
-        of_polars(lambda: polars.DataFrame({"a": [1.0, np.nan]}), np.array([[1.0], [np.nan]])),
+        of_polars(lambda: polars.DataFrame(np.ones((2, 3), np.uint8)), np.ones((2, 3), np.int16)),
         of_polars(lambda: polars.DataFrame({"a": [True], "b": [2]}), np.array([[1, 2]])),
         of_polars(lambda: polars.Series([[1, 2], [3, 4]], dtype=polars.Array(polars.Int8, 2)),
          np.array([[1, 2], [3, 4]], np.int8)),
@@ -130,7 +132,16 @@ NOT_NUMBERS = {
     "words": (pandas.DataFrame({"a": [1.0], "b": ["x"]}), "'b' must hold numbers; got the dtype"),
     "objects": (
         pandas.DataFrame({"a": [1.0, 2.0], "b": [1, None]}, dtype=object),
-        "'a' must hold numbers; got the dtype object",
+        r"'b' has no value in row 1; fill it in, or drop the row",
+    ),
+    "words among objects": (
+        pandas.DataFrame({"a": [1.0, 2.0], "b": [1, "x"]}, dtype=object),
+        "'b' must hold numbers; got the dtype object, first value 'x'",
+    ),
+    "NaN": (pandas.DataFrame({"a": [1.0, np.nan]}), "'a' has no value in row 1"),
+    "infinite": (
+        pandas.DataFrame({"a": [1.0, -np.inf]}),
+        "'a' must be finite; row 1 is -inf; replace it, or drop the row",
     ),
     "categories": (
         pandas.DataFrame({"a": [1.0], "b": pandas.Categorical([3])}),
@@ -167,6 +178,9 @@ NOT_NUMBERS = {
     "polars, missing": of_polars(
         lambda: polars.DataFrame({"b": [1.0, 2.0], "a": [1, None]}),
         "'a' has no value in row 1; fill it in, or drop the row",
+    ),
+    "polars, NaN": of_polars(
+        lambda: polars.DataFrame({"a": [1.0, np.nan]}), "'a' must be finite; row 1 is nan"
     ),
     "polars, missing, True or False": of_polars(
         lambda: polars.DataFrame({"a": [None, True]}),

@@ -130,7 +130,7 @@ def test_layers_that_do_not_fit_are_refused_at_once(layers, parts):
         ([BatchNorm1d(4)], (3, 2, 2), ["samples of shape (2, 2)", "put Flatten() before it"]),
         ([Softmax()], (3, 2, 2), ["Softmax takes vectors", "(2, 2)"]),
         ([Flatten(), Linear(4, 1)], (3, 2, 3), ["layer 1, after Flatten(),", "but 6 features"]),
-        ([Linear(2, 3)], (2,), ["(samples, features); got (2,)", "X[None, :]"]),
+        ([Linear(2, 3)], (2,), ["(samples, features); got (2,)", "X.reshape(1, -1)"]),
     ],
 )
 def test_batches_that_do_not_fit_are_refused(strict, layers, shape, parts):
@@ -621,7 +621,8 @@ def test_predict_takes_the_arrays_of_another_backend():
 
 @pytest.mark.parametrize("X", [[], np.zeros((0, 3)), 1.0, np.float64(1)])
 def test_predict_needs_a_sample(backend, X):
-    with raises(DataError, "at least one sample", str(np.shape(X))):
+    error = DataError if np.ndim(X) == 2 else ShapeError
+    with raises(error, "must have the shape" if np.ndim(X) < 2 else "no values", str(np.shape(X))):
         Sequential(Linear(3, 2)).predict(X)
 
 
@@ -638,6 +639,7 @@ def test_what_is_no_number(backend, X):
 @pytest.mark.parametrize("dtype", ["complex64", "U1", "O"])
 def test_dtypes_that_are_no_numbers_are_named(dtype):
     net, X = Sequential(Linear(2, 3), backend="numpy"), np.zeros((4, 2), dtype)
+    X[:] = "x" if dtype == "O" else 0  # objects that are numbers are read as numbers
     for use in (net.predict, net.forward):
         with raises(DataError, "numbers", str(X.dtype)):
             use(X)

@@ -66,6 +66,7 @@ NEEDS = {
     "parallel/mpi.py": "mpi4py",
     "estimators/base.py": "sklearn",
     "estimators/classifier.py": "sklearn",
+    "estimators/inputs.py": "sklearn",
     "estimators/regressor.py": "sklearn",
 }
 OPTIONAL = (

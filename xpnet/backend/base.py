@@ -43,6 +43,7 @@ from xpnet.backend.options import AdamOptions, AdamState, MomentumOptions, RMSpr
 from xpnet.backend.scratch import Scratch
 from xpnet.backend.steps import WholeSteps
 from xpnet.support.errors import MixedArraysError
+from xpnet.support.values import unmasked
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray; CuPy ships no types
 
@@ -101,7 +102,7 @@ class Backend(Fused, WholeSteps, OnePerProcess):
 
     def asarray(self, a: Any, dtype: Any = None) -> Array:
         """Return ``a`` as a C-contiguous array of this backend, copied to the device if need be."""
-        return self.module.asarray(a, dtype=dtype, order="C")
+        return self.module.asarray(unmasked(a), dtype=dtype, order="C")
 
     def asnumpy(self, a: Array) -> np.ndarray[Any, Any]:
         """Return the values as a NumPy array, after waiting for the device."""

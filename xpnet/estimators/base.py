@@ -13,12 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from xpnet.backend import Backend, find_backend, get_backend, parse_name, say_once
 from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
+from xpnet.estimators.inputs import features_of
 from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
 from xpnet.estimators.weights import first_weights, flat_of, scaled, weights_of
 from xpnet.layers import Layer
@@ -28,7 +29,6 @@ from xpnet.support.checks import count, on_host
 from xpnet.support.errors import BackendError, DivergenceError, OptionError
 from xpnet.training.trainer import Trainer
 
-FLOATS = (np.float64, np.float32)
 NumPyArray = np.ndarray[Any, Any]
 
 
@@ -292,7 +292,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any, *output: Layer) -> NumPyArray:
         """Return the scores of samples, or what another layer makes of them."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
+        X = features_of(self, X, first=False)
         return predict_rows(self._network(self._backend_to_predict(), 0, *output), X)
 
     # ---- scikit-learn -------------------------------------------------------------------------

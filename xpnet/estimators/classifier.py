@@ -8,12 +8,14 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, check_X_y, column_or_1d
 
-from xpnet.estimators.base import FLOATS, MLP, NumPyArray
+from xpnet.estimators.base import MLP, NumPyArray
+from xpnet.estimators.inputs import FLOATS, features_of
 from xpnet.layers import Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from xpnet.support.errors import DataError, OptionError
+from xpnet.support.values import refuse_masked
 
 
 class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
@@ -235,9 +237,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return (Z[:, 0] > 0).astype(np.int64) if self._binary else np.asarray(Z.argmax(axis=1))
 
     def _validated(self, X: Any, y: Any, first: bool) -> tuple[Any, NumPyArray]:
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", multi_output=True, dtype=FLOATS, reset=first
-        )
+        refuse_masked(y, "y")
+        X = features_of(self, X, first)
+        X, y = check_X_y(X, y, accept_sparse="csr", multi_output=True, dtype=FLOATS, estimator=self)
         y = y.toarray() if hasattr(y, "toarray") else y
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

@@ -8,12 +8,14 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import check_X_y, column_or_1d
 
-from xpnet.estimators.base import FLOATS, MLP, NumPyArray
+from xpnet.estimators.base import MLP, NumPyArray
+from xpnet.estimators.inputs import FLOATS, features_of
 from xpnet.estimators.options import chosen
 from xpnet.estimators.training import HalfSquaredError
 from xpnet.losses import Huber, Loss
+from xpnet.support.checks import on_host
 from xpnet.support.errors import ShapeError
 
 LOSSES: dict[str, Callable[[], Loss]] = {"squared_error": HalfSquaredError, "huber": Huber}
@@ -136,16 +138,8 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
     # ---- numbers ------------------------------------------------------------------------------
 
     def _validated(self, X: Any, y: Any, first: bool) -> tuple[Any, NumPyArray]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            multi_output=True,
-            y_numeric=True,
-            dtype=FLOATS,
-            reset=first,
-        )
+        X, y = features_of(self, X, first), y if y is None else on_host(y, "y")
+        X, y = check_X_y(X, y, accept_sparse="csr", multi_output=True, dtype=FLOATS, estimator=self)
         return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _targets(self, y: NumPyArray, first: bool, partial: bool, classes: Any) -> NumPyArray:

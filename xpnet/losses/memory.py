@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array, Backend, backend_of, get_backend
-from xpnet.support.checks import on_host
+from xpnet.support.checks import must_be_read, on_host
 from xpnet.support.errors import DataError, ShapeError
 
 OUTPUTS = {np.dtype(name) for name in ("float32", "float64", "complex128")}  # what networks give
@@ -75,7 +75,7 @@ class LossMemory:
 
     def _received(self, a: Any, argument: str) -> Array:
         """Return targets or weights as an array of the backend; lists are copied there."""
-        if isinstance(a, list | tuple | int | float):
+        if must_be_read(a) or isinstance(a, int | float):
             return self.xp.asarray(on_host(a, f"{self!r}: {argument}"))
         self.xp.require(a, repr(self), argument)
         return a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from xpnet.support.errors import DataError, OptionError, ShapeError
 from xpnet.support.messages import unknown
 
 DTYPES = ("float32", "float64")
+CHECK_ROWS = 4096  # rows that are checked at a time
 
 
 def checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
@@ -54,14 +56,57 @@ def _check_once(layers: list[Layer]) -> None:
 
 
 def check_batch(X: Array) -> None:
-    """Check that an array has samples of at least one value."""
+    """Check that an array has samples of at least one value.
+
+    Raises
+    ------
+    ShapeError
+        If X has no axis of features.
+    DataError
+        If there is no sample, or no feature.
+    """
     if X.ndim < 2:
         raise ShapeError(
-            f"a batch has the shape (samples, features); got {X.shape}"
-            + (", a single sample? use X[None, :]" if X.ndim == 1 else "")
+            f"X must have the shape (samples, features); got {X.shape}. Reshape your data: "
+            "for one feature X.reshape(-1, 1), for one sample X.reshape(1, -1)"
         )
-    if 0 in X.shape[1:]:
-        raise ShapeError(f"a sample needs at least one value; got a batch of shape {X.shape}")
+    if X.size == 0:
+        n, width = len(X), prod(X.shape[1:])
+        raise DataError(
+            f"X has no values: {n} sample(s), {width} feature(s) (shape={X.shape}) while a minimum "
+            "of 1 is required."
+        )
+
+
+def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0) -> None:
+    """Check that all values are finite in this dtype; ``first`` is the number of the first row.
+
+    Raises
+    ------
+    DataError
+        If a value is NaN, infinite or too large; the first such value is named.
+    """
+    if X.dtype.kind != "f":
+        return
+    largest = min(float(np.finfo(X.dtype).max), float(np.finfo(dtype).max))
+    for start in range(0, len(X), CHECK_ROWS):
+        finite = np.abs(X[start : start + CHECK_ROWS]) <= largest  # False for NaN
+        if not finite.all():
+            place = np.unravel_index(int(np.argmin(finite)), finite.shape)
+            value = X[start : start + CHECK_ROWS][place]
+            row, *rest = (int(k) for k in place)
+            where = [first + start + row, *rest]
+            raise DataError(
+                f"{name} must be finite (not NaN or inf, to {largest:.2g}); {name}{where} is "
+                f"{value}; {_way_out_of(value, dtype)}"
+            )
+
+
+def _way_out_of(value: Any, dtype: np.dtype[Any]) -> str:
+    """Return what to do about a value that a network of this dtype cannot take."""
+    if np.isfinite(value):
+        return f"scale the values, as the network computes with {dtype}"
+    return "fill it in, or drop the row"
 
 
 def check_shapes(found: Mapping[str, Shape], wanted: Mapping[str, Array]) -> None:

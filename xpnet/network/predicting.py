@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.network.checks import check_batch, check_values
 from xpnet.network.storing import Storing
 from xpnet.support.checks import on_host
-from xpnet.support.errors import DataError
 
 PREDICTION_BATCH = 1024  # rows per pass during prediction: activations stay in the cache
 
@@ -50,8 +50,7 @@ class Predicting(Storing):
         """
         from_device = not isinstance(X, np.ndarray) and self.xp.owns(X)
         X = X if from_device else on_host(X, "X")
-        if X.ndim == 0 or len(X) == 0:
-            raise DataError(f"predict needs at least one sample; got an array of shape {X.shape}")
+        check_batch(X)
         self._bound()
         if not self.in_use.acquire(blocking=False):
             return self.twin()._outputs(X, from_device)
@@ -65,7 +64,9 @@ class Predicting(Storing):
         xp, pieces = self.xp, []
         with xp.here(), self.evaluating(), np.errstate(all="ignore"):
             for start in range(0, len(X), PREDICTION_BATCH):
-                Y = self.forward(xp.asarray(X[start : start + PREDICTION_BATCH]))
+                piece = X[start : start + PREDICTION_BATCH]
+                check_values(piece, self.dtype, first=start)
+                Y = self.forward(xp.asarray(piece))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
             return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
 

@@ -9,7 +9,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.network.checks import check_batch
 from xpnet.network.predicting import Predicting
-from xpnet.support.checks import on_host
+from xpnet.support.checks import must_be_read, on_host
 from xpnet.support.errors import DataError
 
 
@@ -20,7 +20,7 @@ class Receiving(Predicting):
 
     def _received(self, X: Array) -> Array:
         """Return X in the network's dtype, with the buffers ready for it."""
-        if isinstance(X, list | tuple):
+        if must_be_read(X):
             X = self.xp.asarray(on_host(X, "X"))
         self.xp.require(X, "the network", "X")
         if X.ndim == 0 or X.shape[1:] != self.sample_shape or len(X) > self.capacity:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.support.errors import DataError, OptionError
+from xpnet.support.arrays import read
+from xpnet.support.errors import OptionError
 
 
 def positive(name: str, value: Any) -> float:
@@ -61,67 +62,24 @@ def _checked(name: str, value: Any, right: bool, rule: str) -> float:
 def on_host(a: Any, name: str) -> np.ndarray[Any, Any]:
     """Return data of any kind as a NumPy array of real numbers, without a copy where possible.
 
-    Data are lists, arrays of NumPy and CuPy, frames and series of pandas and polars, tensors of
-    PyTorch, and all else that NumPy can read or that has ``__dlpack__``.
+    Data are lists, arrays of NumPy and CuPy, frames and series of pandas, polars and pyarrow,
+    tensors of PyTorch, and all else that NumPy can read or that has ``__dlpack__``. uint8 stays
+    uint8 in arrays, where it means pixels; in frames and series it becomes int16.
 
     Raises
     ------
     DataError
         If the data are not numbers, are rows of unequal lengths, or lack a value.
     """
-    host = a if isinstance(a, np.ndarray) else _as_array(a, name)
-    if host.dtype.kind not in "fiub":
-        first = f", first value {host.flat[0]!r}" if host.size else ""
-        raise DataError(f"{name} must hold numbers; got the dtype {host.dtype}{first}")
-    return host
+    if type(a) is np.ndarray and a.dtype.kind in "fiub":
+        return a
+    return read(a, name)
 
 
-def _as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return data as a NumPy array of any dtype."""
-    try:
-        return _read(a, name)
-    except DataError:
-        raise
-    except ValueError:
-        raise DataError(f"{name} has rows of unequal lengths; each needs as many numbers") from None
-    except Exception as error:  # of whatever library it is
-        kind = f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}"
-        raise DataError(f"{name} is a {kind} that NumPy cannot read: {error}") from None
+def must_be_read(a: Any) -> bool:
+    """Return True for what `on_host` is to read before it is an array of the NumPy backend.
 
-
-def _read(a: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return data of any library as a NumPy array."""
-    if hasattr(a, "get") and hasattr(a, "strides"):  # CuPy's, which np.asarray refuses
-        return np.asarray(a.get())
-    if any(hasattr(a, word) for word in ("iloc", "iter_columns", "is_null")):
-        return _columns_as_array(a, name)
-    host = np.asarray(a.detach() if hasattr(a, "detach") else a)  # a tensor with a gradient
-    return np.from_dlpack(a) if host.dtype == object and hasattr(a, "__dlpack__") else host
-
-
-def _columns_as_array(a: Any, name: str) -> np.ndarray[Any, Any]:
-    """Return a frame or a series of pandas or polars as an array; each column is checked."""
-    if hasattr(a, "iter_columns"):  # a frame of polars
-        columns = [(f"{name}: the column {column.name!r}", column) for column in a.iter_columns()]
-    elif hasattr(a, "columns"):  # of pandas
-        columns = [(f"{name}: the column {label!r}", column) for label, column in a.items()]
-    else:
-        columns = [(name, a)]
-    for where, column in columns:
-        _check_column(column, where)
-    host = np.asarray(a.to_numpy())
-    if host.dtype != object:
-        return host
-    # NumPy has no type for all columns together, or one of them holds no numbers.
-    return np.stack([on_host(column.to_numpy(), where) for where, column in columns], axis=1)
-
-
-def _check_column(column: Any, name: str) -> None:
-    """Check that a series has a type of numbers, and that no value is missing."""
-    if getattr(column.dtype, "kind", "f") not in "fiub":  # polars' types have none
-        raise DataError(f"{name} must hold numbers; got the dtype {column.dtype}")
-    if not isinstance(column.dtype, np.dtype):  # there, what is missing is NaN, as in arrays
-        missing = np.asarray(column.is_null() if hasattr(column, "is_null") else column.isna())
-        if missing.any():
-            row = int(missing.argmax())
-            raise DataError(f"{name} has no value in row {row}; fill it in, or drop the row")
+    These are lists, and arrays of a subclass, which may have a mask.
+    """
+    kind = type(a)
+    return kind is not np.ndarray and issubclass(kind, list | tuple | np.ndarray)

@@ -10,10 +10,9 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.losses import Loss, check_targets, check_weights
 from xpnet.network import Sequential
+from xpnet.network.checks import check_batch, check_values
 from xpnet.support.checks import on_host
-from xpnet.support.errors import DataError, OptionError, OutOfMemoryError, ShapeError
-
-CHECK_ROWS = 4096  # rows that are checked at a time
+from xpnet.support.errors import OptionError, OutOfMemoryError, ShapeError
 
 
 class Columns(NamedTuple):
@@ -65,7 +64,8 @@ class DataReader:
         X = X if on_device and X.dtype.kind in "fiub" else on_host(X, "X")
         t = on_host(t, f"{self.loss!r}: t")
         with self.net.xp.here():
-            check_inputs(X, self.net.dtype)
+            check_batch(X)
+            check_values(X, self.net.dtype)
         shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
             raise ShapeError(
@@ -120,35 +120,6 @@ def _weighted(X: Array, t: np.ndarray[Any, Any], weights: Any) -> list[Array]:
     used = w > 0  # a batch must not consist of weights 0
     w = np.ldexp(w, -np.frexp(w.max())[1])  # by a power of 2: no sum overflows
     return [X, t, w] if used.all() else [on_host(X, "X")[used], t[used], w[used]]
-
-
-def check_inputs(X: Array, dtype: np.dtype[Any]) -> None:
-    """Check the inputs of a training in a network of this dtype.
-
-    Raises
-    ------
-    DataError
-        If there is no sample, or a value is NaN, infinite or too large; the first such is named.
-    ShapeError
-        If X has no axis of features.
-    """
-    if X.ndim < 2:
-        raise ShapeError(
-            f"X must have the shape (samples, features); got {X.shape}; "
-            "for one feature use X.reshape(-1, 1), for one sample X.reshape(1, -1)"
-        )
-    if X.size == 0:
-        raise DataError(f"X has no values: its shape is {X.shape}")
-    if X.dtype.kind == "f":
-        largest = min(float(np.finfo(X.dtype).max), float(np.finfo(dtype).max))
-        for start in range(0, len(X), CHECK_ROWS):
-            finite = np.abs(X[start : start + CHECK_ROWS]) <= largest  # False for NaN
-            if not finite.all():
-                place = np.unravel_index(int(np.argmin(finite)), finite.shape)
-                value = X[start : start + CHECK_ROWS][place]
-                row, *rest = (int(k) for k in place)
-                where = [start + row, *rest]
-                raise DataError(f"X must be finite (to {largest:.2g}); X{where} is {value}")
 
 
 def pair_of(data: Any) -> tuple[Any, Any]:
