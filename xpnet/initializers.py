@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backend.random import Random
+from xpnet.support.checks import at_least_0, finite
 from xpnet.support.messages import look_up
 
 Shape = tuple[int, ...]
@@ -26,6 +27,9 @@ class ConstantValue:
     """The same value everywhere."""
 
     value: float = 0.0
+
+    def __post_init__(self) -> None:
+        finite("Constant: value", self.value)
 
     def __call__(self, random: Random, shape: Shape) -> NDArray[np.float64]:
         return np.full(shape, self.value)
@@ -42,6 +46,9 @@ class Normal:
 
     std: float = 0.5
 
+    def __post_init__(self) -> None:
+        at_least_0("Normal: std", self.std)
+
     def __call__(self, random: Random, shape: Shape) -> NDArray[np.float64]:
         return self.std * random.normal(shape)
 
@@ -51,6 +58,9 @@ class Uniform:
     """Uniform numbers on [-limit, limit)."""
 
     limit: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least_0("Uniform: limit", self.limit)
 
     def __call__(self, random: Random, shape: Shape) -> NDArray[np.float64]:
         return random.uniform(shape, -self.limit, self.limit)
@@ -80,6 +90,9 @@ class Orthogonal:
     """A matrix with orthonormal rows or columns (Saxe et al., 2013): the Q of a normal matrix."""
 
     gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        finite("Orthogonal: gain", self.gain)
 
     def __call__(self, random: Random, shape: Shape) -> NDArray[np.float64]:
         rows, columns = max(shape), min(shape)

@@ -142,22 +142,23 @@ class Command:
             )
 
 
+VARIABLES = {
+    "XPNET_BACKEND": ["numba", "cuda9", "0"],
+    "XPNET_REPRODUCIBLE": ["1", "maybe", "2"],
+    "XPNET_UNKNWON": ["1"],
+    "XPNET_BACKENDS": ["numba"],
+}
+
+
 class Environment:
     """The environment variables."""
 
     room = "Environment"
 
-    VALUES = {
-        "XPNET_BACKEND": ["numba", "cuda9", "0"],
-        "XPNET_REPRODUCIBLE": ["1", "maybe", "2"],
-        "XPNET_UNKNWON": ["1"],
-        "XPNET_BACKENDS": ["numba"],
-    }
-
     def trials(self):
         """Return each variable with each value."""
         plain = once(lambda: run("train"))
-        for name, values in self.VALUES.items():
+        for name, values in VARIABLES.items():
             for text in values:
                 yield Trial(
                     "Environment",

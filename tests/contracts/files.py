@@ -91,7 +91,7 @@ class Description:
 
 
 def archive(write):
-    """Return a function that writes an archive; it returns the description and how to replace it."""
+    """Return what writes an archive and returns its description, and how to replace that."""
 
     def written(folder):
         path = write(folder)

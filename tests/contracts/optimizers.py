@@ -74,11 +74,20 @@ def schedule(kind, **given):
 
 
 def initializer(kind, **given):
+    """Return the trials of an initialiser: numbers for one shape."""
+
     def numbers(f):
         return plain_data(f(Random(0, "weights"), (3, 4)))
 
     return Subject(
-        "Initialisers", kind.__name__, lambda **a: kind(**a), numbers, numbers, kind, given=given
+        "Initialisers",
+        kind.__name__,
+        kind,
+        numbers,
+        numbers,
+        kind,
+        given=given,
+        right={"value": ("-1",), "gain": ("-1",)},
     )
 
 

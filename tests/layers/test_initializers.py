@@ -104,3 +104,27 @@ def test_the_layers_start_from_one_stream_in_order(backend):
     expected = [*stream[:6], 0, 0, *stream[6:], 0, 0]
     np.testing.assert_array_equal(backend.asnumpy(net.params), expected)
     np.testing.assert_array_equal(backend.asnumpy(net[0].W), stream[:6].reshape(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (Constant, "Constant: value"),
+        (Normal, "Normal: std"),
+        (Uniform, "Uniform: limit"),
+        (Orthogonal, "Orthogonal: gain"),
+    ],
+)
+@pytest.mark.parametrize("value", ["0.5", None, float("nan"), float("inf"), [0.5]])
+def test_a_size_that_is_no_number_is_refused_by_name(make, name, value):
+    with pytest.raises(xpnet.OptionError, match=rf"^{name} must be"):
+        make(value)
+
+
+@pytest.mark.parametrize(("make", "right"), [(Normal, False), (Uniform, False), (Constant, True)])
+def test_only_what_is_a_width_may_not_be_negative(make, right):
+    if right:
+        assert weights(make(-0.5), (1, 2)).tolist() == [[-0.5, -0.5]]
+    else:
+        with pytest.raises(xpnet.OptionError, match="0 or more"):
+            make(-0.5)

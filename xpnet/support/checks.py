@@ -27,6 +27,11 @@ def fraction(name: str, value: Any) -> float:
     return _checked(name, value, 0 <= _number(name, value) < 1, "at least 0 and below 1")
 
 
+def finite(name: str, value: Any) -> float:
+    """Return a finite number, else raise OptionError."""
+    return _checked(name, value, -inf < _number(name, value) < inf, "finite")
+
+
 def count(name: str, n: Any, least: int = 1) -> int:
     """Return a whole number of ``least`` or more, else raise OptionError."""
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < least:
