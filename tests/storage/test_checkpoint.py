@@ -21,6 +21,7 @@ from xpnet.layers import LAYERS
 from xpnet.support import archive
 from xpnet.support.archive import read_archive, write_archive
 from xpnet.support.errors import CheckpointError, DivergenceError, OptionError, XpnetError
+from xpnet.support.locks import FolderLock
 from xpnet.training.callbacks import Callback
 from xpnet.training.checkpoint import find_checkpoints
 
@@ -924,3 +925,55 @@ def _no_warning_unless_asked_for(caplog):
 def test_the_reader_has_one_way_in():
     """Nothing else in the library reads an archive."""
     assert archive.read_archive is read_archive
+
+
+# ---- two trainings and one folder ----------------------------------------------------------------
+
+
+class Then(Callback):
+    """Does something once, in the first step, and keeps the error that it raises."""
+
+    def __init__(self, do):
+        self.do, self.error = do, None
+
+    def on_train_batch_end(self, batch, logs):
+        do, self.do = self.do, None
+        if do:
+            try:
+                do()
+            except XpnetError as error:
+                self.error = error
+
+
+def test_a_second_training_does_not_write_into_the_folder_of_the_first(tmp_path):
+    then = Then(lambda: fit(make(), [xpnet.Checkpoint(tmp_path)], resume=tmp_path))
+    fit(make(), [xpnet.Checkpoint(tmp_path, every_steps=1), then])
+    assert isinstance(then.error, OptionError)
+    assert f"is writing into the folder {tmp_path}; let it end" in str(then.error)
+    fit(make(), [xpnet.Checkpoint(tmp_path)], resume=tmp_path)  # after the first there is no lock
+
+
+def test_two_folders_are_two_locks_and_a_keeper_may_save_at_any_time(tmp_path):
+    made, keeper = make(), xpnet.Checkpoint(tmp_path / "a")
+    then = Then(lambda: fit(make(), [xpnet.Checkpoint(tmp_path / "b")]))
+    fit(made, [keeper, then])
+    assert then.error is None
+    keeper.save()  # after the training it has no lock, and takes one as long as it writes
+    assert steps_of(tmp_path / "a") == [7, 14, 21]
+    with FolderLock(keeper.folder), pytest.raises(OptionError, match="is writing"):
+        keeper.save()
+
+
+@pytest.mark.parametrize("place", ["begin", "end"])
+def test_a_training_that_fails_leaves_no_lock(tmp_path, place):
+    keeper = xpnet.Checkpoint(tmp_path)
+    fit(make(), [keeper], epochs=1)
+    if place == "begin":
+        with pytest.raises(OptionError, match="has checkpoints of a training") as kept:
+            fit(make(), [xpnet.Checkpoint(tmp_path)])
+    else:
+        with pytest.raises(InterruptedError) as kept:
+            fit(make(), [keeper, Break(1)], resume=tmp_path)
+    assert kept.tb  # as a notebook keeps the frames of the last error
+    with FolderLock(tmp_path):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from xpnet.storage.training_file import NAME
@@ -12,8 +13,11 @@ from xpnet.storage.training_file import find_checkpoints as find_checkpoints
 from xpnet.support.checks import count, positive
 from xpnet.support.errors import OptionError
 from xpnet.support.files import sweep, writing
+from xpnet.support.locks import FolderLock
 from xpnet.training.callbacks import Callback
 from xpnet.training.training import Training
+
+WAIT = "let it end, or choose another folder"
 
 
 class Checkpoint(Callback):
@@ -38,7 +42,8 @@ class Checkpoint(Callback):
     Raises
     ------
     OptionError
-        If a number is out of range; by `fit`, if the folder has checkpoints of another training.
+        If a number is out of range; by `fit`, if the folder has checkpoints of another training,
+        or if another training is writing into it at the same time, in any process.
     XpnetError
         By `fit`, if the folder cannot be written or the disk is full. The checkpoints before stay,
         and the trainer is as it was: ``trainer.save`` can save it elsewhere.
@@ -73,6 +78,7 @@ class Checkpoint(Callback):
         if every_minutes is not None:
             positive("Checkpoint: every_minutes", every_minutes)
         self._of: Training | None = None
+        self._lock = FolderLock(folder)  # taken when a training begins
 
     @property
     def paths(self) -> list[Path]:
@@ -83,8 +89,15 @@ class Checkpoint(Callback):
         """Make the folder ready; what belongs to another training is not touched."""
         with writing(self.folder, "choose another folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            sweep(self.folder)
-            self._set_aside()
+            lock = FolderLock(self.folder, WAIT)
+            lock.acquire()
+            try:
+                sweep(self.folder)
+                self._set_aside()
+            except BaseException:
+                lock.release()
+                raise
+        self._lock = lock
         self._of = self.trainer
         self._saved()
 
@@ -107,12 +120,18 @@ class Checkpoint(Callback):
         """Save before the training ends."""
         self.save()
 
+    def on_train_end(self, logs: Mapping[str, float]) -> None:
+        """Let other trainings write into the folder."""
+        self._lock.release()
+
     def save(self) -> None:
         """Write a checkpoint, and remove those that are too old."""
         with writing(self.folder, "make room for it; the checkpoints before it are intact"):
-            self.trainer.save(self.folder / NAME.format(self.trainer.optimizer.t))
-            for path in self.paths[: -self.keep]:
-                path.unlink(missing_ok=True)
+            ours = self._lock.held and self._lock.folder == self.folder
+            with nullcontext() if ours else FolderLock(self.folder, WAIT):
+                self.trainer.save(self.folder / NAME.format(self.trainer.optimizer.t))
+                for path in self.paths[: -self.keep]:
+                    path.unlink(missing_ok=True)
         self._saved()
 
     def _saved(self) -> None:
