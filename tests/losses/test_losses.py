@@ -378,7 +378,7 @@ BAD = {
     "labels NaN": (CE, P3, [np.nan, 1.0, 2.0], "data", "whole numbers", "float64", "nan"),
     "labels bool": (SOFTMAX, Y3, [True, False, True], "data", "bool", "True", "t.astype(int)"),
     "labels text": (SOFTMAX, Y3, ["a", "b", "c"], "data", "numbers", "<U1"),
-    "labels None": (CE, P3, [0, None, 1], "data", "numbers", "object"),
+    "labels None": (CE, P3, [0, None, 1], "data", "t has no value at [1]"),
     "labels as a column": (SOFTMAX, Y3, [[0], [1], [2]], "shape", "(3, 3)", "(3, 1)", "(n,)"),
     "row that sums to 2": (SOFTMAX, Y3, ROW_OF_2, "data", "sum to 1", "row 1 is [0. 1. 1.]"),
     "row that sums to 0.99": (CE, P3, HOT * SHORT, "data", "sum to 1", "row 2 is", "0.99"),

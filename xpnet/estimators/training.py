@@ -12,6 +12,7 @@ from xpnet.data.sparse import SparseRows
 from xpnet.layers import Linear
 from xpnet.losses import Loss
 from xpnet.network import PREDICTION_BATCH, Sequential
+from xpnet.network.checks import check_values
 from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback
 from xpnet.training.data import DataReader
@@ -88,7 +89,8 @@ class CheckedData(DataReader):
     """Data that scikit-learn has checked; sparse rows stay sparse on the host."""
 
     def check(self, X: Any, t: Any) -> tuple[Any, np.ndarray[Any, Any]]:
-        """Return inputs and targets as they are."""
+        """Return inputs and targets as they are: only these may be too large for the network."""
+        check_values(t, self.net.dtype, "y")
         return X, t
 
     def put(self, column: Any, dtype: np.dtype[Any]) -> Array:

@@ -28,6 +28,8 @@ def check_targets(loss: Any, t: np.ndarray[Any, Any], shape: tuple[int, int]) ->
         return
     if t.size != n * width or t.ndim > 2:
         labels = " or (n,) for class labels" if loss.distribution else ""
+        if labels and t.shape == (n, 1):
+            labels += ", t.ravel()"
         raise ShapeError(
             f"{loss!r}: the network gives outputs of shape {shape}, but the targets t have the "
             f"shape {t.shape}; they must have the same shape{labels}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet.network import Sequential
 from xpnet.plots.geometry import grid_points, plane_axes
-from xpnet.plots.numbers import labels_of, probabilities, samples_and_targets
+from xpnet.plots.numbers import as_seen, labels_of, probabilities, samples_and_targets
 from xpnet.plots.style import COLOURS, axes, points, two_classes
 from xpnet.support.checks import count
 
@@ -30,7 +30,7 @@ def decision_boundary(
     net : Sequential
         A network that takes two features. Outputs without Sigmoid or Softmax count as scores.
     X : array or list, shape (n, 2)
-        The points; the picture goes a little beyond them.
+        The points; the picture goes a little beyond them. Pixels k of uint8 are at k/255.
     t : array or list, shape (n,) or (n, classes), optional
         Their classes; without them no points are drawn.
     ax : matplotlib.axes.Axes, optional
@@ -48,9 +48,10 @@ def decision_boundary(
     OptionError
         If ``resolution`` is not a whole number of at least 2.
     """
-    x1, x2 = plane_axes(X, count("resolution", resolution, least=2), MARGIN)
     if t is not None:
         X, t = samples_and_targets(X, t)
+    X = as_seen(X)
+    x1, x2 = plane_axes(X, count("resolution", resolution, least=2), MARGIN)
     P = probabilities(net, grid_points(x1, x2)).reshape(len(x2), len(x1), -1)
     ax = axes(ax)
     draw = _draw_two_classes if P.shape[2] == 2 else _draw_classes

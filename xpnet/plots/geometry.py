@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,20 @@ def image_shape(features: int) -> tuple[int, int]:
     if not is_square(features):
         raise OptionError(f"{features} pixels make no square image; give the shape=(height, width)")
     return side, side
+
+
+def shape_of_images(sample_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return (height, width) of samples that are images: in rows of pixels they are squares.
+
+    Raises
+    ------
+    OptionError
+        If the shape is not that of an image of one channel, or not that of a square.
+    """
+    sides = [n for n in sample_shape if n > 1]
+    if len(sample_shape) > 1 and len(sides) == 2:
+        return sides[0], sides[1]
+    return image_shape(prod(sample_shape))
 
 
 def is_square(features: int) -> bool:

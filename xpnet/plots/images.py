@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.network import Sequential
-from xpnet.plots.geometry import image_shape
+from xpnet.plots.geometry import shape_of_images
 from xpnet.plots.layer_numbers import first_weights
 from xpnet.plots.numbers import Mistake, confusion_matrix, labels_of, samples_and_targets
 from xpnet.plots.numbers import mistakes as all_mistakes
@@ -72,14 +72,14 @@ def mistakes(
     Parameters
     ----------
     net : Sequential
-    X : array or list, shape (samples, pixels)
+    X : array or list, shape (samples, pixels) or (samples, height, width)
     t : array or list, shape (samples,)
         Labels.
     ax : matplotlib.axes.Axes, optional
     n : int
         The largest number of images.
     shape : (int, int), optional
-        Height and width of an image; without it they are squares.
+        Height and width of an image; without it they are those of X, or of a square.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def mistakes(
     """
     X, t = samples_and_targets(X, t)
     found = all_mistakes(net, X, t)[: count("n", n)]
-    size = _size(prod(X.shape[1:]), shape)
+    size = _size(X.shape[1:], shape)
     pictures = np.array([X[m.sample].reshape(size) for m in found], float).reshape(-1, *size)
     return _draw_mistakes(axes(ax), found, pictures, size)
 
@@ -139,7 +139,7 @@ def weights(
     n : int
         The largest number of units.
     shape : (int, int), optional
-        Height and width of an image; without it they are squares.
+        Height and width of an image; without it those of the network's last samples, or a square.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def weights(
     """
     W = first_weights(net)[: count("n", n)]
     W /= np.abs(W).max(axis=1, keepdims=True, initial=1e-300)
-    pictures = W.reshape(-1, *_size(W.shape[1], shape))
+    pictures = W.reshape(-1, *_size(_shape_of_inputs(net, W.shape[1]), shape))
     ax = axes(ax)
     tiles = _tiles(pictures, ceil(sqrt(len(pictures))), 1)
     drawn: AxesImage = ax.imshow(tiles, cmap="RdBu_r", vmin=-1, vmax=1)
@@ -162,11 +162,18 @@ def weights(
     return drawn
 
 
-def _size(pixels: int, shape: tuple[int, int] | None) -> tuple[int, int]:
-    """Return height and width of an image: what was asked for, else those of a square."""
+def _shape_of_inputs(net: Sequential, pixels: int) -> tuple[int, ...]:
+    """Return the shape of the samples that a network has seen last, if it has so many pixels."""
+    seen = net.sample_shape or ()
+    return seen if prod(seen) == pixels else (pixels,)
+
+
+def _size(sample_shape: tuple[int, ...], shape: tuple[int, int] | None) -> tuple[int, int]:
+    """Return height and width of an image: what was asked for, else those of the samples."""
+    pixels = prod(sample_shape)
     if shape is not None and prod(shape) != pixels:
         raise OptionError(f"the images have {pixels} pixels; shape={shape} has {prod(shape)}")
-    return shape or image_shape(pixels)
+    return shape or shape_of_images(sample_shape)
 
 
 def _tiles(pictures: NDArray[Any], columns: int, room: int) -> NDArray[Any]:

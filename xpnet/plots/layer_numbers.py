@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.layers import Layer, Linear
 from xpnet.losses import Loss
 from xpnet.network import Sequential
-from xpnet.plots.numbers import Floats, finite, samples_and_targets
+from xpnet.plots.numbers import Floats, as_seen, finite, samples_and_targets
 from xpnet.support.errors import OptionError
 from xpnet.training.recording import Recorder
 
@@ -115,7 +115,7 @@ def _blocks(net: Sequential) -> list[list[tuple[str, Layer]]]:
 
 
 def _activation_norms(net: Sequential, X: Any) -> list[float]:
-    Y = net.xp.asarray(X / 255 if X.dtype == np.uint8 else X, net.dtype)
+    Y = net.xp.asarray(as_seen(X), net.dtype)
     net.forward(Y)  # makes the buffers
     found = []
     for block in _blocks(net):

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.network import Sequential
 from xpnet.plots.geometry import axis_range
 from xpnet.plots.layer_numbers import norms_of_layers
-from xpnet.plots.numbers import outputs, samples_and_targets
+from xpnet.plots.numbers import as_seen, outputs, samples_and_targets
 from xpnet.plots.style import BLUE, COLOURS, ORANGE, axes, log_scale, require_recorded
 from xpnet.support.errors import OptionError, ShapeError
 from xpnet.support.messages import unknown
@@ -142,7 +142,7 @@ def _checked_curve(net: Sequential, X: Any, t: Any) -> tuple[Any, Any]:
             "a curve needs samples of 1 feature, 1 target for each, and a network with 1 output; "
             f"X has the shape {X.shape}, t {t.shape}, the network is {net!r}"
         )
-    return X, t
+    return as_seen(X), t
 
 
 def gradient_flow(

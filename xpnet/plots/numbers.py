@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from xpnet.layers import Layer, Sigmoid, Softmax
 from xpnet.network import Sequential
 from xpnet.support.checks import on_host
-from xpnet.support.errors import ShapeError
+from xpnet.support.errors import DataError, ShapeError
 from xpnet.training.recording import Recorder
 
 Floats = NDArray[np.float64]
 HUGE = 1e30  # beyond all axes
+MOST_CLASSES = 4000  # of a confusion matrix, which then has 128 MB
 
 
 def finite(values: Any) -> Floats:
@@ -42,6 +43,12 @@ def samples_and_targets(X: Any, t: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     if X.shape[:1] != t.shape[:1]:
         raise ShapeError(f"each sample needs a target; X has the shape {X.shape}, t {t.shape}")
     return X, t
+
+
+def as_seen(X: Any) -> NDArray[Any]:
+    """Return samples on the host as a network sees them: pixels k as k/255."""
+    X = on_host(X, "X")
+    return np.asarray(X / 255 if X.dtype == np.uint8 else X)
 
 
 def evenly_spaced(n: int, most: int) -> list[int]:
@@ -106,7 +113,18 @@ def mistakes(net: Sequential, X: Any, t: Any) -> list[Mistake]:
 
 
 def confusion_matrix(net: Sequential, X: Any, t: Any, classes: int) -> NDArray[np.int64]:
-    """Return how many samples of each class (rows) were taken for each class (columns)."""
+    """Return how many samples of each class (rows) were taken for each class (columns).
+
+    Raises
+    ------
+    DataError
+        If the matrix would not fit into a picture, nor perhaps into the memory.
+    """
+    if classes > MOST_CLASSES:
+        raise DataError(
+            f"a confusion matrix has at most {MOST_CLASSES} classes; the labels and outputs have "
+            f"{classes}: choose some of them"
+        )
     X, t = samples_and_targets(X, t)
     labels, predicted = labels_of(t), probabilities(net, X).argmax(axis=1)
     known = (labels >= 0) & (np.maximum(labels, predicted) < classes)

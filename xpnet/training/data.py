@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from xpnet.losses import Loss, check_targets, check_weights
 from xpnet.network import Sequential
 from xpnet.network.checks import check_batch, check_values
 from xpnet.support.checks import on_host
-from xpnet.support.errors import OptionError, OutOfMemoryError, ShapeError
+from xpnet.support.errors import DataError, OptionError, OutOfMemoryError, ShapeError
 
 
 class Columns(NamedTuple):
@@ -63,17 +64,37 @@ class DataReader:
         on_device = not isinstance(X, np.ndarray) and self.net.xp.owns(X)
         X = X if on_device and X.dtype.kind in "fiub" else on_host(X, "X")
         t = on_host(t, f"{self.loss!r}: t")
-        with self.net.xp.here():
+        with self.net.xp.here(), self._swapped(t):
             check_batch(X)
             check_values(X, self.net.dtype)
-        shape = self.net.output_shape(X.shape[1:])
+            shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
             raise ShapeError(
                 f"the network gives outputs of shape {shape}, but {self.loss!r} takes vectors; "
                 "end the network with Flatten() or Linear(...)"
             )
         check_targets(self.loss, t, (len(X), shape[0]))
+        check_values(t, self.net.dtype, f"{self.loss!r}: t")
         return X, t
+
+    def check_pair(self, data: Any) -> tuple[Array, np.ndarray[Any, Any]]:
+        """Return validation data (X, t), checked; the errors say that they are validation data."""
+        try:
+            return self.check(*pair_of(data))
+        except (DataError, ShapeError) as error:
+            raise type(error)(f"validation_data: {error}") from None
+
+    @contextmanager
+    def _swapped(self, t: np.ndarray[Any, Any]) -> Iterator[None]:
+        """Ask whether X and t are swapped, where X has a wrong shape and t would fit."""
+        try:
+            yield
+        except ShapeError as error:
+            question = ""
+            with suppress(ShapeError):
+                if t.ndim > 1 and self.net.output_shape(t.shape[1:]):
+                    question = f"; X comes first, then t, of shape {t.shape}: are they swapped?"
+            raise ShapeError(f"{error}{question}") from None
 
     def columns(self, X: Any, t: Any, weights: Any) -> Columns:
         """Return the checked columns; samples of weight 0 are left out."""
@@ -97,8 +118,7 @@ class DataReader:
             If it does not fit in memory.
         """
         pairs = list(zip(columns.arrays, columns.stored, strict=True))
-        # A target too large for the dtype shows in the loss.
-        with suppress(MemoryError), np.errstate(over="ignore"):
+        with suppress(MemoryError):
             return columns._replace(arrays=[self.put(column, dtype) for column, dtype in pairs])
         needed = sum(column.size * dtype.itemsize for column, dtype in pairs)
         xp = self.net.xp

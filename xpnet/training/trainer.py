@@ -24,7 +24,7 @@ from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.checks import count
 from xpnet.support.errors import OptionError, XpnetError
 from xpnet.training.callbacks import Callback, acts_between_steps, in_order
-from xpnet.training.data import Columns, DataReader, pair_of
+from xpnet.training.data import Columns, DataReader
 from xpnet.training.epoch_loss import mean_loss, sum_squares
 from xpnet.training.failures import divergence, interruptible, leave, require_finite
 from xpnet.training.metrics import Metric, find_metric
@@ -208,7 +208,7 @@ class Trainer:
         self._load(X, t, sample_weight, batch_size, shuffle)
         validation = None
         if validation_data is not None:
-            validation = self._reader.check(*pair_of(validation_data))
+            validation = self._reader.check_pair(validation_data)
         self._set_progress(epochs, saved)
         begin_fit(
             self, settings_of(self, self._ready.step.batches), X, t, sample_weight, validation
