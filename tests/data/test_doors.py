@@ -47,7 +47,7 @@ def test_the_boundary_is_where_the_network_sees_the_pixels(backend):
     assert display.xx0.max() == pytest.approx(1.12, abs=0.02)
     drawn = [line.get_xydata() for line in display.ax_.lines]
     for k in (0, 1):
-        assert any(np.array_equal(points, PIXELS[RIGHT == k] / 255) for points in drawn)
+        assert any(np.array_equal(points, PIXELS[k == RIGHT] / 255) for points in drawn)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -1,8 +1,10 @@
 """IDX files: exact bytes, and one DataError for everything that is not one."""
 
+import contextlib
 import errno
 import gzip
 import io
+import itertools
 import os
 import struct
 import tracemalloc
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from xpnet.data.gunzip import Gunzip
 from xpnet.data.idx import decode_idx, read_idx, write_idx
 from xpnet.support.errors import DataError
 
@@ -408,3 +411,69 @@ def test_mode_follows_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "array").stat().st_mode & 0o777 == 0o644
+
+
+# What a small gzip file may cost
+
+
+def packed(data, splits=()):
+    """A gzip file with a member for each part."""
+    edges = [0, *sorted(splits), len(data)]
+    return b"".join(gzip.compress(data[a:b]) for a, b in itertools.pairwise(edges))
+
+
+@given(
+    st.binary(max_size=300),
+    st.lists(st.integers(0, 300), max_size=5),
+    st.integers(0, 40),
+    st.lists(st.integers(1, 200), min_size=1, max_size=5),
+)
+@settings(max_examples=60, deadline=None)
+def test_members_and_zeros_between_them_are_read_as_by_python(data, splits, zeros, sizes):
+    splits = [min(k, len(data)) for k in splits]
+    file = packed(data, splits) + bytes(zeros) + packed(data) + bytes(zeros)
+    assert gzip.decompress(file) == 2 * data
+    stream, found = Gunzip(io.BytesIO(file)), b""
+    for n in itertools.cycle(sizes):
+        piece = stream.read(n)
+        found += piece
+        assert len(piece) == n or found == 2 * data
+        if len(piece) < n:
+            break
+    assert stream.read(1) == b""
+
+
+@given(st.integers(0, 400), st.integers(0, 7))
+@settings(max_examples=60, deadline=None)
+def test_a_changed_bit_of_two_members_is_an_error_or_no_matter(place, bit):
+    data = np.random.default_rng(0).bytes(150)
+    file = bytearray(packed(data, [70]))
+    file[place % len(file)] ^= 1 << bit
+    with contextlib.suppress(zlib.error, EOFError):
+        assert Gunzip(io.BytesIO(bytes(file))).read(1000) == data
+
+
+def test_the_number_of_members_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnet.data.gunzip.MOST_MEMBERS", 50)
+    data = header(8, 4) + b"abcd"
+    path = tmp_path / "array.gz"
+    path.write_bytes(packed(b"") * 49 + packed(data))
+    assert read_idx(path).tobytes() == b"abcd"
+    path.write_bytes(packed(b"") * 50 + packed(data))
+    assert "more than 50 gzip members" in refusal(path)
+
+
+@pytest.mark.parametrize("flag", [8, 16])
+def test_a_long_name_or_comment_is_read_in_pieces(flag):
+    class Counting(io.BytesIO):
+        calls = 0
+
+        def read(self, n=-1):
+            self.calls += 1
+            return super().read(n)
+
+    data = header(8, 4) + b"abcd"
+    start = b"\x1f\x8b\x08" + bytes([flag, 0, 0, 0, 0, 0, 255])
+    file = Counting(start + b"n" * 2**20 + b"\0" + gzip.compress(data)[10:])
+    assert decode_idx(file, "file").tobytes() == b"abcd"
+    assert file.calls < 200  # not one for each byte

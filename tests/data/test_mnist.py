@@ -1,5 +1,6 @@
 """MNIST: where it is looked for, what is refused, and downloads from a server in this process."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -408,6 +409,33 @@ def test_silent_server(cache, monkeypatch):
         monkeypatch.setattr(mnist, "_MIRRORS", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
         with pytest.raises(DataError, match="gave ReadTimeout"):
             load_mnist()
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
+def test_a_server_that_sends_a_byte_now_and_then(cache, monkeypatch, start):
+    """No wait between two bytes is too long, and the file never ends: within header or body."""
+    pytest.importorskip("pooch", reason=NO_POOCH)
+    monkeypatch.setattr(mnist, "_DEADLINE", 0.3)
+    ended = threading.Event()
+
+    def dribble(listening):
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2**16)
+            connection.sendall(start)
+            while not ended.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        monkeypatch.setattr(mnist, "_MIRRORS", (url,))
+        thread = threading.Thread(target=dribble, args=(listening,))
+        thread.start()
+        with pytest.raises(DataError, match=r"has not sent the file in 0.3 seconds"):
+            load_mnist()
+        ended.set()
+        thread.join()
+    assert files_below(cache.parent) == []
 
 
 def test_no_download_unless_allowed(server, cache):

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.gunzip import Gunzip
 from xpnet.support.errors import DataError
 from xpnet.support.files import open_file, write_atomically
 
@@ -86,7 +87,7 @@ def decode_idx(file: BinaryIO, name: str, *, max_bytes: int = 2**32) -> NDArray[
     try:
         size = file.seek(0, os.SEEK_END)
         stream = _unpack(file)
-        if isinstance(stream, gzip.GzipFile):
+        if isinstance(stream, Gunzip):
             size *= _MOST_BY_DEFLATE
         dtype, shape = _read_header(stream, name)
         claim = f"the {dtype.name} array of shape {shape} that its header announces"
@@ -121,12 +122,12 @@ def encode_idx(array: NDArray[Any]) -> bytes:
     return b"".join((header, np.ascontiguousarray(array, dtype).data))
 
 
-def _unpack(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
+def _unpack(file: BinaryIO) -> BinaryIO | Gunzip:
     """The stream as it was before compression."""
     file.seek(0)
     is_gzip = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    return gzip.GzipFile(fileobj=file) if is_gzip else file
+    return Gunzip(file) if is_gzip else file
 
 
 def _read_header(stream: Any, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:

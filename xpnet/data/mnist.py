@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ _MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 _TIMEOUT = (5, 30)  # seconds: to connect, and between two pieces
+_DEADLINE = 600  # seconds for one file, however the pieces come
 _MAX_BYTES = 2**26  # the largest file has 47 MB
 _ADVICE = (
     f"put {', '.join(_SHA256)} (each plain or with .gz) into one folder"
@@ -237,22 +239,41 @@ def _check_cache(folder: Path) -> None:
 
 
 def _fetch(url: str) -> io.BytesIO:
+    """Return what a server sends, which must end before the deadline.
+
+    A thread waits for the server, as nothing else ends a wait for a byte per second.
+    """
     import pooch
 
     body, bar = _Body(url), sys.stderr.isatty() and find_spec("tqdm") is not None
     download = pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=_TIMEOUT)
-    download(url, body, None)
+    errors: list[Exception] = []
+
+    def receive() -> None:
+        try:
+            download(url, body, None)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    thread.join(_DEADLINE)
+    if thread.is_alive():
+        body.too_late = True
+        raise DataError(f"{url} has not sent the file in {_DEADLINE} seconds")
+    if errors:
+        raise errors.pop()  # the traceback must not keep the sockets
     return body
 
 
 class _Body(io.BytesIO):
-    """The bytes that `url` sends; more than a limit is an error."""
+    """The bytes that `url` sends; more than a limit is an error, and so is what comes too late."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.url = url
+        self.url, self.too_late = url, False
 
     def write(self, piece: Any, /) -> int:
-        if self.tell() + len(piece) > _MAX_BYTES:
-            raise DataError(f"{self.url} sends more than {_MAX_BYTES} bytes")
+        if self.too_late or self.tell() + len(piece) > _MAX_BYTES:
+            raise DataError(f"{self.url} sends more than {_MAX_BYTES} bytes, or too late")
         return super().write(piece)
