@@ -99,12 +99,12 @@ LAYERS = [
     ),
     *_in(
         "network/fusions.py",
-        ("Y is what comes in", "Y, dZ = self.activation.Y[:n],", "Y, dZ = dY,"),
-        ("another function", "out=dZ, db=linear.db", "out=dZ, db=linear.db[::-1]"),
-        ("dY for dZ in dW", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, dY,", 1),
-        ("dY passed on", "xp.matmul(dZ, linear.W.T,", "xp.matmul(dY, linear.W.T,"),
-        ("dW with the wrong sign", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,", 1),
-        ("dW of the first", "xp.matmul(linear.X.T, dZ,", "xp.matmul(linear.X.T, -dZ,", 0),
+        ("Y is what comes in", "xp.affine_grad(dY, self.Y[:n],", "xp.affine_grad(dY, dY,"),
+        ("another function", "out=dZ, db=self.db", "out=dZ, db=self.db[::-1]"),
+        ("dY for dZ in dW", "xp.matmul(self.X.T, dZ,", "xp.matmul(self.X.T, dY,", 1),
+        ("dY passed on", "xp.matmul(dZ, self.W.T,", "xp.matmul(dY, self.W.T,"),
+        ("dW with the wrong sign", "xp.matmul(self.X.T, dZ,", "xp.matmul(self.X.T, -dZ,", 1),
+        ("dW of the first", "xp.matmul(self.X.T, dZ,", "xp.matmul(self.X.T, -dZ,", 0),
     ),
     *_in(
         "layers/normalization.py",
@@ -717,8 +717,8 @@ REST = [
         ("weights of any seed", 'Random(self.seed, "weights")', 'Random(0, "weights")'),
         (
             "state lost in a move",
-            "layer.state = {name: placed(value)",
-            "layer.state = {name: placed(0 * value)",
+            "layer._state = {name: placed(value)",
+            "layer._state = {name: placed(0 * value)",
         ),
         (
             "only the last layers do backward",

@@ -600,19 +600,30 @@ def test_targets_that_do_not_fit_are_refused():
 # ---- gradients in arrays of their own ------------------------------------------------------------
 
 
+class Clipped(xpnet.Linear):
+    def backward(self, dY):
+        dX = super().backward(dY)
+        self.dW = np.clip(self.dW, -1e9, 1e9)
+        return dX
+
+
+class Hidden(xpnet.Linear):
+    def backward(self, dY):
+        dX = super().backward(dY)
+        vars(self)["dW"] = np.clip(self.dW, -1e9, 1e9)
+        return dX
+
+
+def test_a_gradient_that_is_assigned_is_right():
+    assert around(Clipped(3, 3)).ok
+
+
 def test_a_gradient_that_the_optimizer_does_not_see():
     """All numbers are right, but not where the optimizer looks, from the second step on."""
-
-    class Clipped(xpnet.Linear):
-        def backward(self, dY):
-            dX = super().backward(dY)
-            self.dW = np.clip(self.dW, -1e9, 1e9)
-            return dX
-
-    report = around(Clipped(3, 3))
+    report = around(Hidden(3, 3))
     assert wrong(report) == ["2.W"]
     assert report["2.W"].error < 1e-8
     assert report["2.W"].guess == (
-        "backward puts another array into self.dW, which the optimizer does not see: "
-        "write self.dW[...] = "
+        "backward puts another array in the place of self.dW, past the layer: the optimizer does "
+        "not see it; write self.dW = ... or self.dW[...] = ..."
     )

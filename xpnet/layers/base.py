@@ -63,15 +63,15 @@ class Layer(Part):
     """
 
     def __init__(self) -> None:
-        self.parameters: dict[str, Parameter] = {}
-        self.state: dict[str, Array] = {}
+        self._parameters: dict[str, Parameter] = {}
+        self._state: dict[str, Array] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
     def parameter(self, name: str, shape: Shape, init: str | Initializer) -> None:
         """Declare a parameter: ``self.name`` and its gradient ``self.dname`` will be arrays."""
-        self.parameters[name] = Parameter(shape, find_initializer(init))
+        self.declare(name, Parameter(shape, find_initializer(init)))
 
     # ---- what a layer defines -----------------------------------------------------------------
 

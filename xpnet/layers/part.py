@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array, Backend, find_backend
 from xpnet.backend.random import Random
 from xpnet.initializers import Initializer
-from xpnet.support.errors import ShapeError
+from xpnet.layers.values import Sealed, State, declare, write
+from xpnet.support.errors import OptionError, ShapeError, XpnetError
 
 Shape = tuple[int, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parameter:
     """The shape of one parameter and how it starts.
 
@@ -43,8 +45,8 @@ class Part:
     pixels = "numbers"
     training = True
     dtype: np.dtype[Any]
-    parameters: dict[str, Parameter]
-    state: dict[str, Array]
+    _parameters: dict[str, Parameter]
+    _state: dict[str, Array]
     owner: Callable[[], Any] = staticmethod(lambda: None)  # the network that it is part of
 
     def config(self) -> dict[str, Any]:
@@ -72,6 +74,15 @@ class Part:
         """Return all attributes but the owner: a copy belongs to no network yet."""
         return {name: value for name, value in vars(self).items() if name != "owner"}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for name in state.get("_parameters", ()):  # in another process nobody has declared them
+            declare(type(self), name)
+
+    def copy(self) -> Self:
+        """Return an independent copy: same values, and free to stand in another network."""
+        return deepcopy(self)
+
     def twin(self) -> Self:
         """Return a layer that shares parameters, state and settings, for another thread.
 
@@ -83,6 +94,33 @@ class Part:
 
     # ---- values -------------------------------------------------------------------------------
 
+    def declare(self, name: str, parameter: Parameter) -> None:
+        """Note a parameter; from now on ``layer.name = A`` copies A."""
+        self._parameters[name] = parameter
+        declare(type(self), name)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters that `Layer.parameter` has declared, by name."""
+        return self._parameters
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """Values that the layer keeps but does not train, by name."""
+        return self._state
+
+    @state.setter
+    def state(self, values: Any) -> None:
+        """Keep the values; in a network each is copied into the array that is there."""
+        if values is self._state:
+            return
+        if not isinstance(values, dict):
+            raise OptionError(f"state of {self!r} must be a dict of arrays; got {values!r:.60}")
+        if isinstance(self._state, State):
+            self._state.replace(values)
+        else:
+            self._state = values
+
     @property
     def size(self) -> int:
         """The number of trainable values."""
@@ -92,13 +130,34 @@ class Part:
         """Return parameters and state by name."""
         return {name: getattr(self, name) for name in self.parameters} | self.state
 
+    def assign(self, name: str, value: Any) -> None:
+        """Copy a value into the array of a parameter ``W``, or of a gradient ``dW``."""
+        what, own = f"{name} of {self!r}", vars(self)
+        if name not in own and (network := self.network()) is not None:
+            _ = network.params  # makes the first values
+        if name not in own and name not in self.parameters:
+            raise XpnetError(f"{what} has no place yet: the layer belongs to no network")
+        if name not in own:  # a first value; the network's dtype is not known yet
+            own[name] = np.empty(self.parameters[name].shape)
+            xp = find_backend("numpy")
+        else:
+            xp = self.xp if "xp" in own else find_backend("numpy")
+        write(xp, what, own[name], value)
+
+    def network(self) -> Any:
+        """Return the outermost network that the layer is part of, None if there is none."""
+        owner = self.owner()
+        return None if owner is None else owner.network() or owner
+
     def initial_values(self, random: Random) -> list[np.ndarray[Any, Any]]:
         """Return the first value of each parameter, in order, on the host.
 
-        A layer that has been part of a network before keeps its values.
+        A layer that has been part of a network before keeps its values, and those that somebody has
+        assigned come before those of the initialiser.
         """
-        if hasattr(self, "xp"):
-            return [self.xp.asnumpy(getattr(self, name)) for name in self.parameters]
+        own = vars(self)
+        if "xp" in own:
+            return [self.xp.asnumpy(own[name]) for name in self.parameters]
         values = {name: p.init(random, p.shape) for name, p in self.parameters.items()}
         for name, value in values.items():
             if np.shape(value) != self.parameters[name].shape:
@@ -106,14 +165,16 @@ class Part:
                     f"{self!r}: the initialiser of {name} gave the shape {np.shape(value)}; "
                     f"{name} has {self.parameters[name].shape}"
                 )
-        return list(values.values())
+        return [own.get(name, value) for name, value in values.items()]
 
     def bind(self, xp: Backend, params: Array, grads: Array) -> None:
         """Take the layer's slices of the flat vectors, and make the views ``W`` and ``dW``."""
         self.xp, self.dtype = xp, params.dtype
         start = 0
         for name, p in self.parameters.items():
-            own = slice(start, start + p.size)
-            setattr(self, name, params[own].reshape(p.shape))
-            setattr(self, "d" + name, grads[own].reshape(p.shape))
+            piece, own = slice(start, start + p.size), vars(self)
+            own[name] = params[piece].reshape(p.shape)
+            own[f"d{name}"] = grads[piece].reshape(p.shape)
             start += p.size
+        self._parameters = Sealed(self, self.parameters)
+        self._state = State(self, self.state)

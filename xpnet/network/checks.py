@@ -39,7 +39,7 @@ def _check_layer(i: int, layer: Any) -> None:
     if not isinstance(layer, Layer):
         hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
         raise OptionError(f"layer {i} of Sequential is not a Layer: {layer!r}{hint}")
-    if not hasattr(layer, "parameters"):
+    if not hasattr(layer, "_parameters"):
         name = type(layer).__name__
         raise OptionError(f"layer {i}: call super().__init__() in {name}.__init__ first")
 

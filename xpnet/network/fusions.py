@@ -48,9 +48,10 @@ def _fused(layer: Layer, following: Layer) -> Any:
 
 def _is_unchanged(layer: Layer) -> bool:
     """Return True unless somebody has put another forward or backward into object or class."""
-    kind, names = type(layer), ("forward", "backward")
-    return not any(
-        name in vars(layer) or getattr(kind, name).__module__ != kind.__module__ for name in names
+    pairs = [(getattr(layer, name), getattr(type(layer), name)) for name in ("forward", "backward")]
+    return all(
+        getattr(own, "__func__", None) is written and written.__module__ == type(layer).__module__
+        for own, written in pairs
     )
 
 
@@ -63,22 +64,24 @@ class LinearActivation:
     """
 
     def __init__(self, linear: Linear, activation: Layer, f: str) -> None:
-        self.linear, self.activation, self.f = linear, activation, f
+        self.linear, self.xp, self.f = linear, linear.xp, f
+        self.W, self.dW, self.b, self.db = linear.W, linear.dW, linear.b, linear.db
+        self.Y, self.dZ, self.dX = activation.Y, activation.dX, linear.dX
         linear.Y = activation.Y
 
     def forward(self, X: Array) -> Array:
         """Return Y, shape (n, n_out)."""
-        linear, self.linear.X = self.linear, X
-        return linear.xp.affine(X, linear.W, linear.b, out=self.activation.Y[: len(X)], f=self.f)
+        self.X = self.linear.X = X
+        return self.xp.affine(X, self.W, self.b, out=self.Y[: len(X)], f=self.f)
 
     def backward(self, dY: Array) -> Array | None:
         """Write dW and db, and return dX, shape (n, n_in)."""
-        linear, xp, n = self.linear, self.linear.xp, len(dY)
-        Y, dZ = self.activation.Y[:n], self.activation.dX[:n]
-        xp.affine_grad(dY, Y, self.f, out=dZ, db=linear.db)
-        if linear.dX is None:  # the first layer: there is no other work beside dW
-            xp.matmul(linear.X.T, dZ, out=linear.dW)
+        xp, n = self.xp, len(dY)
+        dZ = self.dZ[:n]
+        xp.affine_grad(dY, self.Y[:n], self.f, out=dZ, db=self.db)
+        if self.dX is None:  # the first layer: there is no other work beside dW
+            xp.matmul(self.X.T, dZ, out=self.dW)
             return None
         with xp.off_path():
-            xp.matmul(linear.X.T, dZ, out=linear.dW)
-        return xp.matmul(dZ, linear.W.T, out=linear.dX[:n])
+            xp.matmul(self.X.T, dZ, out=self.dW)
+        return xp.matmul(dZ, self.W.T, out=self.dX[:n])

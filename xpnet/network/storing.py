@@ -17,6 +17,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.mode import in_mode_of
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
+from xpnet.layers.values import write
 from xpnet.network.checks import check_shapes, checked_dtype
 from xpnet.network.description import arguments
 from xpnet.support.archive import write_archive
@@ -46,11 +47,19 @@ class Storing(Layer):
         self._bound()
         return self._params
 
+    @params.setter
+    def params(self, values: Any) -> None:
+        write(self.xp, f"params of {self!r:.60}", self.params, values)
+
     @property
     def grads(self) -> Array:
         """All gradients, one flat vector; every `backward` overwrites it."""
         self._bound()
         return self._grads
+
+    @grads.setter
+    def grads(self, values: Any) -> None:
+        write(self.xp, f"grads of {self!r:.60}", self.grads, values)
 
     def _bound(self) -> None:
         """Give the parameters their first values; later calls do nothing."""
@@ -77,7 +86,7 @@ class Storing(Layer):
             return self.xp.asarray(a, self.dtype if a.dtype.kind in "fc" else a.dtype)
 
         for (_, layer), state in zip(self.walk(""), states, strict=True):
-            layer.state = {name: placed(value) for name, value in state.items()}
+            layer._state = {name: placed(value) for name, value in state.items()}
         self.bind(self.xp, placed(params), placed(grads))
 
     # ---- moving and copying --------------------------------------------------------------------

@@ -153,7 +153,7 @@ class SharedGradients:
     def hand_out(self) -> None:
         """Put each in the place of the array ``layer.dW``."""
         for layer, name, gradient in self.found:
-            setattr(layer, name, gradient)
+            vars(layer)[name] = gradient
 
     def check(self) -> None:
         """Check that all are complete, and stand where they were put."""
@@ -165,7 +165,7 @@ class SharedGradients:
     def take_back(self) -> None:
         """Give the layers their arrays again."""
         for layer, name, gradient in self.found:
-            setattr(layer, name, gradient.array)
+            vars(layer)[name] = gradient.array
 
     def refuse_kept_view(self, out: Array, module: Any) -> None:
         """Raise an error if an array is a view of a gradient that a layer has kept from before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def _check_shapes(layers: list[Layer], values: Arrays) -> None:
             found = values.get(f"{path}.{name}")
             if found is None or found.shape != parameter.shape:
                 raise ValueError(f"it has no {path}.{name} of the shape {parameter.shape}")
-            parameter.init = Constant()  # the values come from the file
+            layer.parameters[name] = replace(parameter, init=Constant())  # the file has the values
 
 
 def _layers(config: Any, known: Mapping[str, type[Layer]]) -> list[Layer]:

@@ -175,8 +175,8 @@ def _report(point: _Point, slopes: dict[str, _Slopes], method: str, limit: float
         if entry.name in point.replaced:
             entry.ok, attribute = False, "self.d" + entry.name.rpartition(".")[2]
             entry.guess = (
-                f"backward puts another array into {attribute}, which the optimizer does not see: "
-                f"write {attribute}[...] = "
+                f"backward puts another array in the place of {attribute}, past the layer: the "
+                f"optimizer does not see it; write {attribute} = ... or {attribute}[...] = ..."
             )
         elif not entry.ok and point.changed:
             entry.guess = (
