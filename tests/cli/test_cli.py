@@ -326,8 +326,15 @@ def test_out_that_cannot_be_written(run, out):
     assert Path("taken").read_text() == "a file"
 
 
-def test_a_second_run_leaves_nothing_of_the_first(run, train):
-    train("curve", "--epochs", 5, "--out", "here")
+def fail(*arguments):
+    raise RuntimeError
+
+
+def test_a_second_run_leaves_nothing_of_the_first(run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xpnet.training.trainer.Trainer._run_epoch", fail)
+        with pytest.raises(RuntimeError):
+            run("train", "curve", "--epochs", 5, "--out", "here")
     done = run(
         "train", "curve", "--optimizer", "sgd", "--lr", "1e38", "--epochs", 9, "--out", "here",
         "--plots", "none",

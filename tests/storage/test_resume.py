@@ -436,24 +436,76 @@ def test_a_folder_that_is_none(run, what):
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("given", "lines"),
     [
-        ("--epochs 3", "--epochs"),
-        ("spiral", "spiral"),
-        ("--seed 0", "--seed"),
-        ("--hidden 0 --batch-size full --out x", "--hidden, --batch-size, --out"),
-        ("--reproducible", "--reproducible"),
-        ("--lr 1 --loss mse --dtype float32", "--loss, --lr, --dtype"),
-        ("--optimizer sgd --activation relu", "--activation, --optimizer"),
+        ("--epochs 5", ["--epochs 5: it began with 6, and can have more"]),
+        ("digits", ["the problem digits: it began with spiral"]),
+        ("--seed 1 --lr 0.05", ["--lr 0.05: it began with 0.01", "--seed 1: it began with 0"]),
+        (
+            "--hidden 0 --batch-size full --out x",
+            [
+                "--hidden 0: it began with 64,64",
+                "--batch-size full: it began with 64",
+                "--out x: it stays in its folder, here",
+            ],
+        ),
+        ("--reproducible", ["--reproducible: it began without"]),
+        ("--loss mse --dtype float32", ["--loss mse: it began with bce_logits"]),
     ],
 )
-def test_options_of_a_new_run(run, given, named):
+def test_options_of_a_new_run(run, given, lines):
+    """Each that differs is named, in a line of its own; --dtype float32 does not differ."""
     broken_off()
     before = bytes_in(HERE)
     done = run("train", "--resume", HERE, *given.split())
-    says(done, 2, f"--resume: the training goes on as it began; leave out {named}")
-    assert done.err.endswith(f"leave out {named}\n")
+    assert done.code == 2
+    _, first, rest = done.err.partition("--resume: the training goes on as it began; leave out\n")
+    assert first
+    assert rest.splitlines() == [f"  {line}" for line in lines]
     assert bytes_in(HERE) == before
+
+
+def test_the_options_with_which_it_began_may_be_given_again(run, whole):
+    broken_off("--plots", "none")
+    options = "spiral --hidden 64,64 --lr 0.01 --batch-size 64 --epochs 6 --seed 0 --plots none"
+    assert resume(*options.split()) == 0
+    is_the_same(HERE, whole("spiral"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_training_may_have_more_epochs(run, whole, tmp_path, finished):
+    """Where the learning rate is constant it ends as one that had them from the beginning."""
+    assert begin("spiral", "--epochs", 8, "--plots", "none", out=tmp_path / "long") == 0
+    if finished:
+        assert begin("spiral", "--plots", "none") == 0
+    else:
+        broken_off("--plots", "none")
+    assert resume("--epochs", 8, "--plots", "none") == 0
+    is_the_same(HERE, tmp_path / "long")
+
+
+def test_more_epochs_are_written_down_when_the_first_step_is_certain(run, whole, monkeypatch):
+    shutil.copytree(whole("spiral"), HERE)
+    before = bytes_in(HERE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "restore", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            resume("--epochs", 8)
+    assert bytes_in(HERE) == before
+    with before_step(3):
+        resume("--epochs", 8)
+    assert json.loads((HERE / "config.json").read_text())["epochs"] == 8
+    assert not (HERE / "results.json").exists()  # it is not finished any more
+    assert resume() == 0
+    assert results_of(HERE)["epochs"] == 8
+
+
+def test_more_epochs_of_one_cycle_are_said(run):
+    assert begin("curve", "--plots", "none") == 0
+    done = run("train", "--resume", HERE, "--epochs", 60, "--plots", "none")
+    assert done.code == 0
+    assert "\nfrom here on the one cycle is that of 60 epochs\n" in done.out
+    assert results_of(HERE)["epochs"] == 60
 
 
 def test_a_finished_training_stays_as_it_is(run, whole):
@@ -659,7 +711,10 @@ def test_a_new_training_leaves_one_that_was_broken_off_alone(run):
 def test_nobody_knows_whether_it_was_finished(run, whole, spoilt):
     shutil.copytree(whole("spiral"), HERE)
     (HERE / spoilt).write_text("{")
-    says(run("train", "digits", "--epochs", 1, "--out", HERE), 2, "here has a training that was")
+    before = bytes_in(HERE)
+    done = run("train", "digits", "--epochs", 1, "--out", HERE)
+    says(done, 2, f"here/{spoilt} is damaged", "bring back a copy of it", "--out DIR")
+    assert bytes_in(HERE) == before
 
 
 def test_before_the_first_checkpoint_there_is_nothing_to_lose(run, whole):
@@ -669,13 +724,17 @@ def test_before_the_first_checkpoint_there_is_nothing_to_lose(run, whole):
     is_the_same(HERE, whole("spiral", "all"))
 
 
-def test_a_new_training_leaves_nothing_of_one_that_is_finished(run, whole):
+def test_a_new_training_leaves_one_that_is_finished_alone(run, whole):
     shutil.copytree(whole("digits", "all"), HERE)
-    (SAVED / "step-000000100.npz.aside").write_text("damaged")
-    (SAVED / "notes.txt").write_text("mine")
-    assert begin("spiral", "--plots", "none") == 0
-    assert names(SAVED) == {"step-000000042.npz", "notes.txt"}
-    is_the_same(HERE, whole("spiral"))
+    before = bytes_in(HERE)
+    done = run("train", "spiral", "--epochs", 1, "--out", HERE)
+    says(
+        done,
+        2,
+        "here has a training that is finished; for more than its 2 epochs go on with "
+        "`xpnet train --resume here --epochs N`, or choose another folder with --out DIR",
+    )
+    assert bytes_in(HERE) == before
 
 
 # ---- when it is saved -------------------------------------------------------------------------

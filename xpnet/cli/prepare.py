@@ -18,10 +18,10 @@ from xpnet.support.checks import positive
 from xpnet.support.errors import BackendError, OptionError
 from xpnet.training.trainer import Trainer
 
-# Options that a training which goes on has already, and cannot be given again.
+# Options that a training which goes on has already; but for the epochs no other value can be given.
 OF_A_NEW_TRAINING = (
     "problem", "reproducible", "hidden", "activation", "loss", "optimizer", "lr", "epochs",
-    "batch_size", "seed", "dtype", "out",
+    "batch_size", "seed", "dtype",
 )  # fmt: skip
 # Options that replace a field of the problem.
 OF_THE_PROBLEM = ("hidden", "activation", "loss", "optimizer", "lr", "epochs", "batch_size")
@@ -47,9 +47,9 @@ def new_training(options: argparse.Namespace, comm: Communicator) -> PreparedTra
 
 def resumed_training(options: argparse.Namespace, comm: Communicator) -> PreparedTraining:
     """Return the training of the folder that ``--resume`` names, before its first step."""
-    _check_only_options_that_may_change(options)
     saved = read_run(Path(options.resume))
-    config, problem = saved.config, saved.problem
+    config = saved.config
+    problem = replace(saved.problem, epochs=_epochs_to_go_on(options, config))
     data = _load_in_turn(comm, lambda: saved.load(options.data_dir))
     with use_backend(_backend_to_resume_on(config, options.backend, comm)):
         trainer = build(problem, data, dtype=config["dtype"], seed=config["seed"], comm=comm)
@@ -80,13 +80,44 @@ def _constant_rate_of(optimizer: str) -> float:
     return positive(f"the default learning rate of {optimizer!r}", lr)
 
 
-def _check_only_options_that_may_change(options: argparse.Namespace) -> None:
-    """Raise OptionError if an option would change the training that goes on."""
-    given = [name for name in OF_A_NEW_TRAINING if getattr(options, name) is not None]
-    if given:
-        names = ", ".join("--" + name.replace("_", "-") for name in given)
-        names = names.replace("--problem", str(options.problem))
-        raise OptionError(f"--resume: the training goes on as it began; leave out {names}")
+def _epochs_to_go_on(options: argparse.Namespace, config: Mapping[str, Any]) -> int:
+    """Return how many epochs a training that goes on is to have: those it had, or more.
+
+    Raises
+    ------
+    OptionError
+        If an option would change anything else of the training.
+    """
+    given = {name: getattr(options, name) for name in OF_A_NEW_TRAINING}
+    epochs: int = given.pop("epochs") or config["epochs"]
+    lines = [
+        f"  {_option(name, value)}: it began {_words(config[name])}"
+        for name, value in given.items()
+        if value is not None and _words(value) != _words(config[name])
+    ]
+    if options.out is not None:
+        lines.append(f"  --out {options.out}: it stays in its folder, {options.resume}")
+    if epochs < config["epochs"]:
+        lines.append(f"  --epochs {epochs}: it began with {config['epochs']}, and can have more")
+    if lines:
+        raise OptionError(
+            "\n".join(["--resume: the training goes on as it began; leave out", *lines])
+        )
+    return epochs
+
+
+def _option(name: str, value: Any) -> str:
+    """Return an option and its value as the user writes them."""
+    option = "the problem" if name == "problem" else "--" + name.replace("_", "-")
+    return option if value is True else f"{option} {_text(value)}"
+
+
+def _words(value: Any) -> str:
+    return f"with {_text(value)}" if value is not False else "without"
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) or "0" if isinstance(value, list | tuple) else str(value)
 
 
 def _load_in_turn(comm: Communicator, load: Callable[[], ProblemData]) -> ProblemData:

@@ -19,7 +19,8 @@ from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
 from xpnet.cli.summary import closing_table, config_of, headline, results_of
 from xpnet.runs.folder import Frames, RunFolder
-from xpnet.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, RESULTS
+from xpnet.runs.layout import CHECKPOINTS, CONFIG, RESULTS
+from xpnet.runs.reading import read_json
 from xpnet.runs.report import require_matplotlib, write_pictures, write_report
 from xpnet.support.errors import DivergenceError
 from xpnet.training.callbacks import Callback, ProgressBar
@@ -101,12 +102,14 @@ def _say_nothing(*words: str) -> None:
 
 def _run_folder(options: argparse.Namespace, training: PreparedTraining) -> RunFolder:
     """Return a new folder for the training, or the folder in which it began."""
-    name = training.problem.name
+    name, gpu = training.problem.name, not training.trainer.net.xp.on_host
     if options.resume is not None:
-        return RunFolder(str(Path(options.resume)), name, resume=True)
-    run = RunFolder(options.out, name)
-    run.write_json(CONFIG, config_of(training, options.data_dir))
-    run.write_json(ENVIRONMENT, environment(gpu=not training.trainer.net.xp.on_host))
+        run = RunFolder(str(Path(options.resume)), name, resume=True)
+        config = read_json(run.folder / CONFIG) | {"epochs": training.problem.epochs}
+    else:
+        run = RunFolder(options.out, name)
+        config = config_of(training, options.data_dir)
+    run.describe(config, partial(environment, gpu))
     return run
 
 
@@ -121,6 +124,8 @@ def _say_what_begins(
         say(f"in {run.folder}")
     if options.resume is not None and not find_checkpoints(run.folder / CHECKPOINTS):
         say(f"no checkpoint in {run.folder}: from the beginning")
+    elif options.epochs is not None and training.problem.one_cycle:
+        say(f"from here on the one cycle is that of {options.epochs} epochs")
 
 
 def _callbacks(options: argparse.Namespace, run: RunFolder, text: TextIO) -> list[Callback]:

@@ -10,29 +10,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from xpnet.runs.layout import (
-    CHECKPOINTS,
-    CONFIG,
-    ENVIRONMENT,
-    FRAMES,
-    LOG,
-    OF_THE_END,
-    RESULTS,
-    WEIGHTS,
+from xpnet.runs.claim import (
+    OF_THE_BEGINNING,
+    check_nothing_is_lost,
+    has_steps,
+    make_new_folder,
 )
-from xpnet.runs.reading import read_json
+from xpnet.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, FRAMES, LOG, OF_THE_END, WEIGHTS
 from xpnet.support.checks import at_least_0
-from xpnet.support.errors import OptionError, XpnetError
-from xpnet.support.files import sweep, write_atomically, writing
+from xpnet.support.files import append, sweep, write_atomically, writing
 from xpnet.training.callbacks import Callback
-from xpnet.training.checkpoint import find_checkpoints
 from xpnet.training.recording import FrameFile
 from xpnet.training.trainer import Trainer
 
@@ -52,7 +46,7 @@ class RunFolder(Callback):
     Raises
     ------
     OptionError
-        If the folder has a training that was broken off.
+        If something in the folder would be lost; see `xpnet.runs.claim`.
     XpnetError
         If the folder cannot be made or written. This is found before any training.
     """
@@ -60,29 +54,46 @@ class RunFolder(Callback):
     once = True
 
     def __init__(self, out: str | None, problem: str, resume: bool = False) -> None:
-        new = f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.folder = Path(out) if out else _unused(Path("runs") / new)
-        if not resume and _unfinished(self.folder):
-            raise OptionError(
-                f"{self.folder} has a training that was broken off; go on with "
-                f"`xpnet train --resume {self.folder}`, or choose another folder with --out DIR"
-            )
+        self._resumes = resume
+        self._way_out = (
+            "see to it, then resume it" if resume else "choose another one with --out DIR"
+        )
+        self.folder = Path(out) if out else Path("runs")
         with self.writing():
+            if not out:
+                self.folder = make_new_folder(problem)
             self.folder.mkdir(parents=True, exist_ok=True)
-            sweep(self.folder)
+            if resume:
+                has_steps(self.folder)  # raises an error if nobody can know that
+            else:
+                check_nothing_is_lost(self.folder)
+            for folder in (self.folder, self.folder / CHECKPOINTS):
+                sweep(folder) if folder.is_dir() else None
             if not resume:
-                self._remove(CONFIG, ENVIRONMENT, LOG, FRAMES, *OF_THE_END)
-                for path in (self.folder / CHECKPOINTS).glob("step-*.npz*"):
-                    path.unlink()
+                self._remove(*OF_THE_BEGINNING)
+        self._config: Mapping[str, Any] = {}
 
     def writing(self) -> AbstractContextManager[None]:
         """Return a context in which an error of writing says what to do."""
-        return writing(self.folder, "choose another one with --out DIR")
+        return writing(self.folder, self._way_out)
 
     def _remove(self, *names: str) -> None:
         """Remove files that an earlier training has left."""
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
+
+    def describe(self, config: Mapping[str, Any], environment: Callable[[], Any]) -> None:
+        """Write the configuration and the environment of a new training.
+
+        Of one that goes on the environment is written if it is missing, and the configuration
+        when the first step is certain.
+        """
+        if self._resumes:
+            self._config = config
+        else:
+            self.write_json(CONFIG, config)
+        if not (self.folder / ENVIRONMENT).exists():
+            self.write_json(ENVIRONMENT, environment())
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file."""
@@ -110,6 +121,8 @@ class RunFolder(Callback):
         columns = zip(*history.values(), strict=True)
         rows = [dict(zip(history, numbers, strict=True)) for numbers in columns]
         text = "".join(_line(epoch, row) for epoch, row in enumerate(rows))
+        if self._config:  # of a training that goes on, to more epochs
+            self.write_json(CONFIG, self._config)
         with self.writing():
             write_atomically(self.folder / LOG, text.encode())
             if not trainer.resumed:
@@ -119,8 +132,8 @@ class RunFolder(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any) -> None:
         """Append the row of the epoch, at once."""
-        with self.writing(), (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(_line(epoch, logs))
+        with self.writing():
+            append(self.folder / LOG, _line(epoch, logs).encode())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time that the training has taken."""
@@ -151,22 +164,3 @@ class Frames(FrameFile):
 
 def _line(epoch: int, row: Mapping[str, float]) -> str:
     return json.dumps({"epoch": epoch + 1, **row}) + "\n"
-
-
-def _unfinished(folder: Path) -> bool:
-    """Return True if the folder has a training that is not finished, and a checkpoint of it."""
-    if not find_checkpoints(folder / CHECKPOINTS):
-        return False
-    try:
-        return bool(read_json(folder / RESULTS)["epochs"] < read_json(folder / CONFIG)["epochs"])
-    except (KeyError, TypeError, XpnetError):  # no results, or damaged ones
-        return True
-
-
-def _unused(folder: Path) -> Path:
-    """Return the folder, or the first of folder-2, folder-3 ... that does not exist."""
-    candidate, k = folder, 1
-    while candidate.exists():
-        k += 1
-        candidate = folder.with_name(f"{folder.name}-{k}")
-    return candidate

@@ -16,6 +16,7 @@ from xpnet.optimizers import OPTIMIZERS
 from xpnet.runs.problems import PROBLEMS
 from xpnet.support.checks import is_finite, is_whole
 from xpnet.support.errors import XpnetError
+from xpnet.support.files import read_bytes
 
 # The settings that name something which a user may have registered.
 OF_A_USER: Mapping[str, Collection[str]] = {
@@ -23,6 +24,13 @@ OF_A_USER: Mapping[str, Collection[str]] = {
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
 }
+
+
+MEGABYTE = 2**20
+JSON_LIMIT, LOG_LIMIT = MEGABYTE, 256 * MEGABYTE  # bytes; a log of a million epochs has 150 MB
+DEEPEST = 8  # lists and objects inside one another; those that xpnet writes have 2
+MOST_LAYERS = 1000
+LONGEST_NAME = 100  # characters of a name in the log
 
 
 # ---- files ------------------------------------------------------------------------------------
@@ -36,9 +44,11 @@ def read_json(path: Path) -> dict[str, Any]:
     XpnetError
         If the file cannot be read, or does not hold an object.
     """
-    text = _text(path)
+    data = _bytes(path, JSON_LIMIT)
     try:
-        value = json.loads(text or "{}")
+        text = data.decode("utf-8-sig")  # an editor of Windows may have put a mark before it
+        value = json.loads(text or "{}", object_pairs_hook=_without_repeated_names)
+        _check_depth(value)
         # What a page cannot hold: NaN, infinity, halves of characters.
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -48,9 +58,29 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _without_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these names and values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"{twice[:60]!r} stands there twice")
+    return found
+
+
+def _check_depth(value: Any, depth: int = 0) -> None:
+    """Check that lists and objects do not lie too deep inside one another."""
+    if depth > DEEPEST:
+        raise ValueError(f"more than {DEEPEST} lists or objects lie inside one another")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_depth(part, depth + 1)
+
+
 def read_log(path: Path) -> list[dict[str, float]]:
     """Return the rows of a log, without those that are damaged."""
-    return [row for row in map(_row, _text(path).splitlines()) if row]
+    lines = _bytes(path, LOG_LIMIT).decode("utf-8-sig", errors="replace").splitlines()
+    return [row for row in map(_row, lines) if row]
 
 
 def _row(line: str) -> dict[str, float] | None:
@@ -59,14 +89,21 @@ def _row(line: str) -> dict[str, float] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    good = isinstance(row, dict) and all(map(is_finite, row.values()))
+    good = isinstance(row, dict) and all(map(is_finite, row.values())) and all(map(_is_name, row))
     return row if good and "epoch" in row and "loss" in row else None
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file, an empty one if there is no file."""
+def _is_name(text: str) -> bool:
+    """Return True if the text may name a column: half a character cannot be written in a page."""
+    return text.isprintable() and len(text) <= LONGEST_NAME
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    """Return what is in a file, nothing if there is no file."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return read_bytes(path, limit, follow=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
     except OSError as error:
         raise XpnetError(
             f"cannot read {path} ({error.strerror}); make it a file that can be read"
@@ -99,7 +136,7 @@ def _is_in(names: Collection[str], value: Any) -> bool:
 # What the configuration must hold, and a function that returns True for a right value.
 FITS: Mapping[str, Callable[[Any], bool]] = {
     "problem": partial(_is_in, PROBLEMS),
-    "hidden": _are_sizes,
+    "hidden": lambda value: _are_sizes(value) and len(value) <= MOST_LAYERS,
     "activation": partial(_is_in, ACTIVATIONS),
     "loss": partial(_is_in, LOSSES),
     "optimizer": partial(_is_in, OPTIMIZERS),

@@ -103,7 +103,7 @@ def read_run(folder: Path) -> SavedRun:
         If the folder is not a run folder, or its configuration or its results are damaged.
     """
     config, results = read_json(folder / CONFIG), read_json(folder / RESULTS)
-    if not config:
+    if not config and not (folder / CONFIG).exists():
         raise XpnetError(
             f"{folder} is no run folder: there is no {CONFIG} in it; "
             "`xpnet train PROBLEM --out DIR` makes one"

@@ -1,8 +1,20 @@
 """The errors of the library. Each message says what was given, what is wrong, and what to do."""
 
 
+def printable(text: str) -> str:
+    """Return a text with no character that a terminal obeys or does not show, except the new line.
+
+    Names and words out of a file stand in messages; a file may hold a terminal's commands.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 class XpnetError(Exception):
     """Base of every error that xpnet raises on purpose; the command line prints it in one line."""
+
+    def __str__(self) -> str:
+        """Return the message, which a terminal can show whatever file its words are from."""
+        return printable(super().__str__())
 
 
 class BackendError(XpnetError, RuntimeError):

@@ -1,7 +1,12 @@
-"""Files that are written whole: a reader sees the old file or the new one, never a part."""
+"""Files that are written whole, and files of others, which are read with a limit.
+
+A reader sees the old file or the new one, never a part. A new file takes the place of a link, so
+what the link points to is never overwritten.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -9,11 +14,15 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from xpnet.support.errors import XpnetError
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+# Flags of `os.open` that not every system has. Without O_NONBLOCK a pipe is waited for.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+AT_ONCE = sum(getattr(os, f"O_{name}", 0) for name in ("NONBLOCK", "NOCTTY", "CLOEXEC", "BINARY"))
+NOT_A_FILE = "a folder or a device, such as a pipe"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -56,11 +65,64 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to read it; a folder or a device raises OSError, a bad path also ValueError."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-        raise OSError("a folder or a device")
-    return open(path, "rb")
+def open_file(path: str | os.PathLike[str], *, follow: bool = True) -> BinaryIO:
+    """Open a file to read it, at once, whatever stands there; with ``follow`` False no link.
+
+    Raises
+    ------
+    OSError
+        If there is no file, or a folder, a pipe, a socket or a device stands there.
+    ValueError
+        If the path holds a zero byte.
+    """
+    return _opened(path, os.O_RDONLY | (0 if follow else NO_LINK), "rb")
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append ``data`` to a file that has no other name, and make the file if it is missing.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, is a link, or is known by a second name, too.
+    """
+    with _opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | NO_LINK, "ab") as file:
+        if os.fstat(file.fileno()).st_nlink > 1:
+            raise OSError(errno.EMLINK, "the file has a second name, a hard link", str(path))
+        file.write(data)
+
+
+def _opened(path: str | os.PathLike[str], flags: int, mode: str) -> BinaryIO:
+    """Open a file, and check what has been opened: nothing can take its place in between."""
+    descriptor = -1
+    try:
+        descriptor = os.open(path, flags | AT_ONCE, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
+    except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
+        link = "a link" if flags & NO_LINK else "a link that leads nowhere"
+        what = {errno.ELOOP: link, errno.ENXIO: NOT_A_FILE}  # a socket, a pipe that nobody reads
+        if error.errno in what:
+            raise OSError(errno.EINVAL, what[error.errno], str(path)) from None
+        raise
+    return cast(BinaryIO, os.fdopen(descriptor, mode))
+
+
+def read_bytes(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """Return what is in a file of at most ``limit`` bytes.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read, is not a regular file, or is larger.
+    """
+    with open_file(path, follow=follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+        return file.read(size)  # not what is appended meanwhile
 
 
 def sweep(folder: Path) -> None:

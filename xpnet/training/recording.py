@@ -14,6 +14,7 @@ from xpnet.backend import Array
 from xpnet.network import Sequential
 from xpnet.support.checks import count
 from xpnet.support.errors import DataError
+from xpnet.support.files import append, read_bytes, write_atomically
 from xpnet.training.callbacks import Callback
 from xpnet.training.training import Training
 
@@ -138,17 +139,16 @@ class FrameFile(Recorder):
 
     def keep(self, epoch: float, values: NDArray[Any]) -> None:
         """Append the moment and the values, one behind the other."""
-        with self.path.open("ab") as file:
-            file.write(np.array((epoch, values), _layout(values)).tobytes())
+        append(self.path, np.array((epoch, values), _layout(values)).tobytes())
 
     def cut(self, moment: float) -> None:
-        """Shorten the file, too, which a training before has begun."""
+        """Write the file anew, without what is dropped; a training before has begun it."""
         if self.path.exists():
             layout = _layout(_values(self.trainer.net))
-            with self.path.open("r+b") as file:
-                self.epochs = np.fromfile(file, layout)["epoch"].tolist()
-                super().cut(moment)
-                file.truncate(len(self.epochs) * layout.itemsize)
+            data, frames = _frames_in(self.path, layout)
+            self.epochs = frames["epoch"].tolist()
+            super().cut(moment)
+            write_atomically(self.path, data[: len(self.epochs) * layout.itemsize])
 
 
 def read_frames(path: Path, trainer: Training) -> Recorder:
@@ -160,17 +160,25 @@ def read_frames(path: Path, trainer: Training) -> Recorder:
     ------
     DataError
         If the numbers are none of such a file.
+    OSError
+        If the file cannot be read, or is a link, or is several times as large as `LIMIT` allows.
     """
     recorder = Recorder()
     recorder.trainer = trainer
     layout = _layout(_values(trainer.net))
-    data = path.read_bytes()
-    frames = np.frombuffer(data, layout, count=len(data) // layout.itemsize)
+    _, frames = _frames_in(path, layout)
     times, values = frames["epoch"], frames["values"]
     if not (np.isfinite(times).all() and (np.diff(times) > 0).all() and np.isfinite(values).all()):
         raise DataError(f"{path} is damaged, or belongs to another network")
     recorder.epochs, recorder.values = times.tolist(), list(values)
     return recorder
+
+
+def _frames_in(path: Path, layout: np.dtype[Any]) -> tuple[bytes, NDArray[Any]]:
+    """Return the bytes of a file, and the whole frames in them."""
+    # Each time that a training is made longer, moments are added.
+    data = read_bytes(path, max(8 * layout.itemsize, 8 * LIMIT), follow=False)
+    return data, np.frombuffer(data, layout, count=len(data) // layout.itemsize)
 
 
 def _layout(values: NDArray[Any]) -> np.dtype[Any]:

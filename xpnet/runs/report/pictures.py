@@ -19,6 +19,7 @@ from xpnet.runs.problems import ProblemData
 from xpnet.runs.report.contents import kind_of, training
 from xpnet.runs.saved import SavedRun, read_run
 from xpnet.support.errors import XpnetError
+from xpnet.support.files import replacing
 from xpnet.training.recording import Recorder
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Pat
                 continue
             for kind, more in (("png", {"dpi": DPI}), ("svg", {"metadata": {"Date": None}})):
                 path = folder / f"{name}.{kind}"
-                figure.savefig(path, **more)
+                with replacing(path) as file:
+                    figure.savefig(file, format=kind, **more)
                 written.append(path)
     return written
 

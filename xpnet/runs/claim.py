@@ -1,0 +1,118 @@
+"""The folder of a training: a new one, or an old one in which nothing can be lost.
+
+Only a training that was broken off before its first checkpoint, or that diverged before it, is
+replaced by another training. All else in a folder stays: files of a finished training, and files
+of somebody else that have names which xpnet uses, end the command before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import time
+from itertools import count
+from pathlib import Path
+
+from xpnet.runs.layout import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    FRAMES,
+    LOG,
+    OF_THE_END,
+    REPORT,
+    RESULTS,
+)
+from xpnet.runs.saved import SavedRun, read_run
+from xpnet.support.errors import OptionError, XpnetError
+
+# What a training leaves that was broken off before its first checkpoint, in the order in which
+# another training removes it: the configuration last, so that a folder is never without it.
+OF_THE_BEGINNING = (ENVIRONMENT, LOG, FRAMES, REPORT, CONFIG)
+NAMES = {*OF_THE_BEGINNING, *OF_THE_END}
+CHOOSE = "choose another folder with --out DIR"
+
+
+def make_new_folder(problem: str) -> Path:
+    """Make ``runs/PROBLEM-DATE-TIME``, or -2, -3 ... of it: no other training has it."""
+    first = Path("runs") / f"{problem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    first.parent.mkdir(parents=True, exist_ok=True)
+    for k in count(1):
+        folder = first if k == 1 else first.with_name(f"{first.name}-{k}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError  # there is always another number
+
+
+def check_nothing_is_lost(folder: Path) -> None:
+    """Check that a new training in a folder replaces nothing that somebody may want to keep.
+
+    Raises
+    ------
+    OptionError
+        If the folder has a finished training, one that can go on, or files of somebody else with
+        names that a training uses.
+    XpnetError
+        If the folder cannot be read.
+    """
+    there = NAMES.intersection(_names_in(folder))
+    if has_steps(folder):
+        there.add(CHECKPOINTS)
+    if CONFIG in there:
+        try:
+            run = read_run(folder)
+        except XpnetError as error:
+            raise OptionError(f"{error}; or {CHOOSE}") from None
+        if there.intersection((CHECKPOINTS, RESULTS)):
+            raise OptionError(f"{folder} has a training that {_how_it_goes_on(run)}, or {CHOOSE}")
+        there.difference_update(OF_THE_BEGINNING)
+    if there:
+        raise OptionError(
+            f"{folder} has {', '.join(sorted(there))}, which the training would replace; {CHOOSE}"
+        )
+
+
+def _how_it_goes_on(run: SavedRun) -> str:
+    """Return the words about a training that must not be replaced."""
+    resume, epochs = ["xpnet", "train", "--resume", str(run.folder)], run.config["epochs"]
+    done = run.results.get("epochs")
+    if isinstance(done, int) and done >= epochs:
+        more = f"`{shlex.join(resume)} --epochs N`"
+        return f"is finished; for more than its {epochs} epochs go on with {more}"
+    return f"was broken off; go on with `{shlex.join(resume)}`"
+
+
+def has_steps(folder: Path) -> bool:
+    """Return True if a run folder has checkpoints of a training.
+
+    Raises
+    ------
+    XpnetError
+        If the folder of the checkpoints cannot be read, or is a link or a file: whoever writes
+        there would write elsewhere.
+    """
+    path = folder / CHECKPOINTS
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    if not stat.S_ISDIR(mode):
+        raise _unreadable(path, "a link" if stat.S_ISLNK(mode) else "not a folder")
+    return any(name.startswith("step-") and name.endswith(".npz") for name in _names_in(path))
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise _unreadable(folder, error.strerror) from None
+
+
+def _unreadable(path: Path, why: str | None) -> XpnetError:
+    return XpnetError(f"cannot read {path} ({why}); make it a folder that can be read, or {CHOOSE}")
