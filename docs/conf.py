@@ -88,6 +88,7 @@ EXTRA = HERE / "_build" / "extra"
 if not (EXTRA / "spiral-report.html").exists():
     EXTRA.mkdir(parents=True, exist_ok=True)
     run = HERE / "_build" / "run"
+    shutil.rmtree(run, ignore_errors=True)  # of a build that was broken off
     command = [sys.executable, "-m", "xpnet", "train", "spiral", "--quiet", "--out", str(run)]
     subprocess.run([*command, "--backend", "numpy"], check=True, cwd=HERE.parent)
     shutil.copy(run / "report.html", EXTRA / "spiral-report.html")

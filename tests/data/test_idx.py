@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from xpnet.data.gunzip import Gunzip
 from xpnet.data.idx import decode_idx, read_idx, write_idx
-from xpnet.support.errors import DataError
+from xpnet.support.errors import DataError, printable
 
 # type code, dtype, struct letter, numbers that a wrong width, sign or byte order would change
 KINDS = [
@@ -45,7 +45,7 @@ def refusal(path, **options):
     with pytest.raises(DataError) as caught:
         read_idx(path, **options)
     text = str(caught.value)
-    assert text.startswith(f"{path} ")
+    assert text.startswith(f"{printable(str(path))} ")
     assert "\n" not in text
     return text
 

@@ -294,7 +294,10 @@ class Safetensors(Json):
 
 
 class Config(Json):
-    """`xpnet.runs.saved.read_run`: odd modes are ``results.json``, beside a good configuration."""
+    """`xpnet.runs.saved.read_run`, and the page of what it has read.
+
+    Modes 1 and 2 are ``results.json`` and ``environment.json``, beside a good configuration.
+    """
 
     good: dict[str, Any] = {  # noqa: RUF012
         **{"problem": "xor", "hidden": [8, 4], "activation": "tanh", "loss": "bce_logits"},
@@ -303,43 +306,73 @@ class Config(Json):
         **{"backend": "numpy", "reproducible": False},
     }
     words = (*good, "digits", "relu", "sgd", "full", "seconds", "test_accuracy", "epoch", "loss")
+    names = ("config.json", "results.json", "environment.json")
 
     def __init__(self) -> None:
         from xpnet.runs import reading, saved
+        from xpnet.runs.report import contents, page
 
-        self.reading, self.saved, self.texts = reading, saved, dict[str, str]()
-        reading._text = lambda path: self.texts.get(path.name, "")
+        self.reading, self.saved, self.texts = reading, saved, dict[str, bytes]()
+        self.contents, self.page = contents, page
+        reading._bytes = lambda path, limit: self.texts.get(path.name, b"")
 
     def read(self, mode: int, data: bytes) -> None:
-        text = data.decode(errors="replace")
-        self.texts = {"config.json": json.dumps(self.good), "results.json": text}
-        if mode % 2 == 0:
-            self.texts = {"config.json": text}
-        run = self.saved.read_run(Path("folder"))
+        self.texts = {"config.json": json.dumps(self.good).encode()}
+        self.texts[self.names[mode % len(self.names)]] = data
+        self.show(self.saved.read_run(Path("folder")))
+
+    def show(self, run: Any) -> None:
+        """Make the page, without pictures, which need the data."""
         assert run.problem.epochs == run.config["epochs"]
+        shown = {"config": run.config, "environment": run.environment, "results": run.results}
+        log = self.contents._columns_of(run.log)
+        more = {"status": self.contents.status(run), "log": log, "frames": [], "notes": []}
+        self.page.page(shown | more).encode()
 
     def valid(self) -> list[Any]:
         parts = ("test_loss", "train_loss", "test_accuracy", "train_accuracy")
-        return [self.good, {"seconds": 1.5, "epochs": 20, **dict.fromkeys(parts, 0.5)}]
+        results = {"seconds": 1.5, "epochs": 20, **dict.fromkeys(parts, 0.5)}
+        return [self.good, results, {"Python": "3.12", "processors": "2"}]
 
     def seeds(self) -> Seeds:
         return [bytes([k]) + seed[1:] for k, seed in enumerate(super().seeds())]
 
 
 class Log(Config):
-    """`xpnet.runs.reading._row` for each line of ``log.jsonl``."""
+    """`xpnet.runs.reading.read_log`, and the page of its rows."""
 
     words = ("epoch", "loss", "val_loss", "val_accuracy", 1e308, -0.0)
     most = 300  # a few lines
 
     def read(self, mode: int, data: bytes) -> None:
-        lines = data.decode(errors="replace").splitlines()
-        for row in filter(None, map(self.reading._row, lines)):
-            json.dumps([row["epoch"], row["loss"]], allow_nan=False)
+        self.texts = {"config.json": json.dumps(self.good).encode(), "log.jsonl": data}
+        self.show(self.saved.read_run(Path("folder")))
 
     def seeds(self) -> Seeds:
         rows = [json.dumps({"epoch": k, "loss": 0.5 / k, "val_accuracy": 1.0}) for k in (1, 2)]
         return [b"\0" + rows[0].encode(), b"\0" + "\n".join(rows).encode() + b'\n{"epoch": 3, "lo']
+
+
+class Frames(Target):
+    """`xpnet.training.recording.read_frames`, of a network of 2 parameters in float32."""
+
+    def __init__(self) -> None:
+        import xpnet
+        from xpnet.training import recording
+
+        self.recording = recording
+        self.trainer = xpnet.Trainer(xpnet.Sequential(xpnet.Linear(1, 1), backend="numpy"), "mse")
+        recording.read_bytes = lambda path, limit, follow: self.data
+
+    def read(self, mode: int, data: bytes) -> None:
+        self.data = data
+        recorder = self.recording.read_frames(Path("frames.bin"), self.trainer)
+        for k in range(len(recorder.epochs)):
+            assert np.isfinite(recorder.network(k).params).all()
+
+    def seeds(self) -> Seeds:
+        frames = [struct.pack("<dff", k, 0.5, -0.25 * k) for k in range(3)]
+        return [b"\0" + frames[0], b"\0" + b"".join(frames)]
 
 
 TARGETS: dict[str, Callable[[], Target]] = {
@@ -350,6 +383,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "safetensors": Safetensors,
     "config": Config,
     "log": Log,
+    "frames": Frames,
 }
 
 

@@ -8,7 +8,7 @@ from fuzz import CORPUS, TARGETS, mutations
 from xpnet.runs import reading
 from xpnet.storage import network_file, training_file
 from xpnet.support.errors import XpnetError
-from xpnet.training import state
+from xpnet.training import recording, state
 
 MUTATIONS = 5000
 
@@ -28,7 +28,8 @@ def target(name, monkeypatch):
         (training_file, "read_archive"),
         (training_file, "write_archive"),
         (state, "machine"),
-        (reading, "_text"),
+        (reading, "_bytes"),
+        (recording, "read_bytes"),
     ):
         monkeypatch.setattr(module, word, getattr(module, word))
     return TARGETS[name]()

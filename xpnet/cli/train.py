@@ -18,6 +18,7 @@ from xpnet.cli.info import environment
 from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
 from xpnet.cli.summary import closing_table, config_of, headline, results_of
+from xpnet.runs.claim import claimed
 from xpnet.runs.folder import Frames, RunFolder
 from xpnet.runs.layout import CHECKPOINTS, CONFIG, RESULTS
 from xpnet.runs.reading import read_json
@@ -60,14 +61,15 @@ def _lead(options: argparse.Namespace, training: PreparedTraining) -> int:
     say: Callable[..., None] = partial(print, file=text, flush=True)
     if options.quiet:
         say = _say_nothing
-    run = _run_folder(options, training)
-    _say_what_begins(options, training, run, say)
-    callbacks = _callbacks(options, run, text)
-    run.start()
-    interrupted = _fit_and_report_failures(options, training, callbacks, run)
-    if interrupted and options.resume is not None and not training.trainer.callbacks:
-        raise KeyboardInterrupt  # it has not gone on yet: what is in the folder stays
-    _leave_results(options, training, run, interrupted, say)
+    with claimed(options.out, training.problem.name, options.resume) as folder:
+        run = _described(folder, options, training)
+        _say_what_begins(options, training, run, say)
+        callbacks = _callbacks(options, run, text)
+        run.start()
+        interrupted = _fit_and_report_failures(options, training, callbacks, run)
+        if interrupted and run.resumes and not training.trainer.callbacks:
+            raise KeyboardInterrupt  # it has not gone on yet: what is in the folder stays
+        _leave_results(options, training, run, interrupted, say)
     return INTERRUPTED if interrupted else 0
 
 
@@ -100,16 +102,13 @@ def _say_nothing(*words: str) -> None:
 # ---- before -----------------------------------------------------------------------------------
 
 
-def _run_folder(options: argparse.Namespace, training: PreparedTraining) -> RunFolder:
-    """Return a new folder for the training, or the folder in which it began."""
-    name, gpu = training.problem.name, not training.trainer.net.xp.on_host
-    if options.resume is not None:
-        run = RunFolder(str(Path(options.resume)), name, resume=True)
-        config = read_json(run.folder / CONFIG) | {"epochs": training.problem.epochs}
-    else:
-        run = RunFolder(options.out, name)
-        config = config_of(training, options.data_dir)
-    run.describe(config, partial(environment, gpu))
+def _described(folder: Path, options: argparse.Namespace, training: PreparedTraining) -> RunFolder:
+    """Return the folder with the configuration of the training and its environment."""
+    run = RunFolder(folder, options.resume is not None)
+    config = config_of(training, options.data_dir)
+    if run.resumes:
+        config = read_json(folder / CONFIG) | {"epochs": config["epochs"]}
+    run.describe(config, partial(environment, not training.trainer.net.xp.on_host))
     return run
 
 
@@ -124,7 +123,7 @@ def _say_what_begins(
         say(f"in {run.folder}")
     if options.resume is not None and not find_checkpoints(run.folder / CHECKPOINTS):
         say(f"no checkpoint in {run.folder}: from the beginning")
-    elif options.epochs is not None and training.problem.one_cycle:
+    elif run.resumes and options.epochs is not None and training.problem.one_cycle:
         say(f"from here on the one cycle is that of {options.epochs} epochs")
 
 

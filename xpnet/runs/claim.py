@@ -11,6 +11,8 @@ import os
 import shlex
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -26,12 +28,62 @@ from xpnet.runs.layout import (
 )
 from xpnet.runs.saved import SavedRun, read_run
 from xpnet.support.errors import OptionError, XpnetError
+from xpnet.support.files import sweep, writing
+from xpnet.support.locks import FolderLock
 
 # What a training leaves that was broken off before its first checkpoint, in the order in which
 # another training removes it: the configuration last, so that a folder is never without it.
 OF_THE_BEGINNING = (ENVIRONMENT, LOG, FRAMES, REPORT, CONFIG)
 NAMES = {*OF_THE_BEGINNING, *OF_THE_END}
 CHOOSE = "choose another folder with --out DIR"
+OTHER, AGAIN = "choose another one with --out DIR", "see to it, then resume the training"
+
+
+@contextmanager
+def claimed(out: str | None, problem: str, resume: str | None = None) -> Iterator[Path]:
+    """Give the folder of a training, into which no other training can write until the end.
+
+    Parameters
+    ----------
+    out : str, optional
+        The folder; by default a new one, ``runs/PROBLEM-DATE-TIME``.
+    problem : str
+        The name of the problem.
+    resume : str, optional
+        The folder of the training that goes on, instead of ``out``.
+
+    Raises
+    ------
+    OptionError
+        If another training is writing there, or something in the folder would be lost.
+    XpnetError
+        If the folder cannot be made, read or written. This is found before any training.
+    """
+    folder = Path("runs" if out is None else out) if resume is None else Path(resume)
+    way_out = OTHER if resume is None else AGAIN
+    with writing(folder, way_out):
+        if out is None and resume is None:
+            folder = make_new_folder(problem)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder, CHOOSE if resume is None else "wait for its end")
+        lock.acquire()
+    with lock:
+        _make_ready(folder, way_out, new=resume is None)
+        yield folder
+
+
+def _make_ready(folder: Path, way_out: str, new: bool) -> None:
+    """Check that nothing will be lost, and remove what nobody will miss."""
+    if new:
+        check_nothing_is_lost(folder)
+    else:
+        has_steps(folder)  # raises an error if nobody can know that
+    with writing(folder, way_out):
+        for path in (folder, folder / CHECKPOINTS):
+            if path.is_dir():
+                sweep(path)
+        for name in OF_THE_BEGINNING if new else ():
+            (folder / name).unlink(missing_ok=True)
 
 
 def make_new_folder(problem: str) -> Path:

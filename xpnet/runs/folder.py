@@ -17,15 +17,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xpnet.runs.claim import (
-    OF_THE_BEGINNING,
-    check_nothing_is_lost,
-    has_steps,
-    make_new_folder,
-)
-from xpnet.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, FRAMES, LOG, OF_THE_END, WEIGHTS
+from xpnet.runs.claim import AGAIN, OTHER
+from xpnet.runs.layout import CONFIG, ENVIRONMENT, FRAMES, LOG, OF_THE_END, WEIGHTS
 from xpnet.support.checks import at_least_0
-from xpnet.support.files import append, sweep, write_atomically, writing
+from xpnet.support.files import append, write_atomically, writing
 from xpnet.training.callbacks import Callback
 from xpnet.training.recording import FrameFile
 from xpnet.training.trainer import Trainer
@@ -36,46 +31,21 @@ class RunFolder(Callback):
 
     Parameters
     ----------
-    out : str, optional
-        The folder; by default a new one, ``runs/PROBLEM-DATE-TIME``.
-    problem : str
-        The name of the problem.
-    resume : bool
+    folder : Path
+        The folder, which `xpnet.runs.claim` has made ready.
+    resumes : bool
         True if the training in the folder goes on.
-
-    Raises
-    ------
-    OptionError
-        If something in the folder would be lost; see `xpnet.runs.claim`.
-    XpnetError
-        If the folder cannot be made or written. This is found before any training.
     """
 
     once = True
 
-    def __init__(self, out: str | None, problem: str, resume: bool = False) -> None:
-        self._resumes = resume
-        self._way_out = (
-            "see to it, then resume it" if resume else "choose another one with --out DIR"
-        )
-        self.folder = Path(out) if out else Path("runs")
-        with self.writing():
-            if not out:
-                self.folder = make_new_folder(problem)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if resume:
-                has_steps(self.folder)  # raises an error if nobody can know that
-            else:
-                check_nothing_is_lost(self.folder)
-            for folder in (self.folder, self.folder / CHECKPOINTS):
-                sweep(folder) if folder.is_dir() else None
-            if not resume:
-                self._remove(*OF_THE_BEGINNING)
+    def __init__(self, folder: Path, resumes: bool = False) -> None:
+        self.folder, self.resumes = folder, resumes
         self._config: Mapping[str, Any] = {}
 
     def writing(self) -> AbstractContextManager[None]:
         """Return a context in which an error of writing says what to do."""
-        return writing(self.folder, self._way_out)
+        return writing(self.folder, AGAIN if self.resumes else OTHER)
 
     def _remove(self, *names: str) -> None:
         """Remove files that an earlier training has left."""
@@ -88,7 +58,7 @@ class RunFolder(Callback):
         Of one that goes on the environment is written if it is missing, and the configuration
         when the first step is certain.
         """
-        if self._resumes:
+        if self.resumes:
             self._config = config
         else:
             self.write_json(CONFIG, config)

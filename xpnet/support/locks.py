@@ -93,7 +93,8 @@ class FolderLock:
 
     def _lock(self, file: int) -> bool:
         """Lock an open file; return False if its owner has just removed it from the folder."""
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # a second name is a hard link
             raise OSError(errno.EINVAL, "it is not a plain file", str(self.folder / NAME))
         try:
             _lock_at_once(file)
