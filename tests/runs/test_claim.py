@@ -15,6 +15,7 @@ from test_cli import says
 
 from xpnet.runs import claim
 from xpnet.runs.layout import OF_THE_END
+from xpnet.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 HERE = Path("here")
@@ -134,3 +135,36 @@ def test_trainings_that_begin_together_have_folders_of_their_own(monkeypatch):
         folders = list(pool.map(lambda _: claim.make_new_folder("and"), range(24)))
     assert len(set(folders)) == 24
     assert all(folder.is_dir() for folder in folders)
+
+
+# ---- two trainings, one folder -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", ["--resume here", "xor --epochs 1 --out here"])
+def test_while_a_training_writes_no_other_does(run, whole, monkeypatch, arguments):
+    """Not even one that has not yet written anything by which it could be known."""
+    second = []
+    right = Trainer._run_epoch
+
+    def begin_another(self, *args):
+        if not second:
+            second.append(None)
+            before = everything(HERE)
+            second[0] = run("train", *arguments.split(), "--plots", "none")
+            assert everything(HERE) == before
+        right(self, *args)
+
+    monkeypatch.setattr(Trainer, "_run_epoch", begin_another)
+    done = run("train", "and", "--epochs", 2, "--plots", "none", "--out", HERE)
+    assert done.code == 0
+    says(second[0], 2, "another training of this process is writing into the folder here; ")
+    assert len((HERE / "log.jsonl").read_text().splitlines()) == 2
+    assert not (HERE / ".lock").exists()
+    assert exit_code("train", "--resume", HERE, "--quiet", "--plots", "none") == 0
+
+
+def test_a_command_that_fails_leaves_no_lock(run, whole):
+    shutil.copytree(whole, HERE)
+    for _ in range(2):
+        says(train_in(run, HERE), 2, "here has a training that is finished")
+    assert not (HERE / ".lock").exists()

@@ -152,7 +152,8 @@ def shown(folder):
 
 
 def names(folder):
-    return {path.name for path in folder.iterdir()}
+    """Return the names of all files but the lock, which a killed training leaves."""
+    return {path.name for path in folder.iterdir()} - {".lock"}
 
 
 def in_both(drawn):
