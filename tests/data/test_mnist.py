@@ -15,9 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from xpnet.backend import say_once
 from xpnet.data import mnist
 from xpnet.data.idx import read_idx, write_idx
-from xpnet.data.mnist import find_mnist, load_mnist
+from xpnet.data.mnist import find_mnist, load_images, load_mnist
+from xpnet.runs.problems import PROBLEMS
 from xpnet.support.errors import DataError
 
 REAL = os.environ.get("XPNET_DATA")
@@ -250,13 +252,15 @@ def test_the_cache_is_where_pooch_has_it(monkeypatch):
         (0, lambda X: X[:5], "5 images but"),
         (2, lambda X: X[:3], "3 images but"),
         (3, lambda t: t[:2], "2 labels"),
-        (1, lambda t: t.astype(np.float32), "float32 of shape (6,)"),
-        (3, lambda t: t.astype(np.float64), "float64"),
+        (1, lambda t: t.astype(np.float32) + 0.5, "float32 such as"),
+        (3, lambda t: t * np.nan, "float64 such as nan: labels must be whole numbers"),
         (1, lambda t: t.astype(np.int8) - np.int8(11), "the label -"),
-        (3, lambda t: t[:, None], "uint8 of shape (4, 1)"),
-        (0, lambda X: X.astype(np.float32), "float32 of shape (6, 5, 3)"),
-        (0, lambda X: X.astype(np.int8), "int8 of shape"),
-        (2, lambda X: X[..., None], "of shape (4, 5, 3, 1)"),
+        (3, lambda t: np.stack([t, t], axis=1), "uint8 of shape (4, 2)"),
+        (3, lambda t: np.stack([t] * 8, axis=1), "uint8 of shape (4, 8)"),
+        (1, lambda t: t[:, None, None], "uint8 of shape (6, 1, 1)"),
+        (0, lambda X: X.astype(np.float32), "images of float32 of shape (5, 3) but"),
+        (0, lambda X: X.astype(np.int8), "images of int8"),
+        (2, lambda X: X[..., None], "of shape (5, 3, 1)"),
         (0, lambda X: X[:, 0, 0], "of shape (6,)"),
         (0, lambda X: X[:0], "of shape (0, 5, 3)"),
         (2, lambda X: X[:, :, :0], "of shape (4, 5, 0)"),
@@ -274,6 +278,185 @@ def test_inconsistent_sets(tmp_path, which, change, found):
     assert found in text
     assert str(tmp_path / NAMES[which]) in text
     assert "\n" not in text
+
+
+# Other types, other names
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.float32, np.float64])
+def test_images_of_other_types_stay_as_they_are(tmp_path, dtype):
+    arrays = data_set()
+    arrays[0], arrays[2] = ((X / 3).astype(dtype) for X in arrays[::2])
+    write_set(tmp_path, arrays)
+    X_train, _, X_test, _ = load_mnist(tmp_path)
+    assert X_train.dtype == X_test.dtype == dtype
+    assert np.array_equal(X_train, arrays[0].reshape(6, -1))
+    assert np.array_equal(X_test, arrays[2].reshape(4, -1))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (7,), (5, 3, 2), (1, 5, 3), (5, 3, 1)])
+def test_load_images_keeps_the_shape(tmp_path, shape):
+    arrays = data_set(shape=shape)
+    write_set(tmp_path, arrays)
+    X_train, _, X_test, _ = load_images(tmp_path)
+    assert np.array_equal(X_train, arrays[0])
+    assert np.array_equal(X_test, arrays[2])
+
+
+def one_hot(t):
+    return np.eye(10)[t]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda t: t[:, None],
+        lambda t: t.astype(np.float32),
+        lambda t: t.astype(np.float64)[:, None],
+        lambda t: one_hot(t).astype(np.uint8),
+        lambda t: one_hot(t).astype(np.float32),
+        lambda t: one_hot(t).astype(np.int8),
+    ],
+)
+def test_labels_in_other_forms(tmp_path, form):
+    arrays = data_set()
+    write_set(tmp_path, [arrays[0], form(arrays[1]), arrays[2], form(arrays[3])])
+    assert_loaded(load_mnist(tmp_path), arrays)
+
+
+def test_labels_of_qmnist_are_in_the_first_of_eight_columns(tmp_path):
+    arrays = data_set()
+    rest = np.random.default_rng(1).integers(0, 3000, (6, 7))
+    for k in (1, 3):
+        labels = np.concatenate([arrays[k][:, None], rest[: len(arrays[k])]], axis=1)
+        name = f"qmnist-{'train' if k == 1 else 'test'}-labels-idx2-int.gz"
+        write_idx(tmp_path / name, labels.astype(np.int32))
+        write_idx(tmp_path / name.replace("labels-idx2-int", "images-idx3-ubyte"), arrays[k - 1])
+    assert_loaded(load_mnist(tmp_path), arrays)
+
+
+def named(form, t10k="t10k"):
+    """The four names, each put into a form."""
+    return [form.format(name.replace("t10k", t10k)) for name in NAMES]
+
+
+LAYOUTS = {
+    "EMNIST": (named("emnist-letters-{}.gz", "test"), "emnist-letters"),
+    "EMNIST by torchvision": (named("EMNIST/raw/emnist-digits-{}", "test"), "EMNIST/raw"),
+    "Fashion-MNIST by torchvision": (named("FashionMNIST/raw/{}"), "FashionMNIST/raw"),
+    "raw": (named("raw/{}.gz"), "raw"),
+    "a folder for each file": (named("{0}/{0}"), ""),
+    "upper case": ([name.upper() for name in NAMES], ""),
+    "upper case, gzip": ([f"{name.upper()}.GZ" for name in NAMES], ""),
+    "dots": ([name.replace("-idx", ".idx").replace("train-", "Train_") for name in NAMES], ""),
+    "other numbers": (["train-images-idx4-float", "train-labels-idx2-int",
+                       "test-images-idx4-float", "test-labels-idx2-int"], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_of_other_data_sets(tmp_path, layout, monkeypatch):
+    names, place = LAYOUTS[layout]
+    write_set(tmp_path, data_set(), names)
+    assert_loaded(load_mnist(tmp_path), data_set())
+    found = find_mnist(tmp_path)
+    assert_loaded(load_mnist(found), data_set())  # as a run that goes on will do
+    assert str(found).startswith(str(tmp_path / place))
+    monkeypatch.setenv("XPNET_DATA", str(tmp_path))
+    if layout != "raw":
+        assert find_mnist() is None  # without a word of the user's MNIST alone
+
+
+def test_gzip_stands_back_behind_the_plain_file(tmp_path):
+    write_set(tmp_path, data_set(), named("emnist-{}", "test"))
+    write_set(tmp_path, data_set(seed=5), named("emnist-{}.gz", "test"))
+    assert_loaded(load_mnist(tmp_path), data_set())
+
+
+def test_several_data_sets_in_a_folder_are_chosen_by_name(tmp_path):
+    write_set(tmp_path, data_set(seed=1), named("emnist-letters-{}", "test"))
+    write_set(tmp_path, data_set(seed=2), named("emnist-digits-{}", "test"))
+    assert find_mnist(tmp_path) is None
+    with pytest.raises(DataError) as caught:
+        load_mnist(tmp_path)
+    assert "has several data sets" in str(caught.value)
+    assert str(caught.value).endswith(f"such as {tmp_path / 'emnist-digits'}")
+    assert_loaded(load_mnist(tmp_path / "emnist-digits"), data_set(seed=2))
+    assert_loaded(load_mnist(f"{tmp_path}/EMNIST-letters-"), data_set(seed=1))
+    assert find_mnist(tmp_path / "emnist-letters") == tmp_path / "emnist-letters"
+    with pytest.raises(DataError, match="lacks"):
+        load_mnist(tmp_path / "emnist")
+
+
+def test_two_roots_of_torchvision_are_chosen_by_name(tmp_path):
+    write_set(tmp_path, data_set(seed=1), named("FashionMNIST/raw/{}"))
+    write_set(tmp_path, data_set(seed=2), named("KMNIST/raw/{}"))
+    with pytest.raises(DataError, match=r"has several data sets: .*FashionMNIST.*KMNIST"):
+        load_mnist(tmp_path)
+    assert_loaded(load_mnist(tmp_path / "KMNIST"), data_set(seed=2))
+
+
+def test_parts_of_a_test_set_stand_back_behind_the_whole(tmp_path):
+    write_set(tmp_path, data_set(), named("qmnist-{}", "test"))
+    for name, array in zip(named("qmnist-{}", "test50k")[2:], data_set(seed=3)[2:], strict=True):
+        write_idx(tmp_path / name, array)
+    assert_loaded(load_mnist(tmp_path), data_set())
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_three_files_of_another_set_are_not_enough(tmp_path, k):
+    names = named("emnist-{}", "test")
+    write_set(tmp_path, data_set(), names)
+    (tmp_path / names[k]).unlink()
+    (tmp_path / names[k].replace("idx", "of")).mkdir()
+    with pytest.raises(DataError, match="lacks"):
+        load_mnist(tmp_path)
+
+
+# What the command line says of labels
+
+
+def problem_of(tmp_path, t, t_test=None, shape=(4, 16)):
+    arrays = data_set(shape=shape)
+    arrays[1] = np.array(t, np.int32)
+    arrays[3] = np.array(t[:4] if t_test is None else t_test, np.int32)
+    write_set(tmp_path, arrays)
+    return PROBLEMS["mnist"].load(0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("t", "t_test", "classes", "words"),
+    [
+        ([0, 1, 2, 0, 1, 2], None, 3, None),
+        ([1, 2, 3, 3, 2, 1], None, 4, "0 ... 3, but no training sample has the label 0; do"),
+        ([0, 1, 2, 47, 1, 2], None, 48, "label 3, 4, 5, 6, 7, 8, 9, 10 ...; do the labels count"),
+        ([0, 1, 2, 0, 1, 2], [0, 1, 3, 3], 4, "no training sample has the label 3;"),
+    ],
+)
+def test_labels_without_a_sample_are_named(tmp_path, caplog, t, t_test, classes, words):
+    say_once.cache_clear()
+    data = problem_of(tmp_path, t, t_test)
+    assert data.classes == classes
+    assert (caplog.text == "") if words is None else (words in caplog.text)
+
+
+def test_labels_too_large_for_a_training_are_refused(tmp_path):
+    words = r"go up to 50000, with 4 different ones, but a training here has at most 4000 classes"
+    with pytest.raises(DataError, match=words):
+        problem_of(tmp_path, [0, 1, 2, 50_000, 1, 2])
+    assert problem_of(tmp_path, [0, 1, 2, 3999, 1, 2]).classes == 4000
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((4, 16), (4, 16)), ((16, 4), (16, 4)), ((1, 4, 16), (4, 16)), ((4, 16, 1), (4, 16)),
+     ((4, 16, 3), None), ((16,), (4, 4)), ((15,), None), ((1, 7), None), ((1, 1), (1, 1))],
+)  # fmt: skip
+def test_a_problem_knows_the_shape_of_its_images(tmp_path, shape, expected):
+    data = problem_of(tmp_path, [0, 1, 2, 0, 1, 2], shape=shape)
+    assert data.image_shape == expected
+    assert data.train[0].shape == (6, int(np.prod(shape)))
+    assert data.test[0].shape == (4, int(np.prod(shape)))
 
 
 def test_a_damaged_file_of_the_user_is_named(tmp_path):
@@ -591,6 +774,7 @@ PROCESS = """
 import hashlib, sys
 from pathlib import Path
 import pooch, requests
+from xpnet.backend import say_once
 from xpnet.data import mnist
 
 mnist._MIRRORS, mnist._SHA256 = (sys.argv[2],), dict(zip(mnist._SHA256, sys.argv[3:]))

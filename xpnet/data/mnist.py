@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.idx import decode_idx, encode_idx, read_idx, write_idx
+from xpnet.data.image_files import find_image_files
+from xpnet.data.image_sets import ImageSet, image_set
 from xpnet.support.errors import DataError
 
 # SHA-256 of the files before compression: how gzip packs them differs between mirrors.
@@ -38,7 +40,7 @@ _ADVICE = (
 )
 _OTHER_CACHE = ", or name another folder for downloads with XDG_CACHE_HOME"
 
-_Images = NDArray[np.uint8]
+_Images = NDArray[Any]
 _Labels = NDArray[np.int64]
 
 
@@ -52,6 +54,10 @@ def load_mnist(
     in the folder that the environment variable `XPNET_DATA` names, or else in the cache folder,
     which gets what is downloaded: MNIST alone, verified. Each folder may have them in `mnist`.
 
+    In a `data_dir` the names of EMNIST, QMNIST and others are found, too, in upper case, in folders
+    of their own, and where torchvision puts them. Of several data sets in one folder choose one by
+    the beginning of its names: ``data_dir="raw/emnist-letters"``.
+
     Parameters
     ----------
     data_dir : str or os.PathLike, optional
@@ -61,36 +67,61 @@ def load_mnist(
 
     Returns
     -------
-    X_train : ndarray of uint8, shape (n_train, rows * columns)
+    X_train : ndarray, shape (n_train, values of an image)
+        Of the type that the file has: uint8 means pixels, see docs/data.md.
     t_train : ndarray of int64, shape (n_train,)
-    X_test : ndarray of uint8, shape (n_test, rows * columns)
+        One-hot rows, a column, and whole numbers of a floating type have become labels.
+    X_test : ndarray, shape (n_test, values of an image)
     t_test : ndarray of int64, shape (n_test,)
 
     Raises
     ------
     DataError
-        If files are missing or damaged and cannot be downloaded, or do not fit together.
+        If files are missing or damaged and cannot be downloaded, do not fit together, or belong to
+        several data sets.
     """
-    X_train, t_train, X_test, t_test = _arrays(data_dir, download)
-    return _flatten(X_train), t_train.astype(np.int64), _flatten(X_test), t_test.astype(np.int64)
+    X_train, t_train, X_test, t_test = load_images(data_dir, download=download)
+    return _flatten(X_train), t_train, _flatten(X_test), t_test
 
 
-def _arrays(data_dir: str | os.PathLike[str] | None, download: bool) -> list[Any]:
-    """Return what is in the four files, wherever they are."""
-    folder, cache = _complete(_named_folders(data_dir)), _cache_folder()
-    if folder is not None:
-        paths = [_locate(folder, name) for name in _SHA256]
-        arrays = [read_idx(path) for path in paths]
-        _check(arrays, paths)
-        return arrays
+def load_images(
+    data_dir: str | os.PathLike[str] | None = None, *, download: bool = True
+) -> ImageSet:
+    """Load what `load_mnist` loads, with images of the shape that the files have."""
+    cache, paths = _cache_folder(), _find(data_dir)
+    if paths is not None:
+        return image_set([read_idx(path) for path in paths], paths)
     if data_dir is not None or not (download or _complete([cache])):
         raise DataError(_describe_absence(data_dir))
-    return [_read_cached(cache, name, download) for name in _SHA256]
+    paths = [cache / name for name in _SHA256]
+    return image_set([_read_cached(cache, name, download) for name in _SHA256], paths)
 
 
 def find_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return the folder that `load_mnist` would read, or None if no folder has all four files."""
-    return _complete(_folders(data_dir))
+    """Return the folder that `load_mnist` would read, or None if no folder has all four files.
+
+    Of several data sets in one folder it is the folder with the beginning of the names.
+    """
+    folder = _complete(_folders(data_dir))
+    if folder is not None or data_dir is None:
+        return folder
+    sets = find_image_files(Path(os.path.expanduser(data_dir)))
+    return sets[0].place if len(sets) == 1 else None
+
+
+def _find(data_dir: str | os.PathLike[str] | None) -> list[Path] | None:
+    """Return the four files in the folders that the user has named, None if they are not there."""
+    folder = _complete(_named_folders(data_dir))
+    if folder is not None:
+        return [_locate(folder, name) for name in _SHA256]
+    sets = [] if data_dir is None else find_image_files(Path(os.path.expanduser(data_dir)))
+    if len(sets) > 1:
+        places = [str(files.place) for files in sets]
+        raise DataError(
+            f"{data_dir} has several data sets: {', '.join(places[:8])}; name one of them, such as "
+            f"{places[0]}"
+        )
+    return sets[0].paths if sets else None
 
 
 def _complete(folders: Iterable[Path]) -> Path | None:
@@ -140,34 +171,6 @@ def _describe_absence(data_dir: str | os.PathLike[str] | None) -> str:
         f"{nearest} lacks {', '.join(_missing(nearest))} (looked in"
         f" {', '.join(map(str, folders))}): {_ADVICE}"
     )
-
-
-def _check(arrays: list[NDArray[Any]], paths: list[Path]) -> None:
-    """Check that both sets have images of one size, each image with a label."""
-    for X, t, X_path, t_path in zip(
-        arrays[::2], arrays[1::2], paths[::2], paths[1::2], strict=True
-    ):
-        if X.dtype != np.uint8 or X.ndim not in (2, 3) or X.size == 0:
-            raise DataError(
-                f"{X_path} holds {X.dtype} of shape {X.shape}: images must be uint8 of shape"
-                " (n, rows, columns) or (n, pixels), and not empty"
-            )
-        if t.dtype.kind not in "iu" or t.ndim != 1:
-            raise DataError(
-                f"{t_path} holds {t.dtype} of shape {t.shape}: labels must be integers of"
-                " shape (n,)"
-            )
-        if len(X) != len(t):
-            raise DataError(
-                f"{X_path} holds {len(X)} images but {t_path} {len(t)} labels: each image needs one"
-            )
-        if t.min() < 0:
-            raise DataError(f"{t_path} holds the label {t.min()}: labels count from 0")
-    if arrays[0].shape[1:] != arrays[2].shape[1:]:
-        raise DataError(
-            f"{paths[0]} holds images of shape {arrays[0].shape[1:]} but {paths[2]} of shape"
-            f" {arrays[2].shape[1:]}: training and test images must have one size"
-        )
 
 
 def _flatten(X: _Images) -> _Images:

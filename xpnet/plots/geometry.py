@@ -69,10 +69,16 @@ def shape_of_images(sample_shape: tuple[int, ...]) -> tuple[int, int]:
     OptionError
         If the shape is not that of an image of one channel, or not that of a square.
     """
+    return find_shape_of_images(sample_shape) or image_shape(prod(sample_shape))
+
+
+def find_shape_of_images(sample_shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return (height, width) of samples that are images of one channel; None if they are not."""
     sides = [n for n in sample_shape if n > 1]
     if len(sample_shape) > 1 and len(sides) == 2:
         return sides[0], sides[1]
-    return image_shape(prod(sample_shape))
+    pixels = prod(sample_shape)
+    return image_shape(pixels) if len(sides) < 2 and is_square(pixels) else None
 
 
 def is_square(features: int) -> bool:

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from xpnet import data as data_sets
-from xpnet.backend import Backend
+from xpnet.backend import Backend, say_once
 from xpnet.initializers import Initializer
 from xpnet.layers import ACTIVATIONS, Layer, Linear, Sigmoid, Softmax
 from xpnet.losses import LOSSES
 from xpnet.network import Sequential
 from xpnet.optimizers import find_optimizer
 from xpnet.parallel.communicator import Communicator
+from xpnet.plots.geometry import find_shape_of_images
+from xpnet.plots.numbers import MOST_CLASSES
 from xpnet.schedules import OneCycle, Schedule
-from xpnet.support.errors import OptionError
+from xpnet.support.errors import DataError, OptionError
 from xpnet.support.messages import look_up
 from xpnet.training.trainer import Trainer
 
@@ -28,11 +30,15 @@ Arrays = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class ProblemData:
-    """Training data and test data of a problem; ``classes`` is 0 for a regression."""
+    """Training data and test data of a problem; ``classes`` is 0 for a regression.
+
+    ``image_shape`` is (height, width) where the rows of X are images of one channel.
+    """
 
     train: Arrays
     test: Arrays
     classes: int
+    image_shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,13 +159,32 @@ def _surface(seed: int, folder: str | Path | None) -> ProblemData:
 
 def _digits(seed: int, folder: str | Path | None) -> ProblemData:
     X, t, X_test, t_test = data_sets.digits()
-    return ProblemData((X, t), (X_test, t_test), classes=10)
+    return ProblemData((X, t), (X_test, t_test), classes=10, image_shape=(8, 8))
 
 
 def _mnist(seed: int, folder: str | Path | None) -> ProblemData:
-    X, t, X_test, t_test = data_sets.load_mnist(folder)
+    X, t, X_test, t_test = data_sets.load_images(folder)
     classes = max(3, int(max(t.max(), t_test.max())) + 1)
-    return ProblemData((X, t), (X_test, t_test), classes)
+    _check_labels(t, classes)
+    train, test = ((images.reshape(len(images), -1), k) for images, k in ((X, t), (X_test, t_test)))
+    return ProblemData(train, test, classes, find_shape_of_images(X.shape[1:]))
+
+
+def _check_labels(t: Any, classes: int) -> None:
+    """Say which labels have no sample; refuse labels that are too many or too large."""
+    if classes > MOST_CLASSES:
+        raise DataError(
+            f"the labels go up to {classes - 1}, with {len(np.unique(t))} different ones, but a "
+            f"training here has at most {MOST_CLASSES} classes, counted from 0; "
+            "numpy.unique(t, return_inverse=True)[1] counts labels anew"
+        )
+    absent = np.setdiff1d(np.arange(classes), t).tolist()
+    if absent:
+        some = ", ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
+        say_once(
+            f"the network has an output for each label 0 ... {classes - 1}, but no training sample "
+            f"has the label {some}; do the labels count from 0?"
+        )
 
 
 # The notebook's net; with its lr of 1, 2 of 100 starts are not done after 5000 epochs.

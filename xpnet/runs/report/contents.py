@@ -12,7 +12,7 @@ from xpnet.plots import geometry, layer_numbers, numbers
 from xpnet.plots.numbers import Floats
 from xpnet.runs.problems import ProblemData
 from xpnet.runs.saved import SavedRun
-from xpnet.support.errors import OptionError, XpnetError
+from xpnet.support.errors import XpnetError
 from xpnet.training.recording import Recorder
 
 SIDE = 81  # points of the grid behind a decision boundary, along each axis
@@ -168,12 +168,15 @@ def _images(recorder: Recorder, data: ProblemData, notes: list[str]) -> dict[str
         numbers.confusion_matrix(recorder.network(k), *data.test, data.classes) for k in moments
     ]
     shown: dict[str, Any] = {"confusion": packed(np.array(found), "f32") | {"at": moments}}
-    try:
-        shape = geometry.image_shape(int(np.prod(data.train[0].shape[1:])))
-    except OptionError as error:
-        notes.append(f"No images: {error}.")
+    if data.image_shape is None:
+        notes.append(
+            "No images: the samples are not images of one channel, nor a square of pixels."
+        )
         return shown
-    return shown | {"weights": _weights(recorder, shape), "mistakes": _mistakes(recorder, data)}
+    return shown | {
+        "weights": _weights(recorder, data.image_shape),
+        "mistakes": _mistakes(recorder, data, data.image_shape),
+    }
 
 
 def _weights(recorder: Recorder, shape: tuple[int, int]) -> dict[str, Any]:
@@ -186,17 +189,17 @@ def _weights(recorder: Recorder, shape: tuple[int, int]) -> dict[str, Any]:
     return packed(W.reshape(-1, units, *shape), "u8", (-1.0, 1.0)) | {"at": moments}
 
 
-def _mistakes(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
+def _mistakes(recorder: Recorder, data: ProblemData, shape: tuple[int, int]) -> dict[str, Any]:
     X, t = data.test
     found = numbers.mistakes(recorder.network(-1), X, t)
     images = X[[mistake.sample for mistake in found[:MISTAKES]]]
-    shape = geometry.image_shape(int(np.prod(X.shape[1:])))
+    low = min(0.0, float(X.min()))
     high = 255.0 if X.dtype == np.uint8 else float(X.max()) or 1.0
     return {
         "number": len(found),
         "of": len(X),
         "list": [vars(mistake) for mistake in found[:MISTAKES]],
-        "images": packed(images.reshape(-1, *shape), "u8", (0.0, high)),
+        "images": packed(images.reshape(-1, *shape), "u8", (low, high)),
     }
 
 

@@ -142,9 +142,9 @@ def _of_the_network(recorder: Recorder, data: ProblemData) -> Iterator[tuple[str
             yield "surface", _surfaces(net, *test)
         case "images":
             yield "confusion", _drawn(partial(plots.confusion, net, *test), (6.4, 6.0))
-            if geometry.is_square(int(np.prod(train[0].shape[1:]))):
-                yield "mistakes", _drawn(partial(plots.mistakes, net, *test))
-                yield "weights", _drawn(partial(plots.weights, net), (6.4, 6.4))
+            if shape := data.image_shape:
+                yield "mistakes", _drawn(partial(plots.mistakes, net, *test, shape=shape))
+                yield "weights", _drawn(partial(plots.weights, net, shape=shape), (6.4, 6.4))
 
 
 def _drawn(draw: Callable[..., Any], size: tuple[float, float] = (6.4, 4.4)) -> Figure | None:
