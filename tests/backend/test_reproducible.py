@@ -150,6 +150,7 @@ UNIT = np.linspace(0, 1, 2600, dtype=np.float32).reshape(20, 130) * np.float32(1
         ("softplus", {"X": WIDE}, {}),
         ("tanh", {"A": SMALL}, {}),
         ("gelu", {"X": WIDE}, {"T": WIDE.shape}),
+        ("normal", {"X": WIDE}, {"density": WIDE.shape, "work": WIDE.shape}),
         ("softmax", {"X": WIDE}, {"work": (20, 1)}),
         ("sigmoid_grad", {"dY": SMALL, "Y": UNIT}, {}),
         ("tanh_grad", {"dY": SMALL * np.float32(1e-10), "Y": 1 - UNIT}, {}),
@@ -277,7 +278,7 @@ def test_what_is_taken_over_from_the_ordinary_backend_has_no_arithmetic():
     }
     left = primitives() - public(Reproducible) - set(reproducible.AS_THEY_ARE)
     sums = {"add_matmul", "add_sum", "affine_grad", "mean"}
-    assert left == {*sums, "require", "sqrt", "aside", "off_path", "join"}
+    assert left == {*sums, "require", "batch_total", "sqrt", "aside", "off_path", "join"}
 
 
 def test_arrays_are_made_and_recognised():
@@ -717,6 +718,7 @@ FIRST = {
     "sigmoid": lambda: [xpnet.Sigmoid(), xpnet.Linear(12, 8)],
     "tanh": lambda: [xpnet.Tanh(), xpnet.Linear(12, 8)],
     "gelu": lambda: [xpnet.GELU(), xpnet.Linear(12, 8)],
+    "exact gelu": lambda: [xpnet.GELU("none"), xpnet.Linear(12, 8)],
     "softmax": lambda: [xpnet.Softmax(), xpnet.Linear(12, 8)],
     "identity": lambda: [xpnet.Identity(), xpnet.Linear(12, 8)],
     "nested": lambda: [xpnet.Sequential(xpnet.Dropout(0.2)), xpnet.Linear(12, 8)],

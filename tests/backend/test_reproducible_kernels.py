@@ -77,6 +77,7 @@ PROBE(sigmoid, 3, elementary::sigmoid(a))
 PROBE(softplus, 3, elementary::softplus(a))
 PROBE(tanh_grad, 3, elementary::tanh_grad(a, b))
 PROBE(sigmoid_grad, 3, elementary::sigmoid_grad(a, b))
+PROBE(normal, 3, elementary::normal(a, more))
 PROBE(gelu, 3, elementary::gelu(a, more))
 PROBE(gelu_grad, 3, elementary::gelu_grad(a, b, c))
 extern "C" void probe_corrections(const double* x, double* out)
@@ -534,8 +535,12 @@ FUNCTIONS = {
     **dict.fromkeys(("log", "tanh", "sigmoid", "softplus"), ("in", "out")),
     **dict.fromkeys(("tanh_grad", "sigmoid_grad"), ("in", "in", "out")),
     "gelu": ("in", "out", "out"),
+    "normal": ("in", "out", "out", "work"),
     "gelu_grad": ("in", "in", "in", "out", "work"),
 }
+
+
+TWO = ("gelu", "normal")  # functions with two results
 
 
 @pytest.mark.parametrize("kind", ["all sizes", "edges", "small", "medium", "large"])
@@ -546,7 +551,7 @@ def test_functions_have_the_bits_of_the_text(xp, name, kind):
     args = [junk(args[0].size) if a is None else a for a in args]
     results = [k for k, way in enumerate(ways) if way == "out"]
     hold(xp, name, *args, results=results, only={f"map_{name}"})
-    if name != "gelu":
+    if name not in TWO:
         args[results[0]] = args[0]
         hold(xp, name, *args, results=results, only={f"map_{name}"})
 
@@ -554,7 +559,7 @@ def test_functions_have_the_bits_of_the_text(xp, name, kind):
 @pytest.mark.parametrize("name", ["exp", "expm1", *FUNCTIONS])
 def test_functions_have_the_bits_of_the_text_before_they_are_rounded(kernels, name):
     """In float64: what differs by a last bit there differs in float32 once in a billion times."""
-    used = {"tanh_grad": 2, "sigmoid_grad": 2, "gelu": 1, "gelu_grad": 3}.get(name, 1)
+    used = {"tanh_grad": 2, "sigmoid_grad": 2, "gelu_grad": 3}.get(name, 1)
     x = np.concatenate(
         [np.resize(sweep(k, 1), 6000) for k in ("edges", "small", "medium", "large")]
     )
@@ -569,13 +574,13 @@ def test_functions_have_the_bits_of_the_text_before_they_are_rounded(kernels, na
     getattr(kernels.library, f"probe_{name}")(*pointers, ctypes.c_int64(len(x)))
     with np.errstate(all="ignore"):
         work = [np.empty(len(x)) for _ in range(6)]
-        if name == "gelu":
+        if name in TWO:
             wanted[1] = wanted[0].copy()
-            elementary.gelu(np, wanted[0], wanted[1], work)
+            getattr(elementary, name)(np, wanted[0], wanted[1], work)
         else:
             getattr(elementary, name)(np, *wanted[:used], work)
     assert same_bits(got[:, 0], wanted[0])
-    if name == "gelu":
+    if name in TWO:
         assert same_bits(got[:, 1], wanted[1])
 
 

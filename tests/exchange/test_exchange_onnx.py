@@ -29,6 +29,10 @@ MADE = {  # each layer for n features; with a small ε roundings grow by 1/σ
     "Sigmoid": lambda n: xpnet.Sigmoid(),
     "Tanh": lambda n: xpnet.Tanh(),
     "GELU": lambda n: xpnet.GELU(),
+    "GELU, exact": lambda n: xpnet.GELU("none"),
+    "BatchNorm1d, not affine": lambda n: xpnet.BatchNorm1d(n, eps=1.1, affine=False),
+    "LayerNorm, no bias": lambda n: xpnet.LayerNorm(n, eps=1.1, bias=False),
+    "LayerNorm, not affine": lambda n: xpnet.LayerNorm(n, eps=1.1, elementwise_affine=False),
     "Softmax": lambda n: xpnet.Softmax(),
     "Identity": lambda n: xpnet.Identity(),
     "Flatten": lambda n: xpnet.Flatten(),
@@ -82,6 +86,20 @@ def test_a_layer_gives_its_outputs(name, dtype, tmp_path):
     net = learnt(xpnet.Sequential(MADE[name](N), dtype=dtype))
     X = np.random.default_rng(1).normal(size=(7, N)).astype(dtype)
     check(net, X, tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_without_running_averages_the_file_takes_those_of_the_batch(dtype, affine, tmp_path):
+    layer = xpnet.BatchNorm1d(N, eps=1.1, affine=affine, track_running_stats=False)
+    X = np.random.default_rng(1).normal(2, 3, size=(1030, N)).astype(dtype)  # two pieces elsewhere
+    check(learnt(xpnet.Sequential(layer, dtype=dtype)), X, tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_exact_gelu_is_right_far_out(dtype, tmp_path):
+    X = np.array([[-50, -9, -5.5, -1e-30, 0, 1e-9, 6, 40, 1e30]], dtype)
+    check(xpnet.Sequential(xpnet.GELU("none"), dtype=dtype), X, tmp_path / "net.onnx")
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

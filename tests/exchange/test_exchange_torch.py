@@ -26,6 +26,27 @@ TWINS = {  # each layer, and what PyTorch has for it
     "Sigmoid": (xpnet.Sigmoid, T.Sigmoid),
     "Tanh": (xpnet.Tanh, T.Tanh),
     "GELU": (xpnet.GELU, lambda: T.GELU(approximate="tanh")),
+    "GELU, exact": (lambda: xpnet.GELU("none"), T.GELU),
+    "LayerNorm, no bias": (
+        lambda: xpnet.LayerNorm(N, bias=False),
+        lambda: T.LayerNorm(N, bias=False),
+    ),
+    "LayerNorm, not affine": (
+        lambda: xpnet.LayerNorm(N, elementwise_affine=False),
+        lambda: T.LayerNorm(N, elementwise_affine=False),
+    ),
+    "BatchNorm1d, not affine": (
+        lambda: xpnet.BatchNorm1d(N, affine=False),
+        lambda: T.BatchNorm1d(N, affine=False),
+    ),
+    "BatchNorm1d, not tracked": (
+        lambda: xpnet.BatchNorm1d(N, track_running_stats=False),
+        lambda: T.BatchNorm1d(N, track_running_stats=False),
+    ),
+    "BatchNorm1d, plain average": (
+        lambda: xpnet.BatchNorm1d(N, momentum=None),
+        lambda: T.BatchNorm1d(N, momentum=None),
+    ),
     "Softmax": (xpnet.Softmax, lambda: T.Softmax(dim=1)),
     "Dropout": (lambda: xpnet.Dropout(0.3), lambda: T.Dropout(0.3)),
     "Flatten": (xpnet.Flatten, T.Flatten),
@@ -153,6 +174,37 @@ class Scale(xpnet.Layer):
 
     def output_shape(self, shape):
         return shape
+
+
+@pytest.mark.parametrize("name", ["BatchNorm1d", "BatchNorm1d, plain average"])
+def test_the_count_of_batches_may_be_absent(name):
+    """Files of PyTorch before 0.4.1 and those of other tools lack it; all else must be there."""
+    net, twin = twins(name)
+    values = {k: v for k, v in twin.state_dict().items() if not k.endswith("num_batches_tracked")}
+    net.load_state_dict(values, layout="torch")
+    Y, expected = outputs(net, twin)
+    assert pytest.approx(expected, abs=1e-12) == Y
+    del values["1.running_var"]
+    with pytest.raises(xpnet.DataError, match=r"no value for the parameter '1\.running_var'"):
+        net.load_state_dict(values, layout="torch")
+
+
+def test_the_plain_average_goes_on_where_pytorch_was():
+    """The count comes along, and the mean is PyTorch's after further batches."""
+    net, twin = twins("BatchNorm1d, plain average")
+    batches = np.random.default_rng(3).normal(size=(6, 4, 3))
+    twin.train()
+    for X in batches[:3]:
+        twin(torch.tensor(X))
+    net.load_state_dict(twin.state_dict(), layout="torch")
+    assert net.state_dict()["1.batches"] == [3]
+    for X in batches[3:]:
+        net.forward(X)
+        twin(torch.tensor(X))
+    ours, theirs = net.state_dict("torch"), twin.state_dict()
+    assert ours["1.num_batches_tracked"] == theirs["1.num_batches_tracked"] == 6
+    mean = theirs["1.running_mean"].numpy()
+    assert ours["1.running_mean"] == pytest.approx(mean, abs=1e-12)
 
 
 def test_a_layer_of_ones_own_keeps_its_names_and_shapes():

@@ -7,7 +7,7 @@ xpnet as it is. Every formula is written here once more, in plain NumPy, in the 
 from __future__ import annotations
 
 from inspect import signature
-from math import cos, pi, sqrt
+from math import cos, erf, pi, sqrt
 
 import contract_layers
 import numpy as np
@@ -76,6 +76,7 @@ def check_layers(xp):
         (xpnet.Sigmoid(), logistic(X)),
         (xpnet.Tanh(), np.tanh(X)),
         (xpnet.GELU(), gelu(X)),
+        (xpnet.GELU("none"), X / 2 * (1 + np.vectorize(erf)(X / np.sqrt(2)))),
         (xpnet.Softmax(), softmax(X)),
         (xpnet.Identity(), X),
         (xpnet.LayerNorm(5), normalized(X, 1)),
@@ -163,7 +164,8 @@ def check_gradients(xp):
         (X, [L(2, 3), xpnet.Softmax(), L(3, 3), xpnet.Dropout(0.4), L(3, 3)], "bce_logits", Q),
         (X, [L(2, 3), xpnet.ReLU(), L(3, 3), xpnet.LeakyReLU(0.3), L(3, 3)], "huber", T),
         (X, [L(2, 3), xpnet.Sigmoid()], "bce", Q),
-        (X[:1], [L(2, 3), xpnet.BatchNorm1d(3), L(3, 3)], "mse", T[:1]),
+        (X[:3], [L(2, 3), xpnet.BatchNorm1d(3, affine=False), L(3, 3)], "mse", T[:3]),
+        (X, [L(2, 3), xpnet.GELU("none"), xpnet.LayerNorm(3, bias=False), L(3, 3)], "mse", T),
         (X, [L(2, 3), xpnet.BatchNorm1d(3), xpnet.Dropout(0.5), L(3, 3)], "at rest", T),
     ):
         net = network(*layers)
@@ -351,6 +353,34 @@ def check_initial_weights(xp):
 # ---- networks ----------------------------------------------------------------------------------
 
 
+def check_far_out(xp):
+    """GELU is 1 and 0 there, without an infinity times 0."""
+    for layer in (xpnet.GELU(), xpnet.GELU("none")):
+        net, X = network(layer), xp.asarray(np.array([[1e200, -1e200, 45.0, -45.0]]))
+        net.input_gradient = True
+        close(xp.asnumpy(net.forward(X)) / [1e200, 1, 45, 1], [[1, 0, 1, 0]], layer)
+        close(xp.asnumpy(net.backward(xp.asarray(np.ones((1, 4))))), [[1, 0, 1, 0]], layer)
+
+
+def check_average(xp):
+    """momentum=None weights all batches alike, and a batch of one has no variance."""
+    layer = xpnet.BatchNorm1d(3, momentum=None)
+    net, batches = network(layer), [numbers(4, 3, seed=k) for k in range(3)]
+    for X in batches:
+        net.forward(xp.asarray(X))
+    mean = np.mean([X.mean(axis=0) for X in batches], axis=0)
+    close(xp.asnumpy(layer.state["mean"])[0], mean, "plain average")
+    for refused in (
+        lambda: net.forward(xp.asarray(batches[0][:1])),
+        lambda: xpnet.Trainer(net, "mse").fit(numbers(7, 3), numbers(7, 3), batch_size=3),
+    ):
+        try:
+            refused()
+        except xpnet.ShapeError:
+            continue
+        raise AssertionError("a batch of one sample is taken")
+
+
 def check_batch_norm(xp):
     layer = xpnet.BatchNorm1d(3, momentum=0.3)
     net, mean, variance = network(layer), np.zeros(3), np.ones(3)
@@ -480,8 +510,8 @@ def check_processes(xp):
     """Three, some of them without a sample at times, do what one does; in any order of the sums."""
     if xp is not BACKENDS[0]:
         return
-    t, w = np.arange(11) % 3, np.arange(11) + 0.5
-    X = numbers(11, 3)
+    t, w = np.arange(10) % 3, np.arange(10) + 0.5
+    X = numbers(10, 3)
     kinds = L(3, 5), xpnet.BatchNorm1d(5), xpnet.Tanh(), xpnet.Dropout(0.25), L(5, 3)
     for size, weight, reproducible in ((4, None, False), (2, w, False), (None, None, True)):
         mode = xpnet.backend.find_backend("numpy", reproducible)
@@ -560,6 +590,8 @@ CHECKS = (
     check_gradients,
     check_overwriting,
     check_batch_norm,
+    check_average,
+    check_far_out,
     check_network,
     check_batches,
     check_labels,

@@ -118,7 +118,7 @@ LAYERS = [
             "xp.copyto(self.dbeta, dY[0])",
         ),
         ("dγ without X̂", "xp.multiply(dY, Xhat, out=work)", "xp.copyto(work, dY)"),
-        ("dX̂ without γ", "xp.multiply(dY, self.gamma, out", "xp.multiply(dY, 1.0, out"),
+        ("dX̂ without γ", "self.gamma if scaled else 1.0", "1.0"),
         ("the mean of dX̂ missing", "dX = xp.subtract(dXhat, mean, out=dXhat)", "dX = dXhat"),
         ("the term with X̂ missing", "        xp.subtract(dX, work, out=dX)\n", ""),
         ("the term with X̂ added", "xp.subtract(dX, work, out=dX)", "xp.add(dX, work, out=dX)"),
@@ -135,25 +135,29 @@ LAYERS = [
         ),
         (
             "momentum the wrong way round",
-            "            scratch = xp.multiply(new, self.momentum, out=work[:1])\n"
-            "            xp.multiply(average, 1 - self.momentum, out=average)\n",
-            "            scratch = xp.multiply(new, 1 - self.momentum, out=work[:1])\n"
-            "            xp.multiply(average, self.momentum, out=average)\n",
+            "xp.multiply(new, a, out=work)\n                xp.multiply(average, 1 - a,",
+            "xp.multiply(new, 1 - a, out=work)\n                xp.multiply(average, a,",
         ),
         (
             "running averages never fade",
-            "            xp.multiply(average, 1 - self.momentum, out=average)\n",
+            "                xp.multiply(average, 1 - a, out=average)\n",
             "",
         ),
-        ("running averages swapped", "running, (mu, variance)", "running, (variance, mu)"),
+        ("running averages swapped", '"mean"], mu), (', '"variance"], mu), ('),
+        (
+            "a plain average of twice as many",
+            'xp.add(self.state["batches"], 1,',
+            'xp.add(self.state["batches"], 2,',
+        ),
+        ("a batch of one is taken", "least_batch = 2", "least_batch = 1"),
         (
             "the batch's own statistics at rest",
-            "if not self.training:\n            xp.copyto(mu",
-            "if False:\n            xp.copyto(mu",
+            "if not self._of_batch:\n            self.xp.copyto(mu",
+            "if False:\n            self.xp.copyto(mu",
         ),
         (
             "μ and σ not constant at rest",
-            "if not self.training:\n            return self.xp",
+            "if not self._of_batch:\n            return self.xp",
             "if False:\n            return self.xp",
         ),
     ),
@@ -196,7 +200,9 @@ LAYERS = [
     *_in("layers/tanh.py", ("the slope of the sigmoid", "xp.tanh_grad(", "xp.sigmoid_grad(")),
     *_in(
         "layers/gelu.py",
-        ("Y for X in backward", "gelu_grad(dY, self.X,", "gelu_grad(dY, self.Y[:n],"),
+        ("Y for X in backward", "gelu_grad(dY, X,", "gelu_grad(dY, self.Y[:n],"),
+        ("exact: X φ missing", "        xp.add(dX, Phi, out=dX)\n", "        xp.copyto(dX, Phi)\n"),
+        ("exact: Φ missing", "        xp.add(dX, Phi, out=dX)\n", ""),
     ),
     *_in(
         "layers/softmax.py",
@@ -462,7 +468,7 @@ BASE = [
         ("gelu: a wrong constant", "GELU_A = 0.044715", "GELU_A = 0.04471"),
         ("gelu: another wrong constant", "GELU_C = 0.7978845608028654", "GELU_C = 0.79788"),
         ("gelu_grad: 3 missing", "3 * GELU_A", "GELU_A"),
-        ("gelu_grad: 1 + T missing", "slope = (1 + T) + X", "slope = X"),
+        ("gelu_grad: 1 + T missing", "slope = (1 + T) + x", "slope = x"),
         (
             "softmax: sum over the batch",
             "E / self.module.sum(E, axis=1",
@@ -552,10 +558,12 @@ NUMPY = [
         ),
         (
             "gelu: 1/2 missing",
-            "np.multiply(out, X, out=out)\n        return np.multiply(out, 0.5,",
-            "np.multiply(out, X, out=out)\n        return np.multiply(out, 1.0,",
+            "np.multiply(out, 0.5, out=out)\n        return np.multiply(out, X,",
+            "np.multiply(out, 1.0, out=out)\n        return np.multiply(out, X,",
         ),
-        ("gelu_grad: 3 missing", "_polynomial(X, 3 * GELU_A", "_polynomial(X, GELU_A"),
+        ("gelu_grad: 3 missing", "out=out), 3 * GELU_A", "out=out), GELU_A"),
+        ("gelu_grad: ∞ · 0", "X.clip(-GELU_END, GELU_END, out=out), 3", "X, 3"),
+        ("normal: the sides swapped", "np.greater(X, 0, out=out)", "np.less(X, 0, out=out)"),
         ("gelu_grad: T missing", "        np.add(out, T, out=out)\n", ""),
         (
             "gelu_grad: T² missing",

@@ -36,6 +36,7 @@ SHAPES = ((1, 1), (3, 5), (1, 33), (33, 1), (70, 31), (9, 64), (130, 100), (0, 5
 ARRAY_METHODS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}  # check_array_methods
 # test_capture.py and test_capture_memory.py
 ARRAY_METHODS |= {"capture", "aside", "off_path", "join", "renew", "here", "peak_memory"}
+ARRAY_METHODS |= {"batch_total"}  # no array: the size of a batch, see test_normalization.py
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e4, -1e4, 1e-30, -1e-30])
 
 KEY = np.array([0xF123456789ABCDEF], np.uint64)
@@ -399,9 +400,20 @@ def _activations() -> Iterator[Case]:
             yield _case("sigmoid_grad", title, dY=dY, Y=Y, **exact)
             yield _case("tanh_grad", title, dY=dY, Y=T, scale=dy, **exact)
             yield _case("gelu", title, "out T", X=X, out=out, T=work, ulps=8, scale=x)
+            yield _case("normal", title, "out density", **_normal(X))
             yield _case("gelu_grad", title, dY=dY, X=X, T=T, work=work, scale=slopes, **exact)
         yield from _activation_grads(dtype)
     yield from _other_types()
+
+
+def _normal(X: np.ndarray) -> dict[str, Any]:
+    """φ(X) feels the rounding of X² times X²; so does Φ(X), but no more than its smaller side."""
+    with np.errstate(all="ignore"):
+        x = np.minimum(np.abs(X.astype(np.float64)), 40)
+        size = (1 + x * x) * np.exp(-x * x / 2)
+    arrays = {name: _junk(X.shape, X.dtype) for name in ("out", "density", "work")}
+    scale = {"out": size + (X > 0), "density": size}
+    return {"X": X, **arrays, "ulps": 16, "scale": scale}
 
 
 def _activation_grads(dtype: Any) -> Iterator[Case]:

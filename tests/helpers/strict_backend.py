@@ -10,7 +10,7 @@ import strictxp
 from xpnet.backend.base import Backend
 
 ARRAYS = {"empty", "zeros", "asarray", "asnumpy", "owns", "require"}
-ARRAYS |= {"capture", "aside", "off_path", "join", "renew", "here", "peak_memory"}
+ARRAYS |= {"capture", "aside", "off_path", "join", "renew", "here", "peak_memory", "batch_total"}
 VOCABULARY = {
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "sqrt", "log", "tanh",
     "copyto", "matmul", "sum", "mean", "take",

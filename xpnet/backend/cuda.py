@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend import normal
+
 WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048  # threads; kernels go on where the grid ends
 REALS: dict[str, tuple[str, Any]] = {"d": ("double", np.float64), "f": ("float", np.float32)}
 CACHE_ELSEWHERE = "name a folder that can be written with CUPY_CACHE_DIR"
@@ -49,7 +51,15 @@ def source(file: str = "kernels.cu") -> str:
 
 def compile_options(T: str) -> tuple[str, ...]:
     """Return what the compiler is told; --fmad=false: round as the text of base.py says."""
-    return ("-std=c++17", "--fmad=false", f"-DREAL={REALS[T][0]}")
+    constants = [f"-D{k}={literal(v)}" for k, v in vars(normal).items() if k.isupper()]
+    return ("-std=c++17", "--fmad=false", f"-DREAL={REALS[T][0]}", *constants)
+
+
+def literal(value: Any) -> str:
+    """Return a number, or several with commas, as C++ writes it."""
+    if isinstance(value, tuple):
+        return ",".join([literal(float(v)) for v in value])
+    return value.hex() if isinstance(value, float) else f"{value}LL"
 
 
 @cache

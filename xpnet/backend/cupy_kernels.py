@@ -38,6 +38,7 @@ KERNELS = {
     "tanh_grad_sums": "TTTT",
     "gelu": "TTT",
     "gelu_grad": "TTTT",
+    "normal": "TTT",
     "softplus": "TT",
     "softmax": "TT",
     "softmax_grad": "TTT",

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpnet.backend.base import GELU_A, GELU_C, Array
+from xpnet.backend.normal import CENTRE, END, MILLS, PEAK
 
 Work = Sequence[Array]
 
@@ -181,6 +182,31 @@ def _gelu_polynomial(m: Any, x: Array, factor: float, out: Array) -> None:
     m.multiply(out, factor, out=out)
     m.add(out, 1.0, out=out)
     m.multiply(out, GELU_C, out=out)
+
+
+def normal(m: Any, x: Array, p: Array, work: Work) -> None:
+    """x = Φ(x),  p = φ(x), see `xpnet.backend.normal`; φ is held above exp(-700)"""
+    a, q, ratio = work[2:5]
+    m.absolute(x, out=a)
+    m.minimum(a, END, out=a)
+    m.subtract(a, CENTRE, out=q)
+    m.add(a, CENTRE, out=ratio)
+    m.divide(q, ratio, out=q)
+    m.multiply(q, MILLS[0], out=ratio)
+    for c in MILLS[1:-1]:
+        m.add(ratio, c, out=ratio)
+        m.multiply(ratio, q, out=ratio)
+    m.add(ratio, MILLS[-1], out=ratio)
+    m.multiply(a, -0.5, out=p)
+    m.multiply(p, a, out=p)
+    exp(m, p, work)
+    m.multiply(p, PEAK, out=p)
+    m.add(a, 1.0, out=a)
+    m.divide(ratio, a, out=ratio)
+    m.multiply(ratio, p, out=ratio)
+    m.greater(x, 0.0, out=x)
+    m.subtract(x, ratio, out=x)
+    m.absolute(x, out=x)
 
 
 def sigmoid_grad(m: Any, dy: Array, y: Array, work: Work) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backend.normal import CENTRE, END, MILLS, PEAK
 from xpnet.backend.options import CrossEntropyArrays
 
 Array = Any  # see `xpnet.backend.base`
 GELU_C = 0.7978845608028654  # √(2/π)
 GELU_A = 0.044715
+GELU_END = 32.0  # beyond it, on either side, T is ±1 to the last bit
 GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ divided by the golden ratio: the step of splitmix64
 
 
@@ -59,13 +61,33 @@ class Fused:
 
         The tanh form of Hendrycks and Gimpel, "Gaussian error linear units", 2016.
         """
-        self.tanh(GELU_C * (X + GELU_A * X * X * X), out=T)
+        x = self._within(X, GELU_END)
+        self.tanh(GELU_C * (x + GELU_A * x * x * x), out=T)
         return self.copyto(out, 0.5 * X * (1 + T))
 
     def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
         """dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2      (work: of X's shape)"""
-        slope = (1 + T) + X * (1 - T * T) * GELU_C * (1 + 3 * GELU_A * X * X)
+        x = self._within(X, GELU_END)  # else ∞ · 0
+        slope = (1 + T) + x * (1 - T * T) * GELU_C * (1 + 3 * GELU_A * x * x)
         return self.copyto(out, 0.5 * dY * slope)
+
+    def _within(self, X: Array, limit: float) -> Array:
+        """Return X held within ±limit."""
+        return self.module.minimum(self.module.maximum(X, -limit), limit)
+
+    def normal(self, X: Array, out: Array, density: Array, work: Array) -> Array:
+        """out = Φ(X) = (1 + erf(X/√2)) / 2,  density = φ(X) = exp(-X²/2) / √(2π)
+
+        By Mills's ratio of a = |X|, see `xpnet.backend.normal`; ``work`` is scratch.
+        """
+        m = self.module
+        a = m.minimum(m.maximum(X, -X), END)
+        q, ratio = (a - CENTRE) / (a + CENTRE), 0.0
+        for c in MILLS:
+            ratio = ratio * q + c
+        self.copyto(density, m.exp(-0.5 * a * a) * PEAK)
+        tail = ratio / (1 + a) * density
+        return self.copyto(out, m.where(X > 0, 1 - tail, tail))
 
     def softmax(self, X: Array, out: Array, work: Array) -> Array:
         """Yᵢⱼ = exp(Xᵢⱼ - maxₖ Xᵢₖ) / Σₖ exp(Xᵢₖ - maxₖ Xᵢₖ)      (work: scratch, one column)"""

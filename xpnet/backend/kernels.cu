@@ -219,11 +219,28 @@ KERNEL gelu(const T* X, T* Y, T* t, i64 n, T c, T a)
 }
 
 // dX = dY · ((1 + t) + X (1 - t²) √(2/π) (1 + 3a X²)) / 2
-KERNEL gelu_grad(const T* dY, const T* X, const T* t, T* dX, i64 n, T c, T a3)
+KERNEL gelu_grad(const T* dY, const T* X, const T* t, T* dX, i64 n, T c, T a3, T end)
 {
     for (EACH(i, n)) {
-        T x = X[i], slope = (1 + t[i]) + x * (1 - t[i] * t[i]) * c * (1 + a3 * x * x);
+        T x = X[i];
+        x = x < -end ? -end : x > end ? end : x;  // no infinity times 0
+        T slope = (1 + t[i]) + x * (1 - t[i] * t[i]) * c * (1 + a3 * x * x);
         dX[i] = T(0.5) * dY[i] * slope;
+    }
+}
+
+// P = Φ(X),  p = φ(X): see normal.py
+KERNEL normal(const T* X, T* P, T* p, i64 n)
+{
+    constexpr T mills[] = {MILLS};
+    for (EACH(i, n)) {
+        T a = fabs(X[i]);
+        a = a > T(END) ? T(END) : a;
+        T q = (a - T(CENTRE)) / (a + T(CENTRE)), ratio = 0;
+        for (T c : mills) ratio = ratio * q + c;
+        p[i] = exp(T(-0.5) * a * a) * T(PEAK);
+        T tail = ratio / (1 + a) * p[i];
+        P[i] = X[i] > 0 ? 1 - tail : tail;
     }
 }
 

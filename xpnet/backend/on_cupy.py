@@ -21,6 +21,7 @@ from xpnet.backend.base import GELU_A, GELU_C, Array, is_image
 from xpnet.backend.cuda import BLOCK, WARP
 from xpnet.backend.cupy_device import CuPyDevice
 from xpnet.backend.cupy_kernels import PARTIALS, NoKernelError, fused
+from xpnet.backend.fused import GELU_END
 from xpnet.backend.options import (
     AdamOptions,
     AdamState,
@@ -125,7 +126,12 @@ class CuPyBackend(CuPyDevice):
     @fused
     def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
         """dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2"""
-        return self._elements("gelu_grad", (dY, X, T), (out,), GELU_C, 3 * GELU_A)
+        return self._elements("gelu_grad", (dY, X, T), (out,), GELU_C, 3 * GELU_A, GELU_END)
+
+    @fused
+    def normal(self, X: Array, out: Array, density: Array, work: Array) -> Array:
+        """out = Φ(X),  density = φ(X)"""
+        return self._elements("normal", (X,), (out, density))
 
     @fused
     def softmax(self, X: Array, out: Array, work: Array) -> Array:

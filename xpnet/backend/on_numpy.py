@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend.base import GELU_A, GELU_C, GOLDEN, Array, Backend, is_image, mix64
+from xpnet.backend.fused import GELU_END
+from xpnet.backend.normal import CENTRE, END, MILLS, PEAK
 from xpnet.backend.options import (
     AdamOptions,
     AdamState,
@@ -97,23 +99,47 @@ class NumPyBackend(Backend):
         return np.multiply(out, dY, out=out)
 
     def gelu(self, X: Array, out: Array, T: Array) -> Array:
-        """T = tanh(√(2/π) (1 + a X²) X),  Y = (1 + T) X / 2"""
-        _polynomial(X, GELU_A, out=T)
+        """T = tanh(√(2/π) (1 + a X²) X),  Y = (1 + T) / 2 · X, which does not overflow"""
+        _polynomial(X.clip(-GELU_END, GELU_END, out=out), GELU_A, out=T)
         np.tanh(T, out=T)
         np.add(T, 1, out=out)
-        np.multiply(out, X, out=out)
-        return np.multiply(out, 0.5, out=out)
+        np.multiply(out, 0.5, out=out)
+        return np.multiply(out, X, out=out)
 
     def gelu_grad(self, dY: Array, X: Array, T: Array, out: Array, work: Array) -> Array:
-        """dX = ((1 - T²) √(2/π) (1 + 3a X²) X + (1 + T)) · dY / 2"""
-        _polynomial(X, 3 * GELU_A, out=work)
+        """dX = ((1 - T²) √(2/π) (1 + 3a X²) X + (1 + T)) / 2 · dY"""
+        _polynomial(X.clip(-GELU_END, GELU_END, out=out), 3 * GELU_A, out=work)
         np.multiply(T, T, out=out)
         np.subtract(1, out, out=out)
         np.multiply(out, work, out=out)
         np.add(out, 1, out=out)
         np.add(out, T, out=out)
-        np.multiply(out, dY, out=out)
-        return np.multiply(out, 0.5, out=out)
+        np.multiply(out, 0.5, out=out)
+        return np.multiply(out, dY, out=out)
+
+    def normal(self, X: Array, out: Array, density: Array, work: Array) -> Array:
+        """Φ(X) = |[X > 0] - φ(a) m(a)|  with  a = |X|"""
+        np.absolute(X, out=out)
+        np.minimum(out, END, out=out)
+        np.subtract(out, CENTRE, out=work)
+        np.add(out, CENTRE, out=density)
+        np.divide(work, density, out=density)
+        np.multiply(density, MILLS[0], out=work)
+        for c in MILLS[1:-1]:
+            np.add(work, c, out=work)
+            np.multiply(work, density, out=work)
+        np.add(work, MILLS[-1], out=work)
+        np.add(out, 1, out=density)
+        np.divide(work, density, out=work)
+        np.multiply(out, -0.5, out=density)
+        np.multiply(density, out, out=density)
+        with np.errstate(under="ignore"):
+            np.exp(density, out=density)
+        np.multiply(density, PEAK, out=density)
+        np.multiply(work, density, out=work)
+        np.greater(X, 0, out=out)
+        np.subtract(out, work, out=out)
+        return np.absolute(out, out=out)
 
     def softmax(self, X: Array, out: Array, work: Array) -> Array:
         """Y = E / Σ E with E = exp(X - max X)"""

@@ -155,6 +155,18 @@ __device__ double softplus(double x)
     return log(u) + ((x < 0 ? 0 : x) + (e - (u - 1)) / u);
 }
 
+__device__ double normal(double x, double& p)
+{
+    constexpr double mills[] = {MILLS};
+    double a = fabs(x);
+    a = a > END ? END : a;
+    double q = (a - CENTRE) / (a + CENTRE), ratio = q * mills[0];
+    for (unsigned i = 1; i < sizeof mills / sizeof *mills - 1; i++) ratio = (ratio + mills[i]) * q;
+    ratio = (ratio + mills[sizeof mills / sizeof *mills - 1]) / (a + 1);
+    p = exp(a * -0.5 * a) * PEAK;
+    return fabs((x > 0) - ratio * p);
+}
+
 __device__ double gelu_polynomial(double x, double factor)
 {
     return (x * x * factor + 1) * GELU_C;
@@ -444,6 +456,16 @@ MAP(softplus)
 
 MAP_GRAD(tanh_grad)
 MAP_GRAD(sigmoid_grad)
+
+// P, p = normal(X); X comes twice, as for map_gelu
+KERNEL map_normal(const float* X, const float*, float* P, float* p, i64 n)
+{
+    for (EACH(i, n)) {
+        double density;
+        P[i] = exact::store(elementary::normal(X[i], density));
+        p[i] = exact::store(density);
+    }
+}
 
 // Y, t = gelu(X); X comes twice, as the text makes two copies of it
 KERNEL map_gelu(const float* X, const float*, float* Y, float* t, i64 n)

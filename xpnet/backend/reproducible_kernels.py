@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.backend import base, elementary, exact
 from xpnet.backend.base import Array, Backend
-from xpnet.backend.cuda import BLOCK, WARP, Kernels, compile_options
+from xpnet.backend.cuda import BLOCK, WARP, Kernels, compile_options, literal
 from xpnet.backend.reproducible import Reproducible
 
 Arrays = tuple[Array, ...]
@@ -48,6 +48,7 @@ KERNELS = {
     "map_softplus": "ff",
     "map_tanh_grad": "fff",
     "map_sigmoid_grad": "fff",
+    "map_normal": "ffff",
     "map_gelu": "ffff",
     "map_gelu_grad": "ffff",
     "softmax": "ff",
@@ -74,16 +75,9 @@ _CONSTANTS = {
 @cache
 def options(T: str = "f") -> tuple[str, ...]:
     """Return what the compiler is told: the constants of `exact` and `elementary`, bit by bit."""
-    constants = {k: _literal(vars(m)[k]) for m, names in _CONSTANTS.items() for k in names}
+    constants = {k: literal(vars(m)[k]) for m, names in _CONSTANTS.items() for k in names}
     named = {**constants, "LINE_BLOCK": str(LINE_BLOCK)}
     return (*compile_options(T), *[f"-D{name}={text}" for name, text in named.items()])
-
-
-def _literal(value: Any) -> str:
-    """Return a number, or several with commas, as C++ writes it."""
-    if isinstance(value, tuple):
-        return ",".join([_literal(float(v)) for v in value])
-    return value.hex() if isinstance(value, float) else f"{value}LL"
 
 
 class Lines(NamedTuple):

@@ -58,6 +58,10 @@ class WholeSteps:
         """
         return 0
 
+    def batch_total(self, n: int) -> int:
+        """Return the size of the batch of which this process has n samples."""
+        return n
+
     def here(self) -> AbstractContextManager[None]:
         """Return a ``with`` block in which this backend's device is this thread's current one.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from xpnet.backend.base import GELU_A, GELU_C
+from xpnet.backend.normal import CENTRE, END, MILLS, PEAK
 from xpnet.layers import (
     GELU,
     BatchNorm1d,
@@ -56,24 +57,47 @@ def _leaky_relu(layer: Any, graph: Nodes, X: str) -> str:
 
 
 def _gelu(layer: Any, graph: Nodes, X: str) -> str:
-    """X/2 + X/2 · T with T = tanh(X · (X·X · c a + c))"""
+    """X/2 + X/2 · T with T = tanh(X · (X·X · c a + c)); or X Φ"""
+    if layer.approximate == "none":
+        return graph("Mul", X, _normal(layer, graph, X))
     inner = graph("Add", graph("Mul", graph("Mul", X, X), GELU_C * GELU_A), GELU_C)
     half, T = graph("Mul", X, 0.5), graph("Tanh", graph("Mul", X, inner))
     return graph("Add", half, graph("Mul", half, T))
 
 
+def _normal(layer: Any, graph: Nodes, X: str) -> str:
+    """Φ = (1 + erf(X/√2)) / 2; in float64, where onnxruntime has no Erf, as `Fused.normal`"""
+    if layer.dtype == "float32":
+        return graph("Mul", graph("Add", graph("Erf", graph("Mul", X, 0.5**0.5)), 1.0), 0.5)
+    a = graph("Min", graph("Abs", X), END)
+    q = graph("Div", graph("Sub", a, CENTRE), graph("Add", a, CENTRE))
+    ratio = graph("Mul", q, MILLS[0])
+    for c in MILLS[1:-1]:
+        ratio = graph("Mul", graph("Add", ratio, c), q)
+    ratio = graph("Div", graph("Add", ratio, MILLS[-1]), graph("Add", a, 1.0))
+    density = graph("Mul", graph("Exp", graph("Mul", graph("Mul", a, a), -0.5)), PEAK)
+    tail = graph("Mul", ratio, density)
+    return graph("Where", graph("Greater", X, 0.0), graph("Sub", 1.0, tail), tail)
+
+
 def _layer_norm(layer: Any, graph: Nodes, X: str) -> str:
-    """γ X̂ + β"""
-    centred = graph("Sub", X, graph("ReduceMean", X, [-1]))
-    variance = graph("ReduceMean", graph("Mul", centred, centred), [-1])
+    """γ X̂ + β, with the means along the layer's axis"""
+    centred = graph("Sub", X, graph("ReduceMean", X, [layer.axis]))
+    variance = graph("ReduceMean", graph("Mul", centred, centred), [layer.axis])
     sigma = graph("Sqrt", graph("Add", variance, layer.eps))
-    return graph("Add", graph("Mul", graph("Div", centred, sigma), layer.gamma), layer.beta)
+    Y = graph("Div", centred, sigma)
+    for kind, name in (("Mul", "gamma"), ("Add", "beta")):
+        Y = graph(kind, Y, getattr(layer, name)) if name in layer.parameters else Y
+    return Y
 
 
 def _batch_norm(layer: Any, graph: Nodes, X: str) -> str:
-    """BatchNormalization(X), with ε added to the variance"""
+    """BatchNormalization(X), with ε added to the variance; the formula for a batch's own means"""
+    if not layer.track_running_stats:
+        return _layer_norm(layer, graph, X)
     mean, variance = layer.state["mean"][0], layer.state["variance"][0] + layer.eps
-    return graph("BatchNormalization", X, layer.gamma, layer.beta, mean, variance, epsilon=0.0)
+    gamma, beta = (layer.gamma, layer.beta) if layer.affine else (1 + 0 * mean, 0 * mean)
+    return graph("BatchNormalization", X, gamma, beta, mean, variance, epsilon=0.0)
 
 
 def _in_a_row(net: Any, graph: Nodes, X: str) -> str:

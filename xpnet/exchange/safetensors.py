@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.network import Sequential, check_shapes
+from xpnet.network.storing import demanded
 from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.support.files import open_file, write_atomically, writing
 from xpnet.support.version import __version__
@@ -107,7 +108,9 @@ def load_safetensors(net: Sequential, path: str | os.PathLike[str], layout: str 
         with open_file(path) as file:
             size, data = os.fstat(file.fileno()).st_size, file.read(8 + MOST)
             tensors, _ = read_header(data, size, name)
-            _check_fit(tensors, wanted)  # before memory is taken for the values
+            _check_fit(
+                tensors, demanded(wanted, tensors, layout)
+            )  # before memory is taken for the values
             data += file.read(size - len(data))
     except OSError as error:
         raise CheckpointError(f"{name} cannot be read: {error.strerror or error}") from None

@@ -11,7 +11,9 @@ from typing import Any
 
 from xpnet.backend import Array
 from xpnet.layers import BatchNorm1d, Dropout, Layer, LayerNorm, Linear
-from xpnet.network.storing import LAYOUTS
+from xpnet.network.storing import LAYOUTS, MAY_LACK
+
+COUNT = "num_batches_tracked"  # of PyTorch since 0.4.1; older files and other tools lack it
 
 
 def _linear(layer: Any) -> dict[str, Array]:
@@ -21,17 +23,18 @@ def _linear(layer: Any) -> dict[str, Array]:
 
 def _normalization(layer: Any) -> dict[str, Array]:
     """``weight`` is γ, ``bias`` is β."""
-    return {"weight": layer.gamma, "bias": layer.beta}
+    names = {"gamma": "weight", "beta": "bias"}
+    return {names[name]: getattr(layer, name) for name in layer.parameters}
 
 
 def _batch_norm(layer: Any) -> dict[str, Array]:
-    """Also the running averages, and a count of batches that nothing here looks at."""
-    return {
-        **_normalization(layer),
-        "running_mean": layer.state["mean"][0],
-        "running_var": layer.state["variance"][0],
-        "num_batches_tracked": layer.xp.zeros((), "int64"),
-    }
+    """Also the running averages, and a count of batches, which the plain average alone needs."""
+    values, state = _normalization(layer), layer.state
+    if not state:
+        return values
+    values |= {"running_mean": state["mean"][0], "running_var": state["variance"][0]}
+    counted = state["batches"].reshape(()) if "batches" in state else layer.xp.zeros((), "int64")
+    return values | {COUNT: counted}
 
 
 VALUES: dict[type[Layer], Callable[[Any], dict[str, Array]]] = {
@@ -49,5 +52,6 @@ def torch_values(layer: Layer) -> dict[str, Array]:
 
 
 LAYOUTS["torch"] = lambda layer: layer.torch_values()  # type: ignore[attr-defined]
+MAY_LACK["torch"] = COUNT
 # In release 1 this was a method of every layer, which layers of users override.
 Layer.torch_values = torch_values  # type: ignore[attr-defined]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.backend import Array
 from xpnet.layers.base import Layer, Shape
+from xpnet.support.errors import OptionError
+from xpnet.support.messages import unknown
+
+FORMS = ("none", "tanh")
 
 
 class GELU(Layer):
@@ -11,15 +17,43 @@ class GELU(Layer):
 
     dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2
 
-    The form with tanh instead of the error function.
+    The form with tanh instead of the error function, which differs from it by up to 5e-4. With
+    ``approximate="none"`` the error function itself:
+
+    Y = X Φ        with Φ = (1 + erf(X/√2)) / 2, and φ = Φ' = exp(-X²/2) / √(2π)
+
+    dX = dY · (Φ + X φ)
+
+    Parameters
+    ----------
+    approximate : str
+        ``"tanh"`` or ``"none"``: PyTorch's words. Its own default is ``"none"``.
+
+    Raises
+    ------
+    OptionError
+        If it is another word.
 
     References
     ----------
     Hendrycks and Gimpel, "Gaussian error linear units", 2016.
     """
 
+    def __init__(self, approximate: str = "tanh") -> None:
+        super().__init__()
+        if not isinstance(approximate, str) or approximate not in FORMS:
+            raise OptionError(f"GELU: {unknown('approximate', approximate, FORMS)}")
+        self.approximate = str(approximate)
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments; that of a later release only where it is set."""
+        return {} if self.approximate == "tanh" else super().config()
+
+    def __repr__(self) -> str:
+        return "GELU()" if self.approximate == "tanh" else f"GELU({self.approximate!r})"
+
     def build(self, batch_size: int, input_shape: Shape, input_gradient: bool) -> None:
-        """Make room for T and for scratch."""
+        """Make room for T and for scratch, or for Φ and φ."""
         super().build(batch_size, input_shape, input_gradient)
         self.T = self.xp.empty(self.Y.shape, self.dtype)
         self.work = self.xp.empty(self.Y.shape, self.dtype)
@@ -27,9 +61,19 @@ class GELU(Layer):
     def forward(self, X: Array) -> Array:
         """Return Y, of the shape of X."""
         self.X, n = X, len(X)
-        return self.xp.gelu(X, out=self.Y[:n], T=self.T[:n])
+        Y, T, work = self.Y[:n], self.T[:n], self.work[:n]
+        if self.approximate == "tanh":
+            return self.xp.gelu(X, out=Y, T=T)
+        Phi = self.xp.normal(X, out=T, density=work, work=Y)
+        return self.xp.multiply(X, Phi, out=Y)
 
     def backward(self, dY: Array) -> Array:
         """Return dX, of the shape of dY."""
-        n = len(dY)
-        return self.xp.gelu_grad(dY, self.X, self.T[:n], out=self.dX[:n], work=self.work[:n])
+        xp, X, n = self.xp, self.X, len(dY)
+        dX, T, work = self.dX[:n], self.T[:n], self.work[:n]
+        if self.approximate == "tanh":
+            return xp.gelu_grad(dY, X, T, out=dX, work=work)
+        Phi, phi = T, work
+        xp.multiply(X, phi, out=dX)
+        xp.add(dX, Phi, out=dX)
+        return xp.multiply(dX, dY, out=dX)

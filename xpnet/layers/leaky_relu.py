@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
+from xpnet.support.checks import fraction
 from xpnet.support.errors import OptionError
 
 
@@ -29,9 +30,9 @@ class LeakyReLU(Layer):
 
     def __init__(self, slope: float = 0.01) -> None:
         super().__init__()
-        if not 0 < slope < 1:
-            raise OptionError(f"LeakyReLU: slope must be between 0 and 1; got {slope!r}")
-        self.slope = float(slope)
+        self.slope = fraction("LeakyReLU: slope", slope)
+        if not self.slope:
+            raise OptionError("LeakyReLU: slope must be above 0; for 0 use ReLU()")
 
     def __repr__(self) -> str:
         return f"LeakyReLU({self.slope})"

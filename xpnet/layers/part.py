@@ -44,6 +44,8 @@ class Part:
     dX: Array = None
     pixels = "numbers"
     training = True
+    splits = True  # False: in prediction, too, an output depends on all samples of the batch
+    least_batch = 1  # the fewest samples of a batch with which the layer can be trained
     dtype: np.dtype[Any]
     _parameters: dict[str, Parameter]
     _state: dict[str, Array]

@@ -63,12 +63,17 @@ class Predicting(Storing):
         """`predict` of checked samples, where no other thread uses the network."""
         xp, pieces = self.xp, []
         with xp.here(), self.evaluating(), np.errstate(all="ignore"):
-            for start in range(0, len(X), PREDICTION_BATCH):
-                piece = X[start : start + PREDICTION_BATCH]
+            step = self.prediction_batch(len(X))
+            for start in range(0, len(X), step):
+                piece = X[start : start + step]
                 check_values(piece, self.dtype, first=start)
                 Y = self.forward(xp.asarray(piece))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
             return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)
+
+    def prediction_batch(self, n: int) -> int:
+        """Return how many of n samples one pass takes: all, where a layer needs them together."""
+        return PREDICTION_BATCH if all(layer.splits for _, layer in self.walk("")) else n
 
     def twin(self) -> Self:
         """Return a network with the same parameters and states, and buffers of its own."""

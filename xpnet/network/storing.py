@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,7 @@ from xpnet.support.messages import look_up
 Layout = Callable[[Layer], dict[str, Array]]
 # The names and the shapes of the values of a layer; `xpnet.exchange` adds "torch".
 LAYOUTS: dict[str, Layout] = {"xpnet": lambda layer: layer.xpnet_values()}
+MAY_LACK: dict[str, str] = {}  # for a layout, a name of values that may be absent: they stay
 
 
 class Storing(Layer):
@@ -184,7 +185,7 @@ class Storing(Layer):
         OptionError
             If there is no such layout.
         """
-        arrays = self._named_arrays(layout)
+        arrays = demanded(self._named_arrays(layout), values, layout)
         new = {name: on_host(a, f"the parameter {name!r}") for name, a in values.items()}
         check_shapes({name: a.shape for name, a in new.items()}, arrays)
         for name, a in arrays.items():
@@ -239,3 +240,9 @@ class Storing(Layer):
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}"
             for a, b, c, d in rows
         )
+
+
+def demanded(arrays: dict[str, Array], given: Collection[str], layout: str) -> dict[str, Array]:
+    """Return the values that must be given, and those that are given though they may lack."""
+    optional = MAY_LACK.get(layout)
+    return {k: a for k, a in arrays.items() if k in given or k.rpartition(".")[2] != optional}

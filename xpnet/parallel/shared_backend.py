@@ -88,6 +88,10 @@ class SharedBackend(Backend):
         finally:
             self.share = None
 
+    def batch_total(self, n: int) -> int:
+        """Return the number of samples that all processes have together."""
+        return n if self.share is None else self.share.total
+
     def mean(self, A: Array, axis: int, *, out: Array, keepdims: bool = False) -> Array:
         """out = Σ A / n, where axis 0 has the samples of all processes"""
         if self.share is None or axis not in (0, -A.ndim):

@@ -39,6 +39,13 @@ def count(name: str, n: Any, least: int = 1) -> int:
     return int(n)
 
 
+def yes_or_no(name: str, value: Any) -> bool:
+    """Return True or False, else raise OptionError; the word ``"False"`` would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} must be True or False; got {value!r:.60}")
+    return bool(value)
+
+
 def is_whole(value: Any, least: int = 0, below: float = inf) -> bool:
     """Return True if a value of a file is a whole number of at least ``least``."""
     return type(value) is int and least <= value < below  # by its type: True is not a number
@@ -50,8 +57,8 @@ def is_finite(value: Any) -> bool:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, str):
-        raise OptionError(f"{name} must be a number; got {value!r}")
+    if isinstance(value, str | bool | np.bool_):
+        raise OptionError(f"{name} must be a number; got {value!r:.60}")
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):  # the last: a whole number of 310 digits

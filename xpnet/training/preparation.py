@@ -11,7 +11,7 @@ from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.batch import share_batches
 from xpnet.parallel.communicator import Communicator
-from xpnet.support.errors import OutOfMemoryError
+from xpnet.support.errors import OutOfMemoryError, ShapeError
 from xpnet.training.data import Columns
 from xpnet.training.step import TrainingStep
 from xpnet.training.training import Penalty
@@ -57,6 +57,27 @@ def make_step(
     (width,) = net.output_shape(shape) or ()
     loss.reserve(loss_rows(size)[1], width, net.dtype)
     return TrainingStep(net, loss, optimizer, batches, processes, penalty)
+
+
+def check_sizes(net: Sequential, samples: int, size: int) -> None:
+    """Check that each batch of an epoch has the samples that every layer needs.
+
+    Raises
+    ------
+    ShapeError
+        Naming the layer, and the next size of which all batches are large enough.
+    """
+    for path, layer in net.walk(""):
+        least, smallest = layer.least_batch, min(batch_sizes(samples, size))
+        if smallest >= least:
+            continue
+        sizes = range(max(size, least), samples + 1)
+        right = next((k for k in sizes if min(batch_sizes(samples, k)) >= least), None)
+        way_out = f"use batch_size={right}" if right else "give it more samples"
+        raise ShapeError(
+            f"layer {path}, {layer!r}, needs batches of {least} samples or more in training, but "
+            f"of {samples} samples batch_size={size} makes a batch of {smallest}; {way_out}"
+        )
 
 
 def make_what_fits(size: int, make: Callable[[int], None]) -> None:

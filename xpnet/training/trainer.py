@@ -15,7 +15,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.data.batches import Batches
 from xpnet.losses import Loss, find_loss
-from xpnet.network import PREDICTION_BATCH, Sequential
+from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
 from xpnet.parallel.batch import shared_backend, shared_predict
 from xpnet.parallel.communicator import ALONE, Communicator
@@ -28,7 +28,7 @@ from xpnet.training.data import Columns, DataReader
 from xpnet.training.epoch_loss import mean_loss, sum_squares
 from xpnet.training.failures import divergence, interruptible, leave, require_finite
 from xpnet.training.metrics import Metric, find_metric
-from xpnet.training.preparation import make_step, make_what_fits
+from xpnet.training.preparation import check_sizes, make_step, make_what_fits
 from xpnet.training.processes import begin_fit
 from xpnet.training.state import (
     describe,
@@ -231,6 +231,7 @@ class Trainer:
         columns = self._reader.columns(X, t, weights)
         n = columns.samples
         size = n if batch_size is None else min(count("batch_size", batch_size), n)
+        check_sizes(self.net, n, size)
         self._steps = self._data = None  # two data sets may be too many
         self._data = self._reader.place(columns)
         make_what_fits(size, lambda size: self._make_steps(size, shuffle))
@@ -352,7 +353,7 @@ class Trainer:
         xp = self.net.xp
         self._judge.use(xp)
         with np.errstate(all="ignore"):
-            Y = shared_predict(self.net, X, self.comm, PREDICTION_BATCH)
+            Y = shared_predict(self.net, X, self.comm, self.net.prediction_batch(len(X)))
             loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
             Y = Y if isinstance(Y, np.ndarray) else xp.asnumpy(Y)
             return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}

@@ -65,6 +65,10 @@ class ExactFunctions(ExactSums):
         """dX = dY · ((1 + T) + X (1 - T²) √(2/π) (1 + 3a X²)) / 2"""
         return self._map(elementary.gelu_grad, (dY, X, T), out)
 
+    def normal(self, X: Array, out: Array, density: Array, work: Array) -> Array:
+        """out = Φ(X),  density = φ(X)"""
+        return self._map(elementary.normal, (X, X), out, density)
+
     def softplus(self, X: Array, out: Array) -> Array:
         """Y = log(1 + exp X)"""
         return self._map(elementary.softplus, (X,), out)

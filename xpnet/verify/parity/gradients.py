@@ -300,14 +300,15 @@ def _normalization_bounds(layer: Any, X: Host, dY: Host) -> dict[str, tuple[Host
     during prediction both are given, and only the roundings of X - μ and of / σ remain.
     """
     n, sigma = len(X), layer.sigma[: len(X)]
-    given = layer.axis == 0 and not layer.training
+    given = layer.axis == 0 and bool(layer.state) and not layer.training
     Xhat = abs(layer.Xhat[:n])
     size = 0.0 if given else 2 * X.max(layer.axis, keepdims=True) / sigma
     unit = (dY * (Xhat + (1 + size) * (1 + Xhat))).sum(axis=0)
-    return {
+    bounds = {
         "gamma": (unit, max(n, X.shape[layer.axis]) + 4.0),
         "beta": (dY.sum(axis=0), n + 2.0),
     }
+    return {name: bounds[name] for name in layer.parameters}
 
 
 BOUNDS: dict[type[Layer], Callable[[Any, Host, Host], dict[str, tuple[Host, float]]]] = {

@@ -82,12 +82,12 @@ def _linear(torch: Any, layer: Any, X: Any, p: Any) -> Any:
 
 
 def _normalization(torch: Any, layer: Any, X: Any, p: Any) -> Any:
-    if layer.axis == 0 and not layer.training:
+    if layer.axis == 0 and layer.state and not layer.training:
         mu, variance = (torch.tensor(np.array(layer.state[s])) for s in ("mean", "variance"))
     else:
         mu = X.mean(dim=layer.axis, keepdim=True)
         variance = ((X - mu) ** 2).mean(dim=layer.axis, keepdim=True)
-    return p["gamma"] * (X - mu) / torch.sqrt(variance + layer.eps) + p["beta"]
+    return p.get("gamma", 1.0) * (X - mu) / torch.sqrt(variance + layer.eps) + p.get("beta", 0.0)
 
 
 def _dropout(torch: Any, layer: Any, X: Any, p: Any) -> Any:
@@ -110,7 +110,7 @@ LAYER_TWINS: dict[type[Layer], Callable[[Any, Any, Any, Any], Any]] = {
     LeakyReLU: lambda torch, layer, X, p: torch.where(X > 0, X, layer.slope * X),
     Sigmoid: lambda torch, layer, X, p: torch.sigmoid(X),
     Tanh: lambda torch, layer, X, p: torch.tanh(X),
-    GELU: lambda torch, layer, X, p: torch.nn.functional.gelu(X, approximate="tanh"),
+    GELU: lambda torch, layer, X, p: torch.nn.functional.gelu(X, approximate=layer.approximate),
     Softmax: lambda torch, layer, X, p: torch.softmax(X, dim=1),
     Identity: lambda torch, layer, X, p: X,
     Flatten: lambda torch, layer, X, p: torch.flatten(X, 1),

@@ -78,6 +78,13 @@ class RoundingNoise(Backend):
         super().sigmoid(X, out)
         return np.minimum(self.move(out, OF_A_FUNCTION * out), 1.0, out=out)
 
+    def normal(self, X: Array, out: Array, density: Array, work: Array) -> Array:
+        """Φ and φ, off by exp and by the rounding of X²/2; and Φ where X > 0 as a difference is"""
+        super().normal(X, out, density, work)
+        size = OF_A_FUNCTION + X * X
+        self.move(density, size * density)
+        return self.move(out, out + size * np.minimum(out, 1 - out))
+
     def softmax(self, X: Array, out: Array, work: Array) -> Array:
         """Y, off by exp, by a sum of k, and by the rounding of X - max X"""
         super().softmax(X, out, work)
