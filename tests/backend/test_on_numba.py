@@ -34,6 +34,7 @@ from xpnet.verify.parity import parity
 if why_no_numba():
     pytest.skip(why_no_numba(), allow_module_level=True)
 
+from xpnet.backend import compiled_code, on_numba
 from xpnet.backend.on_numba import NumbaBackend
 
 XP, NUMPY = find_backend("numba"), find_backend("numpy")
@@ -386,3 +387,56 @@ def test_the_command_line_takes_it(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["backend"] == "numba"
     assert main(["info"]) == 0
     assert "\nNumba " in capsys.readouterr().out
+
+
+# ---- the cache of compiled functions ------------------------------------------------------------
+
+
+def twice(a, out):
+    for i in range(a.size):
+        out[i] = 2 * a[i]
+
+
+def doubled():
+    """Return [2, 4, 6], by a function that is compiled, or found in the cache."""
+    a, out = np.arange(1.0, 4.0), np.empty(3)
+    function = on_numba.compiled(twice)
+    function(a, out)
+    assert out.tolist() == [2, 4, 6]
+    return function.stats
+
+
+@pytest.fixture
+def _own_cache(tmp_path, monkeypatch):
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    compiled_code._say_once.cache_clear()
+
+
+@pytest.mark.usefixtures("_own_cache")
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("data", [b"", b"\x80\x05K", b"garbage " * 100])
+def test_a_damaged_cache_is_made_anew(tmp_path, caplog, kind, data):
+    assert doubled().cache_misses
+    assert doubled().cache_hits
+    (file,) = tmp_path.rglob(f"*.{kind}")
+    file.write_bytes(data)
+    doubled()
+    assert f"Numba's cache in {file.parent} cannot be used (" in caplog.text
+    assert doubled().cache_hits  # it has been mended
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_full_disk_keeps_nothing_and_ends_nothing(monkeypatch, caplog):
+    from numba.core.caching import IndexDataCacheFile
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "_save_index", full)
+    for _ in range(2):
+        assert doubled().cache_misses
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "No space left on device" in caplog.text

@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from xpnet.backend.base import GOLDEN, Array, is_image, mix64
+from xpnet.backend.compiled_code import CodeCache
 from xpnet.backend.on_numpy import NumPyBackend
 from xpnet.backend.options import (
     AdamOptions,
@@ -104,9 +105,12 @@ def compiled(function: Callable[..., None], **options: Any) -> Callable[..., Non
     """Compile when called, with IEEE 754's division by zero, and keep it where that is possible."""
     options |= {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        kept: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    if hasattr(kept, "_cache"):
+        kept._cache = CodeCache(kept._cache)
+    return kept  # type: ignore[no-any-return]
 
 
 def compiled_with_sums(function: Callable[..., None]) -> Callable[..., None]:

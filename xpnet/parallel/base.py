@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 from xpnet.backend import Array, Backend
+from xpnet.support.errors import printable
 
 T = TypeVar("T")
 
@@ -126,9 +127,9 @@ class Communicator:
         return value
 
     def warn(self, message: str, *args: object) -> None:
-        """Log a warning on rank 0 alone."""
+        """Log a warning on rank 0 alone; words out of a file command no terminal."""
         if self.rank == 0:
-            logging.getLogger("xpnet").warning(message, *args)
+            logging.getLogger("xpnet").warning(message, *(printable(str(a)) for a in args))
 
     def put_together(self, own: Array, first: int, out: Array, xp: Any) -> Array:
         """out = the rows of all processes, of which ``own`` come from place ``first`` on

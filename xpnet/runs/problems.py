@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +21,13 @@ from xpnet.parallel.communicator import Communicator
 from xpnet.plots.geometry import find_shape_of_images
 from xpnet.plots.numbers import MOST_CLASSES
 from xpnet.schedules import OneCycle, Schedule
-from xpnet.support.errors import DataError, OptionError
+from xpnet.support.errors import DataError, OptionError, OutOfMemoryError
 from xpnet.support.messages import look_up
 from xpnet.training.trainer import Trainer
 
+MOST_PARAMETERS = 2**56
 Arrays = tuple[Any, Any]
+Folder = str | Path | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Problem:
 
     name: str
     summary: str
-    load: Callable[[int, str | Path | None], ProblemData]  # (seed, data folder)
+    load: Callable[..., ProblemData]  # (seed, data folder, may download = True)
     hidden: tuple[int, ...]
     activation: str
     loss: str
@@ -82,6 +84,8 @@ def build(
     ------
     OptionError
         If a name is unknown or the loss does not fit the problem.
+    OutOfMemoryError
+        If no machine could hold the network.
     """
     (X, t), classes = data.train, data.classes
     outputs = 1 if classes == 2 else classes or t.reshape(len(t), -1).shape[1]
@@ -92,6 +96,7 @@ def build(
     for n_in, n_out in pairwise(sizes):
         layers += [Linear(n_in, n_out, init=problem.init), activation()]
     layers.append(Linear(sizes[-1], outputs, init=problem.init))
+    _check_size([*sizes, outputs])
     net = Sequential(*layers, *end, dtype=dtype, seed=seed, backend=backend)
     lr: float | Schedule = problem.lr
     steps = problem.epochs * -(-len(X) // (problem.batch_size or len(X)))
@@ -100,6 +105,16 @@ def build(
     optimizer = find_optimizer(problem.optimizer, net, lr=lr)
     metrics = ["accuracy"] if classes else ["rmse", "r2"]
     return Trainer(net, problem.loss, optimizer, metrics=metrics, seed=seed, comm=comm)
+
+
+def _check_size(sizes: Sequence[int]) -> None:
+    """Check that no machine is asked for more bytes than it has addresses for."""
+    parameters = sum(a * b + b for a, b in pairwise(sizes))
+    if parameters > MOST_PARAMETERS:
+        raise OutOfMemoryError(
+            f"the hidden layers {', '.join(map(str, sizes[1:-1]))} make {parameters:,} parameters, "
+            "which no memory can hold; give smaller ones with --hidden"
+        )
 
 
 # The losses of the library that fit a regression (0), two classes (2), and more classes.
@@ -136,34 +151,34 @@ def _check_fits(loss: str, classes: int) -> None:
         )
 
 
-def _gate(gate: Callable[[], Arrays]) -> Callable[[int, str | Path | None], ProblemData]:
-    return lambda seed, folder: ProblemData(
+def _gate(gate: Callable[[], Arrays]) -> Callable[..., ProblemData]:
+    return lambda seed, folder, download=True: ProblemData(
         gate(), gate(), classes=2
     )  # four points are all there are
 
 
-def _spiral(seed: int, folder: str | Path | None) -> ProblemData:
+def _spiral(seed: int, folder: Folder, download: bool = True) -> ProblemData:
     return ProblemData(
         data_sets.spiral(400, seed=seed), data_sets.spiral(400, seed=seed + 1_000_000), classes=2
     )
 
 
-def _curve(seed: int, folder: str | Path | None) -> ProblemData:
+def _curve(seed: int, folder: Folder, download: bool = True) -> ProblemData:
     x = np.linspace(-3, 3, 601).reshape(-1, 1)
     return ProblemData(data_sets.curve(200, seed=seed), (x, data_sets.curve_truth(x)), classes=0)
 
 
-def _surface(seed: int, folder: str | Path | None) -> ProblemData:
+def _surface(seed: int, folder: Folder, download: bool = True) -> ProblemData:
     return ProblemData(data_sets.surface(200, seed=seed), data_sets.surface_grid(50), classes=0)
 
 
-def _digits(seed: int, folder: str | Path | None) -> ProblemData:
+def _digits(seed: int, folder: Folder, download: bool = True) -> ProblemData:
     X, t, X_test, t_test = data_sets.digits()
     return ProblemData((X, t), (X_test, t_test), classes=10, image_shape=(8, 8))
 
 
-def _mnist(seed: int, folder: str | Path | None) -> ProblemData:
-    X, t, X_test, t_test = data_sets.load_images(folder)
+def _mnist(seed: int, folder: Folder, download: bool = True) -> ProblemData:
+    X, t, X_test, t_test = data_sets.load_images(folder, download=download)
     classes = max(3, int(max(t.max(), t_test.max())) + 1)
     _check_labels(t, classes)
     train, test = ((images.reshape(len(images), -1), k) for images, k in ((X, t), (X_test, t_test)))

@@ -40,15 +40,16 @@ class SavedRun:
             given["batch_size"] = None
         return replace(problem, **given | {"hidden": tuple(given["hidden"])})
 
-    def load(self, data_dir: str | Path | None = None) -> ProblemData:
-        """Return the data of the training.
+    def load(self, data_dir: str | Path | None = None, *, download: bool = True) -> ProblemData:
+        """Return the data of the training; with ``download`` False nothing is fetched for that.
 
         Raises
         ------
         DataError
             If the data cannot be found, or are not the data of the training.
         """
-        data = self.problem.load(self.config["seed"], data_dir or self.config["data_dir"])
+        folder = data_dir or self.config["data_dir"]
+        data = self.problem.load(self.config["seed"], folder, download)
         now, then = [len(data.train[0]), len(data.test[0])], self.config["samples"]
         if now != then:
             raise DataError(f"the data are not those of the training: {now} samples, not {then}")

@@ -38,7 +38,7 @@ def contents(run: SavedRun, data_dir: Any = None) -> dict[str, Any]:
         "notes": [],
     }
     try:
-        data = run.load(data_dir)
+        data = run.load(data_dir, download=False)
         recorder = run.recorder(data)
     except (XpnetError, OSError, ValueError) as error:
         shown["notes"].append(f"Only the curves can be shown: {error}.")

@@ -108,7 +108,7 @@ def _figures(run: SavedRun, data_dir: Any) -> Iterator[tuple[str, Figure | None]
     data: Any = None
     recorder: Any = None
     with suppress(XpnetError, OSError, ValueError):  # the report says why
-        data = run.load(data_dir)
+        data = run.load(data_dir, download=False)
         recorder = run.recorder(data)
     for metric in ("accuracy", "rmse"):
         if f"val_{metric}" in history:
