@@ -241,6 +241,37 @@ def test_values_may_be_arrays_lists_and_tensors_also_with_a_gradient():
         net.layers[0].W[...] = -1
 
 
+def test_the_ways_out_are_right():
+    """Of tensors that NumPy cannot read, as the messages say; views that wait are read as they are."""
+    values = {"0.W": np.zeros((1, 2)), "0.b": torch.tensor([1.5, -2.0], dtype=torch.bfloat16)}
+    net = xpnet.Sequential(xpnet.Linear(1, 2))
+    with pytest.raises(xpnet.DataError) as caught:
+        net.load_state_dict(values)
+    values["0.b"] = eval(str(caught.value).rpartition("; use ")[2])
+    net.load_state_dict(values)
+    assert net[0].b.tolist() == [1.5, -2]
+    waiting = torch.tensor([1 + 3j, 2 - 4j], dtype=torch.complex64).conj().imag
+    net.load_state_dict(values | {"0.b": waiting})
+    assert net[0].b.tolist() == [-3, 4]
+
+
+def test_a_count_takes_whole_numbers_alone():
+    net, _ = twins("BatchNorm1d, plain average")
+    values = net.state_dict()
+    net.load_state_dict(values | {"1.batches": [3.0]})
+    with pytest.raises(xpnet.DataError, match=r"'1.batches' is int64, which cannot hold 2.5; give"):
+        net.load_state_dict(values | {"1.batches": [2.5]})
+    assert net.state_dict()["1.batches"] == [3]
+
+
+def test_infinities_and_nan_go_in_as_they_are():
+    """A network that has diverged can be looked at."""
+    net = xpnet.Sequential(xpnet.Linear(1, 2))
+    net.load_state_dict({"0.W": np.zeros((1, 2)), "0.b": np.array([np.inf, np.nan])})
+    assert np.isinf(net[0].b[0])
+    assert np.isnan(net[0].b[1])
+
+
 def test_values_may_be_on_the_networks_device(strict):
     net = xpnet.Sequential(xpnet.Linear(3, 2))
     values = {name: strict.asarray(a) for name, a in net.state_dict("torch").items()}
@@ -259,11 +290,28 @@ def test_values_may_be_on_the_networks_device(strict):
         (
             {"0.bias": torch.zeros(2, dtype=torch.bfloat16)},
             xpnet.DataError,
-            r"'0.bias' is a torch.Tensor that NumPy cannot read: .*BFloat16",
+            r"'0.bias' is a torch.Tensor that NumPy cannot read: .*BFloat16; use values\['0.bias'\]"
+            r"\.float\(\)$",
+        ),
+        (
+            {"0.bias": torch.zeros(2).to(torch.float8_e4m3fn)},
+            xpnet.DataError,
+            r"use values\['0.bias'\]\.float\(\)$",
+        ),
+        (
+            {"0.bias": torch.zeros(2, dtype=torch.complex64)},
+            xpnet.DataError,
+            r"dtype complex64.*use values\['0.bias'\]\.real,",
+        ),
+        (
+            {"0.bias": np.array([1, 1e300])},
+            xpnet.DataError,
+            r"^the parameter '0.bias' is float32, which cannot hold 1e\+300; use net.to\(",
         ),
         ({"0.bias": torch.zeros(2, device="meta")}, xpnet.DataError, "meta"),
     ],
-    ids=["shape", "unknown", "missing", "words", "bfloat16", "elsewhere"],
+    ids=["shape", "unknown", "missing", "words", "bfloat16", "float8", "complex"]
+    + ["too large", "elsewhere"],
 )
 def test_what_does_not_fit_changes_nothing(change, error, message):
     net = xpnet.Sequential(xpnet.Linear(3, 2))

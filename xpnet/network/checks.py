@@ -78,6 +78,25 @@ def check_batch(X: Array) -> None:
         )
 
 
+def check_fits(a: np.ndarray[Any, Any], dtype: np.dtype[Any], name: str) -> None:
+    """Check that values stay what they are in this dtype, but for rounding.
+
+    Raises
+    ------
+    DataError
+        If a finite value becomes infinite, or a fraction becomes a whole number.
+    """
+    if a.dtype.kind != "f" or a.dtype == dtype:
+        return
+    with np.errstate(all="ignore"):
+        cast = a.astype(dtype)
+        lost = cast != a if dtype.kind in "iu" else np.isinf(cast) & np.isfinite(a)
+    if lost.any():
+        value, whole = a[lost].flat[0], dtype.kind in "iu"
+        way_out = "give whole numbers" if whole else "use net.to(dtype='float64') before"
+        raise DataError(f"{name} is {dtype}, which cannot hold {value}; {way_out}")
+
+
 def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0) -> None:
     """Check that all values are finite in this dtype; ``first`` is the number of the first row.
 

@@ -18,7 +18,7 @@ from xpnet.backend.mode import in_mode_of
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.values import write
-from xpnet.network.checks import check_shapes, checked_dtype
+from xpnet.network.checks import check_fits, check_shapes, checked_dtype
 from xpnet.network.description import arguments
 from xpnet.support.archive import write_archive
 from xpnet.support.checks import on_host
@@ -179,7 +179,8 @@ class Storing(Layer):
         Raises
         ------
         DataError
-            If a name is missing or unknown, or a value is no number.
+            If a name is missing or unknown, or a value is no number or one that the type of the
+            parameter cannot hold.
         ShapeError
             If a value has another shape; nothing is changed then.
         OptionError
@@ -188,6 +189,8 @@ class Storing(Layer):
         arrays = demanded(self._named_arrays(layout), values, layout)
         new = {name: on_host(a, f"the parameter {name!r}") for name, a in values.items()}
         check_shapes({name: a.shape for name, a in new.items()}, arrays)
+        for name, a in arrays.items():
+            check_fits(new[name], a.dtype, f"the parameter {name!r}")
         for name, a in arrays.items():
             self.xp.copyto(a, self.xp.asarray(new[name], a.dtype))
 

@@ -12,6 +12,16 @@ from xpnet.support.values import NumPyArray, as_numbers, kind_of, last_word, ref
 
 PLAIN = (int, float, complex, str, bytes, type(None), np.generic)  # what NumPy reads from a list
 
+# What makes a tensor of PyTorch one that NumPy can read, by words of PyTorch's errors.
+TENSORS = {
+    "BFloat16": "float",
+    "Float8": "float",
+    "Float4": "float",
+    "ComplexHalf": "real.float",
+    "QInt": "dequantize",
+    "QUInt": "dequantize",
+}
+
 
 def read(a: Any, name: str) -> NumPyArray:
     """Return data of any library as a plain NumPy array of numbers; see `on_host`."""
@@ -22,7 +32,8 @@ def read(a: Any, name: str) -> NumPyArray:
     except ValueError:
         raise DataError(f"{name} has rows of unequal lengths; each needs as many numbers") from None
     except Exception as error:  # of whatever library it is
-        hint = f"; use {last_word(name)}.float()" if "BFloat16" in str(error) else ""
+        calls = [call for word, call in TENSORS.items() if word in str(error)]
+        hint = f"; use {last_word(name)}.{calls[0]}()" if calls else ""
         raise DataError(f"{name} is a {kind_of(a)} that NumPy cannot read: {error}{hint}") from None
     return as_numbers(host, name, a)
 
@@ -38,7 +49,11 @@ def _read(a: Any, name: str) -> NumPyArray:
         return np.asarray(a.get())
     if is_table(a):
         return read_table(a, name)
-    host = np.asarray(a.detach() if hasattr(a, "detach") else a)  # a tensor with a gradient
+    if hasattr(a, "detach"):  # a tensor, which may have a gradient
+        a = a.detach()
+    for pending in ("resolve_conj", "resolve_neg"):  # of a view such as z.conj().imag
+        a = getattr(a, pending)() if hasattr(a, pending) else a
+    host = np.asarray(a)
     return np.from_dlpack(a) if host.dtype == object and hasattr(a, "__dlpack__") else host
 
 

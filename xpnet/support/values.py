@@ -84,7 +84,8 @@ def kind_of(a: Any) -> str:
 
 def last_word(name: str) -> str:
     """Return the name of an argument that stands at the end of a longer name."""
-    return name.split()[-1].strip("'\"")
+    word = name.split()[-1].strip("'\"")
+    return word if word[0] not in "0123456789" else f"values[{word!r}]"  # of load_state_dict
 
 
 def is_masked(a: Any) -> bool:
