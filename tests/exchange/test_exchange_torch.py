@@ -242,7 +242,7 @@ def test_values_may_be_arrays_lists_and_tensors_also_with_a_gradient():
 
 
 def test_the_ways_out_are_right():
-    """Of tensors that NumPy cannot read, as the messages say; views that wait are read as they are."""
+    """Of tensors that NumPy cannot read, as messages say; a view that waits to be made is read."""
     values = {"0.W": np.zeros((1, 2)), "0.b": torch.tensor([1.5, -2.0], dtype=torch.bfloat16)}
     net = xpnet.Sequential(xpnet.Linear(1, 2))
     with pytest.raises(xpnet.DataError) as caught:
@@ -310,8 +310,10 @@ def test_values_may_be_on_the_networks_device(strict):
         ),
         ({"0.bias": torch.zeros(2, device="meta")}, xpnet.DataError, "meta"),
     ],
-    ids=["shape", "unknown", "missing", "words", "bfloat16", "float8", "complex"]
-    + ["too large", "elsewhere"],
+    ids=[
+        *("shape", "unknown", "missing", "words", "bfloat16", "float8", "complex", "too large"),
+        "elsewhere",
+    ],
 )
 def test_what_does_not_fit_changes_nothing(change, error, message):
     net = xpnet.Sequential(xpnet.Linear(3, 2))
