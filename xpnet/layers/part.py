@@ -85,6 +85,9 @@ class Part:
         """Return an independent copy: same values, and free to stand in another network."""
         return deepcopy(self)
 
+    def __copy__(self) -> Self:
+        return self.copy()  # two layers with the same arrays would disturb each other
+
     def twin(self) -> Self:
         """Return a layer that shares parameters, state and settings, for another thread.
 

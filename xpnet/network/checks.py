@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -18,8 +18,11 @@ DTYPES = ("float32", "float64")
 CHECK_ROWS = 4096  # rows that are checked at a time
 
 
-def checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
-    """Return the layers as a list, after checking that each is a layer and stands there once."""
+def checked_layers(layers: Sequence[Any], net: Any = None) -> list[Layer]:
+    """Return the layers as a list, after checking that each is a layer and stands there once.
+
+    Layers may belong to the network that takes them, and to no other one.
+    """
     if not layers:
         raise OptionError("Sequential needs at least one layer")
     for i, layer in enumerate(layers):
@@ -27,10 +30,10 @@ def checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
     _check_once([leaf for i, layer in enumerate(layers) for _, leaf in layer.walk(str(i))])
     for i, layer in enumerate(layers):
         owner = layer.owner()
-        if owner is not None and any(layer is own for own in owner.layers):
+        if owner is not None and owner is not net and any(layer is own for own in owner.layers):
             raise OptionError(
-                f"layer {i}, {layer!r}, belongs to another network; make a new layer, or a copy of "
-                "the network with net.copy()"
+                f"layer {i}, {layer!r}, belongs to another network; take a copy of the layer, "
+                "layer.copy(), or make a new one"
             )
     return list(layers)
 
@@ -38,6 +41,7 @@ def checked_layers(layers: tuple[Any, ...]) -> list[Layer]:
 def _check_layer(i: int, layer: Any) -> None:
     if not isinstance(layer, Layer):
         hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+        hint = "; write Sequential(*layers)" if isinstance(layer, list | tuple) else hint
         raise OptionError(f"layer {i} of Sequential is not a Layer: {layer!r}{hint}")
     if not hasattr(layer, "_parameters"):
         name = type(layer).__name__

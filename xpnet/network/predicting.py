@@ -11,8 +11,10 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.network.checks import check_batch, check_values
+from xpnet.network.layer_list import LayerList
 from xpnet.network.storing import Storing
-from xpnet.support.checks import on_host
+from xpnet.network.watching import LastBatch, depends_on_training
+from xpnet.support.checks import on_host, yes_or_no
 
 PREDICTION_BATCH = 1024  # rows per pass during prediction: activations stay in the cache
 
@@ -27,8 +29,10 @@ class Predicting(Storing):
     """
 
     capacity: int
+    _last: LastBatch
     in_use: threading.RLock
     _arranged: list[Any]
+    _training = True
 
     def predict(self, X: Any) -> Array:
         """Return the outputs for any number of samples, with Dropout and BatchNorm1d at rest.
@@ -55,12 +59,29 @@ class Predicting(Storing):
         if not self.in_use.acquire(blocking=False):
             return self.twin()._outputs(X, from_device)
         try:
+            if self._last.awaited:  # backward needs what the buffers hold
+                return self.twin()._outputs(X, from_device)
             return self._outputs(X, from_device)
         finally:
             self.in_use.release()
 
     def _outputs(self, X: Array, from_device: bool) -> Array:
         """`predict` of checked samples, where no other thread uses the network."""
+        try:
+            return self._forward_all(X, from_device)
+        finally:
+            self._forget(" again; predict has used the buffers since")
+
+    def _forget(self, why: str) -> None:
+        """Note that `backward` has nothing to go on, and why."""
+        last = self._last
+        last.shape, last.awaited, last.lost = None, False, why
+        for layer in self.layers:
+            if isinstance(layer, Predicting):
+                layer._forget(why)
+
+    def _forward_all(self, X: Array, from_device: bool) -> Array:
+        """Return the outputs for any number of samples, some at a time."""
         xp, pieces = self.xp, []
         with xp.here(), self.evaluating(), np.errstate(all="ignore"):
             step = self.prediction_batch(len(X))
@@ -78,25 +99,41 @@ class Predicting(Storing):
     def twin(self) -> Self:
         """Return a network with the same parameters and states, and buffers of its own."""
         twin = super().twin()
-        twin.layers, twin.capacity, twin._arranged = [x.twin() for x in self.layers], 0, []
+        twin._layers = LayerList(twin, [x.twin() for x in self.layers])
+        twin.capacity, twin._arranged, twin._last = 0, [], LastBatch()
         return twin
 
     # ---- training or prediction ---------------------------------------------------------------
 
+    @property
+    def training(self) -> bool:
+        """False during prediction; setting it is `train`."""
+        return self._training
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        self.train(training)
+
     def train(self, training: bool = True) -> None:
         """Let every layer behave as in training (the default) or as in prediction."""
-        for _, layer in self.walk(""):
-            layer.training = training
-        self.training = training
+        self._set_modes([yes_or_no("training", training)] * (1 + len(self.walk(""))))
+
+    def _set_modes(self, modes: list[bool]) -> None:
+        """Set the mode of the network and of each layer."""
+        self._training = modes[0]
+        for (_, layer), training in zip(self.walk(""), modes[1:], strict=True):
+            if layer.training != training:
+                layer.training = training
+                kind: Any = type(layer)
+                if self._last.shape is not None and depends_on_training(kind):
+                    self._forget(f" again; {layer!r} was set to training={training} since")
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Behave as in prediction inside a ``with`` block."""
-        layers = [self, *(layer for _, layer in self.walk(""))]
-        before = [layer.training for layer in layers]
+        before = [self._training, *(layer.training for _, layer in self.walk(""))]
         self.train(False)
         try:
             yield
         finally:
-            for layer, training in zip(layers, before, strict=True):
-                layer.training = training
+            self._set_modes(before)

@@ -8,15 +8,36 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.network.checks import check_batch
+from xpnet.network.fusions import arranged
 from xpnet.network.predicting import Predicting
-from xpnet.support.checks import must_be_read, on_host
+from xpnet.support.checks import must_be_read, on_host, yes_or_no
 from xpnet.support.errors import DataError
 
 
 class Receiving(Predicting):
     """The part of a network that takes a batch, and makes the buffers ready for it."""
 
-    input_gradient: bool
+    _input_gradient: bool
+    _first_with_gradient: int
+
+    @property
+    def input_gradient(self) -> bool:
+        """Whether `backward` returns the gradient of the input; off at first, as it costs time."""
+        return self._input_gradient
+
+    @input_gradient.setter
+    def input_gradient(self, wanted: bool) -> None:
+        self._input_gradient, self.capacity = yes_or_no("input_gradient", wanted), 0
+        self._forget("; input_gradient was set since")  # the next forward makes the buffers
+
+    def _arrange(self) -> None:
+        """Fuse two layers where that saves a pass; find the first that needs a gradient."""
+        arrangement = arranged(self.layers)
+        self._arranged = [runs for runs, _ in arrangement]
+        sizes = [size for _, size in arrangement]
+        first = next((i for i, size in enumerate(sizes) if size), len(sizes))
+        self._first_with_gradient = 0 if self._input_gradient else first
+        self._last.seen.clear()
 
     def _received(self, X: Array) -> Array:
         """Return X in the network's dtype, with the buffers ready for it."""

@@ -7,7 +7,6 @@ one operation over one vector, and so is a copy, a hash or a sum over many machi
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -17,11 +16,11 @@ from xpnet.backend import Array, Backend, find_backend, get_backend
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.network.checks import checked_dtype, checked_layers
-from xpnet.network.fusions import arranged
+from xpnet.network.layer_list import LayerList
 from xpnet.network.pixels import pixels_of
 from xpnet.network.receiving import Receiving
-from xpnet.support.checks import count
-from xpnet.support.errors import ShapeError, XpnetError
+from xpnet.network.watching import LastBatch, name_layer, watched
+from xpnet.support.errors import ShapeError
 
 
 class Sequential(Receiving):
@@ -45,6 +44,7 @@ class Sequential(Receiving):
     xp : Backend
         The backend that computes.
     layers : list of Layer
+        Changes of the list change the network: layers that stay keep their values.
 
     Raises
     ------
@@ -67,18 +67,18 @@ class Sequential(Receiving):
         backend: str | Backend | None = None,
     ) -> None:
         super().__init__()
-        self.layers = checked_layers(layers)
-        self.seed = count("seed", seed, least=0)
-        self.xp = get_backend() if backend is None else find_backend(backend)
-        self.dtype = checked_dtype(dtype, self.xp)
+        self._layers, self._params = LayerList(self, checked_layers(layers)), None
+        self.seed = seed
+        xp = get_backend() if backend is None else find_backend(backend)
+        vars(self).update(xp=xp, dtype=checked_dtype(dtype, xp))
         self.version = 0  # another number whenever there are new arrays; see `Backend.renew`
         self.capacity = 0  # the batch size that the buffers were built for
         self.sample_shape: Shape | None = None  # ... and the shape of one sample
         self._input_gradient = False
         self._arranged: list[Any] = []  # the layers, two in one where that saves a pass
-        self._first_with_gradient, self._output_shape = 0, ()
+        self._first_with_gradient, self._last = 0, LastBatch()
         self.optimizers = WeakSet()  # they move along in `to`
-        self._params = self._grads = None
+        self._grads = None
         self.in_use = threading.RLock()  # by the thread that predicts with it, or trains it
         self.pixels = pixels_of(self.layers)
         self.output_shape(None)
@@ -87,15 +87,6 @@ class Sequential(Receiving):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, index: int) -> Layer:
-        return self.layers[index]
-
-    def __iter__(self) -> Iterator[Layer]:
-        return iter(self.layers)
 
     # ---- the two loops ------------------------------------------------------------------------
 
@@ -114,10 +105,14 @@ class Sequential(Receiving):
         ShapeError
             If a sample has another shape than the first layer takes.
         """
-        X = self._received(X)
-        for layer in self._arranged:
-            X = layer.forward(X)
-        self._output_shape = X.shape
+        X, last = self._received(X), self._last
+        try:
+            for layer in self._arranged if "forward" in last.seen else watched(self, "forward"):
+                X = layer.forward(X)
+        except Exception as error:
+            name_layer(error, self, layer, "forward")
+            raise
+        last.shape, last.awaited = X.shape, True
         return X
 
     def backward(self, dY: Array) -> Array | None:
@@ -125,17 +120,20 @@ class Sequential(Receiving):
 
         Returns the gradient of the input, or None where it is not needed (see `input_gradient`).
         """
-        if not self.capacity:
-            raise XpnetError("backward needs the forward pass of the batch first: net.forward(X)")
+        last = self._last
+        if last.shape is None or dY.shape != last.shape:
+            last.refuse(dY)
         self.xp.require(dY, "the network", "dY")
-        if dY.shape != self._output_shape:
-            raise ShapeError(
-                f"dY must have the shape of the last output, {self._output_shape}; got {dY.shape}"
-            )
         dY = dY if dY.dtype == self.dtype else self._cast(dY, "dY")
-        for layer in reversed(self._arranged[self._first_with_gradient :]):
-            dY = layer.backward(dY)
+        layers = self._arranged if "backward" in last.seen else watched(self, "backward")
+        try:
+            for layer in reversed(layers[self._first_with_gradient :]):
+                dY = layer.backward(dY)
+        except Exception as error:
+            name_layer(error, self, layer, "backward")
+            raise
         self.xp.join()
+        last.awaited = False
         return dY if self._input_gradient else None
 
     # ---- shapes and memory --------------------------------------------------------------------
@@ -154,6 +152,7 @@ class Sequential(Receiving):
         """Make every layer's buffers for batches of up to ``batch_size`` samples."""
         self.version = self.xp.renew()
         self.capacity, self._input_gradient = 0, input_gradient  # until all have been made
+        self._forget("")
         shape: Shape | None = input_shape
         for layer in self.layers:
             assert shape is not None
@@ -162,23 +161,6 @@ class Sequential(Receiving):
             input_gradient = input_gradient or layer.size > 0
         self._arrange()
         self.capacity, self.sample_shape = batch_size, input_shape
-
-    def _arrange(self) -> None:
-        """Fuse two layers where that saves a pass; find the first that needs a gradient."""
-        arrangement = arranged(self.layers)
-        self._arranged = [runs for runs, _ in arrangement]
-        sizes = [size for _, size in arrangement]
-        first = next((i for i, size in enumerate(sizes) if size), len(sizes))
-        self._first_with_gradient = 0 if self._input_gradient else first
-
-    @property
-    def input_gradient(self) -> bool:
-        """Whether `backward` returns the gradient of the input; off at first, as it costs time."""
-        return self._input_gradient
-
-    @input_gradient.setter
-    def input_gradient(self, wanted: bool) -> None:
-        self._input_gradient, self.capacity = wanted, 0  # the next forward makes the buffers
 
     # ---- parameters ---------------------------------------------------------------------------
 
@@ -199,8 +181,8 @@ class Sequential(Receiving):
     def bind(self, xp: Backend, params: Array, grads: Array) -> None:
         """Take the pieces of the flat vectors and hand them on to the layers."""
         self.version = xp.renew()
-        self.xp, self.dtype, self.capacity, self.sample_shape = xp, params.dtype, 0, None
-        self._arranged = []
+        vars(self).update(xp=xp, dtype=params.dtype, capacity=0, sample_shape=None, _arranged=[])
+        self._forget(" again; the network was moved or changed since")
         start = 0
         for layer in self.layers:
             piece = slice(start, start + layer.size)

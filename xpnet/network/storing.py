@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet, ref
@@ -20,8 +19,12 @@ from xpnet.layers.base import Layer, Shape
 from xpnet.layers.values import write
 from xpnet.network.checks import check_fits, check_shapes, checked_dtype
 from xpnet.network.description import arguments
+from xpnet.network.layer_list import LayerList
+from xpnet.network.watching import LastBatch
 from xpnet.support.archive import write_archive
-from xpnet.support.checks import on_host
+from xpnet.support.attributes import Managed
+from xpnet.support.checks import count, on_host
+from xpnet.support.errors import OptionError
 from xpnet.support.messages import look_up
 
 Layout = Callable[[Layer], dict[str, Array]]
@@ -33,12 +36,57 @@ MAY_LACK: dict[str, str] = {}  # for a layout, a name of values that may be abse
 class Storing(Layer):
     """The part of a network that looks after its values."""
 
-    layers: list[Layer]
-    seed: int
+    xp: Backend = Managed("net.to(backend) moves a network")  # type: ignore[assignment]
+    dtype: Any = Managed("net.to(dtype=...) changes the type")
+    _layers: LayerList
+    _seed: int
     sample_shape: Shape | None
     optimizers: WeakSet[Any]
+    _last: LastBatch
+    _changes = 0  # of the list of layers
     _params: Array | None
     _grads: Array | None
+
+    # ---- what makes the network ----------------------------------------------------------------
+
+    @property
+    def layers(self) -> LayerList:
+        """The layers, a list: what is done with it takes effect, or is refused."""
+        return self._layers
+
+    @layers.setter
+    def layers(self, layers: Any) -> None:
+        if layers is not self._layers:  # as after ``net.layers += [...]``
+            self._layers.become(list(layers))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.layers[index]
+
+    def __setitem__(self, index: Any, layer: Any) -> None:
+        self.layers[index] = layer
+
+    def __delitem__(self, index: Any) -> None:
+        del self.layers[index]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the first values; it is fixed when there are some."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        if self._params is not None and seed != self._seed:
+            raise OptionError(
+                f"seed of {self!r:.60} cannot be changed: the first values have been made of it; "
+                f"make a new network with seed={seed!r}"
+            )
+        self._seed = count("seed", seed, least=0)
 
     # ---- the flat vectors ----------------------------------------------------------------------
 
@@ -69,14 +117,30 @@ class Storing(Layer):
                 if self._params is None:  # still: no other thread has been faster
                     self._begin()
 
-    def _begin(self) -> None:
-        """Place the first values."""
-        values = self.initial_values(Random(self.seed, "weights"))
+    def _begin(self, *change: int) -> None:
+        """Place the first values; those of layers that have some stay."""
+        values = self.initial_values(Random(self.seed, "weights", *change))
         flat = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
-        random = Random(self.seed, "state")
+        self._set_all(flat, np.zeros_like(flat), self._first_states(*change))
+
+    def _first_states(self, *change: int) -> list[dict[str, np.ndarray[Any, Any]]]:
+        """Return the first state of each layer; layers that have one keep it."""
+        random = Random(self.seed, "state", *change)
         fresh = [layer.initial_state(random) for _, layer in self.walk("")]
-        states = [new | old for new, old in zip(fresh, self.host_states(), strict=True)]
-        self._set_all(flat, np.zeros_like(flat), states)
+        return [new | old for new, old in zip(fresh, self.host_states(), strict=True)]
+
+    def values_of_new_layers(self, same: bool) -> None:
+        """Give values to layers that have none yet, other ones than the first values.
+
+        ``same`` says that the parameters are the same as before: then the vectors stay, too.
+        """
+        if self._params is None:
+            return
+        self._changes += 1
+        if same:
+            self._set_all(self._params, self._grads, self._first_states(self._changes))
+        else:
+            self._begin(self._changes)
 
     def _set_all(
         self, params: Any, grads: Any, states: list[dict[str, np.ndarray[Any, Any]]]
@@ -115,7 +179,7 @@ class Storing(Layer):
         )
         states = self.host_states()
         optimizers = [(o, o.host_state()) for o in self.optimizers]
-        self.xp, self.dtype = xp, checked
+        vars(self).update(xp=xp, dtype=checked)
         self._set_all(params, grads, states)
         for optimizer, state in optimizers:
             optimizer.restore(state)
@@ -128,19 +192,16 @@ class Storing(Layer):
             for _, layer in self.walk("")
         ]
 
-    def copy(self) -> Self:
-        """Return an independent copy: same values, no optimizer attached."""
-        return deepcopy(self)
-
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle needs; optimizers stay with the original."""
         state = super().__getstate__()
-        del state["optimizers"], state["in_use"]
-        return state
+        del state["optimizers"], state["in_use"], state["_last"]
+        return state | {"_layers": list(self.layers)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.optimizers, self.in_use = WeakSet(), threading.RLock()
+        self.optimizers, self.in_use, self._last = WeakSet(), threading.RLock(), LastBatch()
+        self._layers = LayerList(self, self._layers)
         for layer in self.layers:
             layer.owner = ref(self)
         if self._params is not None:  # the copied layers hold views of nothing yet

@@ -86,3 +86,13 @@ class Fixed(_SetOnly):
                 f"make a new {type(thing).__name__}"
             )
         own[self.name] = value
+
+
+class Managed(_SetOnly):
+    """An attribute that only methods change: the way out says which."""
+
+    def __init__(self, way_out: str) -> None:
+        self.way_out = way_out
+
+    def __set__(self, thing: Any, value: Any) -> None:
+        raise OptionError(f"{self.name} of {thing!r:.60} cannot be assigned; {self.way_out}")
