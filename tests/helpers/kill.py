@@ -413,6 +413,38 @@ def check_network(xp):
     assert net.params.dtype == np.float32
 
 
+def check_changes(xp):
+    """What a user assigns, changes, and does between two passes."""
+    X, dY = numbers(6, 4), numbers(6, 2)
+    net = network(L(4, 3), xpnet.Tanh(), L(3, 2)).to(xp)
+    net[0].W = numbers(4, 3)
+    close(xp.asnumpy(net.params)[:12], numbers(4, 3).ravel(), "what is assigned")
+    net.forward(xp.asarray(X))
+    net.backward(xp.asarray(dY))
+    grads = np.array(xp.asnumpy(net.grads))
+    net.forward(xp.asarray(X))
+    net.predict(X[::-1])
+    net.backward(xp.asarray(dY))
+    close(xp.asnumpy(net.grads), grads, "the gradient after a prediction in between")
+    net.predict(X[::-1])
+    assert all(layer.training for layer in net), "the mode after a prediction"
+    assert _refuses(lambda: net.backward(xp.asarray(dY))), "the buffers are those of a prediction"
+    Y, optimizer = net.predict(X), xpnet.SGD(net)
+    net.layers.append(xpnet.Softmax())
+    close(net.predict(X), softmax(np.asarray(Y)), "the outputs of a changed network")
+    assert _refuses(lambda: net.layers.pop(0)), f"{optimizer} has moments"
+    assert _refuses(lambda: S(net[0])), "a layer of two networks"
+    assert _refuses(lambda: setattr(net[0], "W", numbers(3, 4))), "another shape"
+
+
+def _refuses(use):
+    try:
+        use()
+    except xpnet.XpnetError:
+        return True
+    return False
+
+
 def check_batches(xp):
     rows, pixels = np.arange(23.0).reshape(-1, 1), np.arange(46, dtype=np.uint8).reshape(23, 2)
     seen = []
@@ -593,6 +625,7 @@ CHECKS = (
     check_average,
     check_far_out,
     check_network,
+    check_changes,
     check_batches,
     check_labels,
     check_training,

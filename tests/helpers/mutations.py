@@ -213,8 +213,9 @@ LAYERS = [
         ),
     ),
     *_in(
-        "layers/part.py",
+        "layers/memory.py",
         ("all parameters in one place", "            start += p.size\n", ""),
+        ("what is assigned is not copied", "write(self.xp, what, own[name], value)", "pass"),
     ),
 ]
 
@@ -715,14 +716,18 @@ REST = [
             "        self.train(False)\n",
             "        self.train(True)\n",
         ),
-        ("training mode lost by predict", "layer.training = training\n", "pass\n", 1),
+        (
+            "training mode lost by predict",
+            "            self._set_modes(before)\n",
+            "            pass\n",
+        ),
         ("prediction overwritten", "np.array(xp.asnumpy(Y)))", "xp.asnumpy(Y))"),
         (
             "a copy with layers of its own",
             "if self._params is not None:  # the copied",
             "if False:  # the copied",
         ),
-        ("weights of any seed", 'Random(self.seed, "weights")', 'Random(0, "weights")'),
+        ("weights of any seed", 'Random(self.seed, "weights",', 'Random(0, "weights",'),
         (
             "state lost in a move",
             "layer._state = {name: placed(value)",
@@ -730,10 +735,30 @@ REST = [
         ),
         (
             "only the last layers do backward",
-            "self._arranged[self._first_with_gradient :]",
-            "self._arranged[self._first_with_gradient + 1 :]",
+            "layers[self._first_with_gradient :]",
+            "layers[self._first_with_gradient + 1 :]",
         ),
-        ("modes not passed on", "layer.training = training\n        self", "pass\n        self"),
+        (
+            "modes not passed on",
+            "                layer.training = training\n",
+            "                pass\n",
+        ),
+        (
+            "predictions in the buffers that backward needs",
+            "if self._last.awaited:",
+            "if False:",
+        ),
+        (
+            "backward after a prediction",
+            "last.shape, last.awaited, last.lost = None",
+            "_, last.awaited, last.lost = None",
+        ),
+        (
+            "a change that forgets the values",
+            "self._set_all(self._params, self._grads, self._first",
+            "self._set_all(0 * self._params, self._grads, self._first",
+        ),
+        ("a layer of two networks", "owner is not None and owner is not net and", "False and"),
     ),
     *_in(
         "training/step.py",
@@ -962,7 +987,7 @@ def _of_a_new_layer(path: Path) -> list[Mutation]:
     ]
 
 
-WITHOUT = ("base.py", "identity.py", "shapes.py")  # nothing is computed there
+WITHOUT = ("base.py", "identity.py", "part.py", "shapes.py")  # nothing is computed there
 MUTATIONS = [*LAYERS, *LOSSES, *OPTIMIZERS, *BASE, *NUMPY, *REST, *PROCESSES]
 _written = {mutation.module for mutation in MUTATIONS}
 for _path in sorted((package() / "layers").glob("[!_]*.py")):

@@ -16,12 +16,12 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.mode import in_mode_of
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
-from xpnet.layers.values import write
 from xpnet.network.checks import check_fits, check_shapes, checked_dtype
 from xpnet.network.description import arguments
 from xpnet.network.layer_list import LayerList
 from xpnet.network.watching import LastBatch
 from xpnet.support.archive import write_archive
+from xpnet.support.assigned import write
 from xpnet.support.attributes import Managed
 from xpnet.support.checks import count, on_host
 from xpnet.support.errors import OptionError

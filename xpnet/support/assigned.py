@@ -11,12 +11,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
 from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError, OptionError, ShapeError, XpnetError
 
 
-def write(xp: Backend, what: str, target: Array, value: Any) -> None:
+def write(xp: Any, what: str, target: Any, value: Any) -> None:
     """Copy a value of the same shape into an array.
 
     Raises
@@ -32,27 +31,43 @@ def write(xp: Backend, what: str, target: Array, value: Any) -> None:
         target[...] = value
         return
     if isinstance(value, np.ndarray | list | tuple | float | int) or not xp.owns(value):
-        value = _cast(value, what, target)
-    if value.shape != target.shape:
-        hint = "" if value.shape else "; for one value everywhere assign to [...]"
-        raise ShapeError(f"{what} has the shape {target.shape}; got {value.shape}{hint}")
+        value = _cast(value, what, target.dtype)
+    _check_shape(what, value.shape, target.shape)
     placed = xp.asarray(value, target.dtype)
     if xp.module.may_share_memory(placed, target):  # such as ``layer.W = layer.W.T``
         placed = placed.copy()
     xp.copyto(target, placed)
 
 
-def _cast(value: Any, what: str, target: Array) -> np.ndarray[Any, Any]:
-    """Return a value as an array on the host, in the type of the target."""
-    if getattr(getattr(value, "dtype", None), "kind", "") == target.dtype.kind == "c":
+def first_value(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Return a copy on the host of what becomes the first value of a parameter, in float64."""
+    cast = _cast(value, what, np.dtype("float64"))
+    _check_shape(what, cast.shape, shape)
+    return cast.copy()
+
+
+def _check_shape(what: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if found != wanted:
+        hint = "" if found else "; for one value everywhere assign to [...]"
+        raise ShapeError(f"{what} has the shape {wanted}; got {found}{hint}")
+
+
+def _cast(value: Any, what: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Return a value as an array on the host, of this type."""
+    if getattr(getattr(value, "dtype", None), "kind", "") == dtype.kind == "c":
         return np.asarray(value)  # within the gradient check
     given = on_host(value, what)
     with np.errstate(over="ignore"):
-        cast = given.astype(target.dtype)
-    if cast.dtype.kind == "f" and np.isinf(cast).sum() > np.isinf(given).sum():
-        raise DataError(f"{what}: a value does not fit {target.dtype}; the largest is "
-                        f"{np.abs(given).max():g}")  # fmt: skip
+        cast = given.astype(dtype)
+    if dtype.kind == "f" and np.isinf(cast).sum() > np.isinf(given).sum():
+        raise DataError(
+            f"{what}: a value does not fit {dtype}; the largest is {np.abs(given).max():g}"
+        )
     return cast
+
+
+class NoValues(XpnetError, AttributeError):
+    """A parameter is used before it has values."""
 
 
 class ParameterValue:
@@ -83,7 +98,7 @@ class ParameterValue:
         self._refuse()
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise XpnetError(
+        raise NoValues(
             f"{self.name} has no values yet: a network gives its layers their first values when "
             "it is first used, or by net.params"
         )
