@@ -11,6 +11,7 @@ import numpy as np
 from xpnet.backend import Array, Backend
 from xpnet.backend.mode import check_dtype
 from xpnet.layers.base import Layer, Shape
+from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError, OptionError, ShapeError
 from xpnet.support.messages import unknown
 
@@ -123,6 +124,20 @@ def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0
                 f"{name} must be finite (not NaN or inf, to {largest:.2g}); {name}{where} is "
                 f"{value}; {_way_out_of(value, dtype)}"
             )
+
+
+def read_batch(X: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Return X of any kind as an array on the host, checked by all rules of docs/data.md.
+
+    Raises
+    ------
+    DataError, ShapeError
+        See `on_host`, `check_batch` and `check_values`.
+    """
+    host = on_host(X, "X")
+    check_batch(host)
+    check_values(host, dtype)
+    return host
 
 
 def _way_out_of(value: Any, dtype: np.dtype[Any]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xpnet.layers import Layer, Sigmoid, Softmax
 from xpnet.network import Sequential
+from xpnet.network.checks import read_batch
 from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError, ShapeError
 from xpnet.training.recording import Recorder
@@ -47,7 +48,7 @@ def samples_and_targets(X: Any, t: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def as_seen(X: Any) -> NDArray[Any]:
     """Return samples on the host as a network sees them: pixels k as k/255."""
-    X = on_host(X, "X")
+    X = read_batch(X, np.dtype(np.float64))
     return np.asarray(X / 255 if X.dtype == np.uint8 else X)
 
 

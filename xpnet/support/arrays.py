@@ -29,9 +29,10 @@ def read(a: Any, name: str) -> NumPyArray:
         host = _read(a, name)
     except DataError:
         raise
-    except ValueError:
-        raise DataError(f"{name} has rows of unequal lengths; each needs as many numbers") from None
     except Exception as error:  # of whatever library it is
+        if "inhomogeneous" in str(error):
+            words = f"{name} has rows of unequal lengths; each needs as many numbers"
+            raise DataError(words) from None
         calls = [call for word, call in TENSORS.items() if word in str(error)]
         hint = f"; use {last_word(name)}.{calls[0]}()" if calls else ""
         raise DataError(f"{name} is a {kind_of(a)} that NumPy cannot read: {error}{hint}") from None
@@ -61,4 +62,10 @@ def _read_list(items: Any, name: str) -> NumPyArray:
     """Return a list; what it holds is read by the same rule as a whole array would be."""
     if all(issubclass(kind, PLAIN) for kind in set(map(type, items))):
         return np.asarray(items)
-    return np.asarray([_read(item, f"{name}[{i}]") for i, item in enumerate(items)])
+    read_items = [_read(x, f"{name}[{i}]") if _holds(x) else x for i, x in enumerate(items)]
+    return np.asarray(read_items)
+
+
+def _holds(item: Any) -> bool:
+    """Return True if an item of a list is a row or an array, not a number."""
+    return not isinstance(item, PLAIN) and (hasattr(item, "__len__") or hasattr(item, "__array__"))

@@ -76,14 +76,15 @@ def on_host(a: Any, name: str) -> np.ndarray[Any, Any]:
 
     Data are lists, arrays of NumPy and CuPy, frames and series of pandas, polars and pyarrow,
     tensors of PyTorch, and all else that NumPy can read or that has ``__dlpack__``. uint8 stays
-    uint8 in arrays, where it means pixels; in frames and series it becomes int16.
+    uint8 in arrays, where it means pixels; in frames and series it becomes int16. Longer floating
+    types than float64 become float64.
 
     Raises
     ------
     DataError
         If the data are not numbers, are rows of unequal lengths, or lack a value.
     """
-    if type(a) is np.ndarray and a.dtype.kind in "fiub":
+    if type(a) is np.ndarray and a.dtype.kind in "fiub" and a.dtype.itemsize <= 8:
         return a
     return read(a, name)
 

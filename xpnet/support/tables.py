@@ -62,7 +62,7 @@ def _read_column(column: Any, name: str) -> NumPyArray:
         raise DataError(not_numbers(name, dtype, kind=kind.replace("O", "U")))
     missing = np.asarray(column.is_null() if hasattr(column, "is_null") else column.isna())
     _refuse_row(name, missing, "has no value in row {row}; fill it in, or drop the row")
-    host = as_numbers(np.asarray(column.to_numpy()), name)
+    host = as_numbers(np.asarray(column), name)
     if host.dtype.kind == "f":
         words = "must be finite; row {row} is {value}; replace it, or drop the row"
         _refuse_row(name, ~np.isfinite(host), words, host)

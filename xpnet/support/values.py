@@ -38,6 +38,9 @@ def as_numbers(host: NumPyArray, name: str, a: Any = None) -> NumPyArray:
         return _objects(host, name, a)
     if host.dtype.kind not in "fiub":
         raise DataError(not_numbers(name, host.dtype, host))
+    if host.dtype.itemsize > 8:  # longdouble, which no device has
+        with np.errstate(over="ignore"):
+            return host.astype(np.float64)
     return host
 
 

@@ -19,6 +19,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.random import Random
 from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
+from xpnet.network.checks import read_batch
 from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError
 from xpnet.support.messages import look_up
@@ -390,7 +391,7 @@ class ComplexStep(Backend):
 
 def _converted(xp: Backend, X: Any, dtype: str) -> Array:
     """Return the batch in a type; uint8 values are pixels, which are divided by 255."""
-    X = xp.asarray(on_host(X, "X"))
+    X = xp.asarray(read_batch(X, np.dtype(dtype)))
     converted = xp.empty(X.shape, dtype)
     xp.copyto(converted, X)
     return xp.divide(converted, 255.0, out=converted) if X.dtype == np.uint8 else converted

@@ -11,6 +11,7 @@ import numpy as np
 from xpnet.backend import Backend, find_backend
 from xpnet.losses import Loss
 from xpnet.network import Sequential
+from xpnet.network.checks import read_batch
 from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError
 from xpnet.verify.parity.passes import Pass
@@ -41,7 +42,7 @@ class Point:
         self.net = net.copy().to(self.numpy, "float32").to(dtype="float64")
         self.loss = deepcopy(loss)
         self.loss.validate = True
-        self.X, self.given = _inputs(on_host(X, "X"))
+        self.X, self.given = _inputs(read_batch(X, np.dtype(np.float32)))
         t = on_host(t, f"{loss!r}: t")
         self.t = _distribution(t) if loss.distribution and t.ndim == 2 else _rounded(t)
         self.weight = None if weight is None else _rounded(on_host(weight, "sample_weight"))
