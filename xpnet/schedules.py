@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
+from typing import Any
 
 from xpnet.backend.host_functions import taylor
-from xpnet.support.checks import count, positive
+from xpnet.support.checks import at_least_0, count, fraction, positive
 from xpnet.support.errors import OptionError
 
 Schedule = Callable[[int], float]
@@ -31,6 +32,17 @@ def _half_cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * share * share
 
 
+def _checked(schedule: object, **checks: Callable[[str, Any], Any]) -> None:
+    """Check the numbers of a schedule, and keep each as a number of Python."""
+    for name, check in checks.items():
+        vars(schedule)[name] = check(name, getattr(schedule, name))
+
+
+def _whole(step: Any) -> int:
+    """Return a step, after checking that it is a whole number of 0 or more; 3.0 is one, too."""
+    return count("step", int(step) if isinstance(step, float) and step.is_integer() else step, 0)
+
+
 @dataclass(frozen=True)
 class ConstantRate:
     """η"""
@@ -38,7 +50,7 @@ class ConstantRate:
     lr: float
 
     def __post_init__(self) -> None:
-        positive("lr", self.lr)
+        _checked(self, lr=positive)
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -58,12 +70,10 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("lr", self.lr)
-        count("every", self.every)
-        positive("factor", self.factor)
+        _checked(self, lr=positive, every=count, factor=positive)
 
     def __call__(self, step: int) -> float:
-        return float(self.lr * _power(self.factor, step // self.every))
+        return float(self.lr * _power(self.factor, _whole(step) // self.every))
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,10 @@ class Exponential:
     factor: float
 
     def __post_init__(self) -> None:
-        positive("lr", self.lr)
-        positive("factor", self.factor)
+        _checked(self, lr=positive, factor=positive)
 
     def __call__(self, step: int) -> float:
-        return float(self.lr * _power(self.factor, step))
+        return float(self.lr * _power(self.factor, _whole(step)))
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,7 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        positive("lr", self.lr)
-        count("steps", self.steps)
+        _checked(self, lr=positive, steps=count, final=at_least_0)
 
     def __call__(self, step: int) -> float:
         return _half_cosine(self.lr, self.final, step / self.steps)
@@ -110,7 +118,7 @@ class WarmUp:
     def __post_init__(self) -> None:
         if not callable(self.then):
             raise OptionError(f"WarmUp: then must be a schedule; got {self.then!r}")
-        count("steps", self.steps)
+        _checked(self, steps=count)
 
     def __call__(self, step: int) -> float:
         if step < self.steps:
@@ -133,10 +141,7 @@ class OneCycle:
     end: float = 250_000.0
 
     def __post_init__(self) -> None:
-        positive("lr", self.lr)
-        count("steps", self.steps)
-        positive("start", self.start)
-        positive("end", self.end)
+        _checked(self, lr=positive, steps=count, up=fraction, start=positive, end=positive)
         if not 1 < self.up * self.steps < self.steps - 1:
             raise OptionError(
                 f"OneCycle needs a step on either side of its peak; got steps={self.steps!r}, "

@@ -399,8 +399,8 @@ OPTIMIZERS = [
         ),
         (
             "powers of β stand still",
-            "self.xp.multiply(self.powers, self.betas, out=self.powers)",
-            "self.xp.copyto(self.powers, self.betas)",
+            "self.xp.multiply(self.powers, self._betas, out=self.powers)",
+            "self.xp.copyto(self.powers, self._betas)",
         ),
         (
             "β₁ and β₂ swapped in the correction",

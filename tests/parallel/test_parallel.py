@@ -543,7 +543,7 @@ OTHERS = {  # what one process has, and what the error says
     "the seed of the shuffles": ({"seed": 5}, "the seed is 5 on rank 1 and 0 on rank 0"),
     "the batch size": ({"batch_size": 9}, "the batch_size is 9 on rank 1 and 8 on rank 0"),
     "the order": ({"shuffle": False}, "the shuffle is False on rank 1 and True on rank 0"),
-    "the number of samples": ({"n": 39}, "the samples is 39 on rank 1 and 40 on rank 0"),
+    "the number of samples": ({"n": 39}, "the number of samples is 39 on rank 1 and 40 on rank 0"),
     "the network": (
         {"layers": with_own_layer},
         r"the network is \['Sequential\(Linear\(20, 32\), .*Tanh.* on rank 1 and .*ReLU",
@@ -560,7 +560,10 @@ OTHERS = {  # what one process has, and what the error says
         {"epochs": 5},
         r"the number of steps done is \[0, 0, 0, 5\] on rank 1 and \[0, 0, 0, 4\] on rank 0",
     ),
-    "the inputs": ({"kind": "pixels"}, r"the first sample is \d+ on rank 1 and \d+ on rank 0"),
+    "the inputs": (
+        {"kind": "pixels"},
+        r"the fingerprint of the inputs is \d+ on rank 1 and \d+ on",
+    ),
     "the targets": ({"labels": 3}, r"the fingerprint of the targets is \d+ on rank 1 and \d+ on"),
 }
 

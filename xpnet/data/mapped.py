@@ -75,15 +75,26 @@ class Mapped:
         deque(map(os.posix_fadvise, repeat(self.file), places, size, soon), maxlen=0)
 
 
+def is_large_file(a: Array) -> bool:
+    """Return True if an array is a large part of a mapped file."""
+    return _memmap_of(a) is not None and a.nbytes >= LARGE
+
+
+def _memmap_of(a: Array) -> Any:
+    """Return the mapped file whose values an array shows, or None."""
+    base = a
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    return base
+
+
 def find_mapped(a: Array, size: int) -> Mapped | None:
     """Return a reader of ``size`` rows at once if ``a`` is a large part of a mapped file.
 
     The kernel's list of mappings gives the place of ``a`` in the file. Otherwise, and if the file
     has been renamed, the result is None. Without a reader, ``a`` is used like any other array.
     """
-    base = a
-    while base is not None and not isinstance(base, np.memmap):
-        base = getattr(base, "base", None)
+    base = _memmap_of(a)
     if NOWAIT is None or base is None or base.filename is None or a.nbytes < LARGE:
         return None
     try:

@@ -167,6 +167,20 @@ def check_shapes(found: Mapping[str, Shape], wanted: Mapping[str, Array]) -> Non
             raise ShapeError(f"the parameter {name!r} has the shape {a.shape}; got {found[name]}")
 
 
+def check_values_of(net: Any, values: Mapping[str, Any]) -> None:
+    """Check that a network can take these values, and that they are finite.
+
+    Raises
+    ------
+    DataError, ShapeError
+        It names the value.
+    """
+    check_shapes({name: a.shape for name, a in values.items()}, net.state_dict())
+    for name, a in values.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            raise DataError(f"{name} has numbers that are not finite")
+
+
 def checked_dtype(dtype: Any, xp: Backend) -> np.dtype[Any]:
     """Return the dtype, if a network on that backend can have it."""
     try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from xpnet.backend import Array
 from xpnet.backend.options import AdamOptions, AdamState
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.settings import number
+from xpnet.optimizers.settings import Number
 from xpnet.schedules import Schedule
-from xpnet.support.checks import fraction, positive
+from xpnet.support.checks import at_least_0, fraction, positive
+from xpnet.support.errors import OptionError
 
 
 class Adam(Optimizer):
@@ -30,9 +34,9 @@ class Adam(Optimizer):
     Kingma and Ba, "Adam: a method for stochastic optimization", 2014.
     """
 
-    beta1: float = number("beta1")
-    beta2: float = number("beta2")
-    eps: float = number("eps")
+    beta1: Any = Number("beta1", fraction)
+    beta2: Any = Number("beta2", fraction)
+    eps: Any = Number("eps", positive)
 
     def __init__(
         self,
@@ -49,12 +53,29 @@ class Adam(Optimizer):
         self.options = AdamOptions(beta1, beta2, positive("eps", eps))
         super().__init__(net, lr, weight_decay=weight_decay, clip_norm=clip_norm)
 
+    @property
+    def betas(self) -> tuple[float, float]:
+        """β₁ and β₂."""
+        return self.beta1, self.beta2
+
+    @betas.setter
+    def betas(self, values: tuple[float, float]) -> None:
+        if not isinstance(values, Sequence) or len(values) != 2:
+            raise OptionError(f"betas must be a pair of numbers; got {values!r:.60}")
+        self.beta1, self.beta2 = (fraction("betas", value) for value in values)
+
     def make_state(self) -> None:
         """Make m, v and the powers of β₁ and β₂."""
         self.m, self.v = self.like(self.net.params), self.like(self.net.params)
-        self.betas = self.xp.asarray(np.array([self.beta1, self.beta2]))
+        self._betas = self.xp.asarray(np.array([self.beta1, self.beta2]))
         self.powers = self.xp.asarray(np.ones(2))
         self.state = AdamState(self.m, self.v, self.rate, self.powers)
+
+    def make_missing(self) -> None:
+        """Put β₁ and β₂ on the device, too."""
+        super().make_missing()
+        if "_betas" in vars(self):
+            self.xp.copyto(self._betas, self.xp.asarray(np.array([self.beta1, self.beta2])))
 
     def state_vectors(self) -> dict[str, Array]:
         """Return m, v and the powers."""
@@ -63,7 +84,7 @@ class Adam(Optimizer):
     def advance(self) -> None:
         """Form the next powers, too."""
         super().advance()
-        self.xp.multiply(self.powers, self.betas, out=self.powers)
+        self.xp.multiply(self.powers, self._betas, out=self.powers)
 
     def update(self, p: Array, g: Array) -> None:
         """p = p - η m̂ / (√v̂ + ε)"""
@@ -79,7 +100,7 @@ class AdamW(Adam):
     """
 
     decoupled_decay = True
-    weight_decay: float = number("decay")
+    weight_decay: Any = Number("decay", at_least_0)
 
     def __init__(
         self,

@@ -12,8 +12,7 @@ from xpnet.backend import Array
 from xpnet.network import Sequential
 from xpnet.optimizers.gradient import effective_gradient
 from xpnet.optimizers.memory import OptimizerMemory
-from xpnet.schedules import Constant, Schedule
-from xpnet.support.checks import at_least_0, positive
+from xpnet.schedules import Schedule
 from xpnet.support.errors import OptionError
 
 
@@ -60,10 +59,8 @@ class Optimizer(OptimizerMemory):
         if not isinstance(net, Sequential):
             name = type(self).__name__
             raise OptionError(f"the network comes first, {name}(net, lr=...); got {net!r}")
-        self.schedule = lr if callable(lr) else Constant(lr)
-        self.weight_decay = at_least_0("weight_decay", weight_decay)
-        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
-        self.net: Sequential = net
+        self.schedule, self.clip_norm, self.weight_decay = lr, clip_norm, weight_decay
+        self.net = net
         self.t = 0
         self._make_arrays()
         net.optimizers.add(self)
@@ -80,7 +77,7 @@ class Optimizer(OptimizerMemory):
     def prepare(self, steps: int) -> None:
         """Do the host's part of the next steps: put a learning rate for each into the table."""
         if self.scheduled and self.t + steps > self.table.end:
-            self._fill_table()
+            self._fill_table(steps)
         self.t += steps
 
     def advance(self) -> None:
@@ -103,5 +100,4 @@ class Optimizer(OptimizerMemory):
 
     @lr.setter
     def lr(self, value: float | Schedule) -> None:
-        self.schedule = value if callable(value) else Constant(value)
-        self._fill_table()
+        self.schedule = value

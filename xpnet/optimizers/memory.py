@@ -8,18 +8,21 @@ import numpy as np
 
 from xpnet.backend import Array, Backend
 from xpnet.optimizers.rates import RateTable
-from xpnet.schedules import Constant, Schedule
+from xpnet.optimizers.settings import LearningRate, Setting, positive_or_none
+from xpnet.schedules import Constant
+from xpnet.support.attributes import Fixed
+from xpnet.support.checks import at_least_0
 
 
 class OptimizerMemory:
     """The part of `xpnet.optimizers.base.Optimizer` that makes and restores arrays."""
 
-    net: Any
+    net: Any = Fixed()
     xp: Backend
     t: int
-    schedule: Schedule
-    weight_decay: float
-    clip_norm: float | None
+    schedule: Any = LearningRate()
+    weight_decay: Any = Setting(at_least_0)
+    clip_norm: Any = Setting(positive_or_none)
     changes = 0  # of the numbers in ``options``, see `xpnet.optimizers.settings.number`
 
     def state_vectors(self) -> dict[str, Array]:
@@ -41,6 +44,10 @@ class OptimizerMemory:
         for name, a in self.state_vectors().items():
             self.xp.copyto(a, self.xp.asarray(state[name], a.dtype))
 
+    def begin_anew(self) -> None:
+        """Forget what the optimizer remembers between steps."""
+        self._make_arrays()
+
     def _make_arrays(self) -> None:
         """Make every array on the network's backend."""
         self.xp, p = self.net.xp, self.net.params
@@ -48,16 +55,22 @@ class OptimizerMemory:
         self.work = self.like(p)
         self.table = RateTable(self.xp)
         self.rate, self.norm = self.table.rate, self.xp.zeros((), p.dtype)
-        if self.clip_norm is not None or self.weight_decay:
-            self.own_gradient = self.like(p)
+        vars(self).pop("own_gradient", None)
         self.make_state()
+        self.make_missing()
         self._fill_table()
+
+    def make_missing(self) -> None:
+        """Make what a number needs that has been set after the arrays were made."""
+        wanted = self.clip_norm is not None or self.weight_decay
+        if "version" in vars(self) and wanted and "own_gradient" not in vars(self):
+            self.own_gradient = self.like(self.net.params)
 
     def like(self, p: Array) -> Array:
         """Return zeros of the shape and type of p."""
         return self.xp.zeros(p.shape, p.dtype)
 
-    def _fill_table(self) -> None:
-        """Put the next learning rates on the device."""
+    def _fill_table(self, needed: int = 0) -> None:
+        """Put the next learning rates on the device; so many of them are needed now."""
         self.scheduled = not isinstance(self.schedule, Constant)
-        self.table.fill(self.schedule, self.t)
+        self.table.fill(self.schedule, self.t, needed)

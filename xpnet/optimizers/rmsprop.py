@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.backend import Array
 from xpnet.backend.options import RMSpropOptions
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.settings import number
+from xpnet.optimizers.settings import Number
 from xpnet.schedules import Schedule
 from xpnet.support.checks import fraction, positive
 
@@ -26,8 +28,8 @@ class RMSprop(Optimizer):
     Hinton, "Neural networks for machine learning", lecture 6e, 2012.
     """
 
-    rho: float = number("rho")
-    eps: float = number("eps")
+    rho: Any = Number("rho", fraction)
+    eps: Any = Number("eps", positive)
 
     def __init__(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.backend import Array
 from xpnet.backend.options import MomentumOptions
 from xpnet.network import Sequential
 from xpnet.optimizers.base import Optimizer
-from xpnet.optimizers.settings import number
+from xpnet.optimizers.settings import Number
 from xpnet.schedules import Schedule
-from xpnet.support.checks import fraction
+from xpnet.support.checks import fraction, yes_or_no
 from xpnet.support.errors import OptionError
 
 
@@ -25,8 +27,9 @@ class SGD(Optimizer):
         Take the gradient's step from where the momentum leads.
     """
 
-    mu: float = number("mu")
-    nesterov: bool = number("nesterov")
+    mu: Any = Number("mu", fraction)
+    momentum: Any = Number("mu", fraction)  # its name in `__init__`
+    nesterov: Any = Number("nesterov", yes_or_no)
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
+        nesterov = yes_or_no("nesterov", nesterov)
         self.options = MomentumOptions(fraction("momentum", momentum), nesterov)
         if nesterov and not momentum:
             raise OptionError("nesterov=True needs a momentum, such as momentum=0.9")
@@ -45,7 +49,12 @@ class SGD(Optimizer):
 
     def make_state(self) -> None:
         """Make v, if there is momentum."""
-        if self.mu:
+        vars(self).pop("v", None)  # `make_missing` makes a new one
+
+    def make_missing(self) -> None:
+        """Make v, too, if momentum has been set."""
+        super().make_missing()
+        if "version" in vars(self) and self.mu and "v" not in vars(self):
             self.v = self.like(self.net.params)
 
     def state_vectors(self) -> dict[str, Array]:

@@ -7,10 +7,11 @@ dropout masks follow from a seed and from counters, so the numbers of a generato
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from xpnet.support.archive import Arrays
 from xpnet.support.errors import CheckpointError
@@ -44,37 +45,36 @@ class TrainingState:
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """The history until then."""
-        names = enumerate(self.about["history"])
-        return {name: self.arrays[f"history.{k}"].tolist() for k, name in names}
-
-    def require_same(self, now: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that it is the state of this training, and that no array is missing.
-
-        Parameters
-        ----------
-        now : dict
-            The description of the network, and the settings of the training.
-        shapes : dict of str to tuple
-            The shapes that arrays must have.
+        """The history until then: a value for each epoch, NaN where there was none.
 
         Raises
         ------
         CheckpointError
-            If a setting differs, or an array is missing or has another shape.
+            If a column is missing.
         """
-        then = {"network": self.about["network"], **self.about["settings"]}
-        for name, value in json.loads(json.dumps(now)).items():
-            if name not in then or then[name] != value:
-                was = f"was {then.get(name)!r:.150}, and is {value!r:.150}"
-                raise CheckpointError(f"{self.source} is of another training: the {name} {was}")
-        for name, shape in shapes.items():
-            if name not in self.arrays or self.arrays[name].shape != shape:
-                raise self.damaged(f"it has no {name} of shape {shape}")
+        found = {}
         for k, name in enumerate(self.about["history"]):
-            if getattr(self.arrays.get(f"history.{k}"), "ndim", None) != 1:
+            column = self.arrays.get(f"history.{k}", np.zeros(()))
+            if column.ndim != 1 or column.dtype.kind != "f":
                 raise self.damaged(f"the history has no {name}")
+            found[name] = column.tolist()
+        return aligned(found, self.about["progress"]["first_epoch"])
 
     def damaged(self, why: object) -> CheckpointError:
         """Return the error for a state that cannot be restored."""
         return CheckpointError(f"{self.source} is damaged: {why}")
+
+
+def aligned(columns: Mapping[str, list[float]], first_epoch: int) -> dict[str, list[float]]:
+    """Return the columns of a history in equal lengths, NaN where an epoch has no value.
+
+    The first release wrote shorter columns. One that has a value for each epoch before the last
+    `fit` has none later; any other ends with the last epoch.
+    """
+    longest = max(map(len, columns.values()), default=0)
+    found = {}
+    for name, values in columns.items():
+        gap = [float("nan")] * (longest - len(values))
+        ended = gap and len(values) == first_epoch != longest - first_epoch
+        found[name] = values + gap if ended else gap + values
+    return found

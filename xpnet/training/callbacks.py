@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, TextIO
 
 from xpnet.backend import say_once
+from xpnet.network.checks import check_values_of
 from xpnet.support.checks import at_least_0, count
 from xpnet.support.errors import OptionError
 from xpnet.training.training import Training
@@ -151,7 +152,10 @@ class EarlyStopping(Callback):
         self.best_epoch = count("best_epoch", values.pop("best_epoch"), least=-1)
         if self.best is not None and not isinstance(self.best, float):
             raise OptionError(f"best must be a number; got {self.best!r}")
-        self._weights = {name.removeprefix("weights."): a for name, a in values.items()} or None
+        weights = {name.removeprefix("weights."): a for name, a in values.items()}
+        if weights:
+            check_values_of(self.trainer.net, weights)
+        self._weights = weights or None
 
     def on_train_end(self, logs: Mapping[str, float]) -> None:
         """Bring back the best weights."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from xpnet.parallel.agreement import begin_equal, fingerprint
-from xpnet.support.checks import on_host
+from xpnet.parallel.agreement import begin_equal
+from xpnet.training.settings import Settings
 from xpnet.training.training import Training
 
 
-def begin_fit(
-    training: Training, settings: Mapping[str, Any], X: Any, t: Any, weights: Any, validation: Any
-) -> None:
+def begin_fit(training: Training, settings: Settings) -> None:
     """Check that all processes are to do the same, and give them the values of rank 0.
 
     Raises
@@ -24,19 +21,19 @@ def begin_fit(
 
     def compared() -> dict[str, Any]:
         progress = [optimizer.t, training.epoch, training.batch, training.epochs]
+        found = {k: v for k, v in settings.cheap.items() if k != "callbacks"}
+        data, validation = settings.data["data"], settings.data["validation_data"] or {}
         return {
             "the network": [repr(net), net.dtype.name, repr(net.xp)],
-            **{f"the {name}": value for name, value in settings.items()},
+            "the number of samples": data["samples"],
+            **{f"the {name}": value for name, value in found.items()},
             "the learning rate": optimizer.lr,
             "the number of steps done": progress,
-            "the first sample": fingerprint(on_host(X[:1], "X")),
-            "the fingerprint of the targets": fingerprint(on_host(t, "t")),
-            "the fingerprint of sample_weight": (
-                None if weights is None else fingerprint(on_host(weights, "sample_weight"))
-            ),
-            "the fingerprint of the validation targets": (
-                None if validation is None else fingerprint(validation[1])
-            ),
+            "the fingerprint of the inputs": data["X"],
+            "the fingerprint of the targets": data["t"],
+            "the fingerprint of sample_weight": settings.data["sample_weight"],
+            "the fingerprint of the validation targets": validation.get("t"),
+            "the fingerprint of the validation data": validation,
         }
 
     def given() -> list[Any]:

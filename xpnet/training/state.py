@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,28 @@ import numpy as np
 
 from xpnet.backend import Backend
 from xpnet.backend.mode import gives_the_same_bits, settings
-from xpnet.data.batches import Batches
+from xpnet.network.checks import check_values_of
+from xpnet.optimizers import Optimizer
+from xpnet.optimizers.settings import numbers_of
 from xpnet.schedules import Constant
 from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.archive import Arrays
-from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
+from xpnet.support.errors import CheckpointError, DataError, OptionError, ShapeError, XpnetError
 from xpnet.training.callbacks import Callback
+from xpnet.training.differences import (
+    ORDER,
+    checked_override,
+    find_differences,
+    require_same,
+    settings_then,
+)
+from xpnet.training.settings import Settings, name_callbacks, rate_line, same_rate_of
 from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
 
 
 def describe(
-    training: Training, step: TrainingStep, callbacks: Sequence[Callback]
+    training: Training, step: TrainingStep, callbacks: Sequence[Callback], settings: Settings
 ) -> TrainingState:
     """Return the state of a training between two steps."""
     net, optimizer, memory = training.net, training.optimizer, training.optimizer.host_state()
@@ -31,12 +42,13 @@ def describe(
         **{f"optimizer.{k}": memory[k] for k in optimizer.state_vectors()},
         **{f"history.{k}": np.array(row) for k, row in enumerate(training.history.values())},
     }
+    progress = {name: int(getattr(training, name)) for name in PROGRESS}
     about = {
         "network": net.config(),
-        "settings": settings_of(training, step.batches),
-        "progress": {name: getattr(training, name) for name in PROGRESS},
+        "settings": settings.all,
+        "progress": progress | {"stop": bool(training.stop)},
         "t": optimizer.t,
-        "lr": optimizer.lr if isinstance(optimizer.schedule, Constant) else None,
+        **settings.since(optimizer),
         "history": list(training.history),
         "callbacks": states,
         "machine": machine(net.xp, training.comm.size),
@@ -44,33 +56,127 @@ def describe(
     return TrainingState(arrays | remembered, about)
 
 
-def restore_values(state: TrainingState, training: Training, step: TrainingStep) -> None:
-    """Give network, optimizer, losses and history the values of a state.
+def restore_values(
+    state: TrainingState,
+    training: Training,
+    step: TrainingStep,
+    settings: Settings,
+    override: str | Iterable[str] = (),
+    epochs: int | None = None,
+) -> None:
+    """Give network, optimizer, losses, history and progress the values of a state.
+
+    What is overridden stays as the script has it. If that changes the batches of an epoch, one that
+    was broken off begins again.
 
     Raises
     ------
     CheckpointError
-        If it is the state of another training, or is damaged; nothing is changed then.
+        If it is the state of another training, or is damaged.
+    OptionError
+        If ``override`` names a setting that does not exist.
     """
-    net, optimizer, about, arrays = training.net, training.optimizer, state.about, state.arrays
-    vectors = optimizer.state_vectors()
-    shapes = {f"optimizer.{k}": v.shape for k, v in vectors.items()}
-    shapes["losses"] = (min(about["progress"]["batch"], len(step.batches)),)
-    settings = settings_of(training, step.batches)
-    state.require_same({"network": net.config(), **settings}, shapes)
+    net, progress = training.net, dict(state.about["progress"])
+    allowed = checked_override(override, settings.all)
+    lines = _differences(state, training, settings, allowed, epochs)
+    losses = state.arrays.get("losses", np.zeros(()))
+    if not ORDER.isdisjoint(lines):
+        progress["batch"], losses = 0, np.zeros(0)
+    shape = (min(progress["batch"], len(step.batches)),)
+    if losses.shape != shape:
+        raise state.damaged(f"it has no losses of shape {shape}")
     history = state.history
-    memory = {k: arrays[f"optimizer.{k}"] for k in vectors}
-    losses = net.xp.asarray(arrays["losses"], net.dtype)
     try:
+        check_values_of(net, state.network)
         net.load_state_dict(state.network)
-    except (DataError, ShapeError) as error:
+        _restore_optimizer(state, training.optimizer, lines, allowed)
+    except (DataError, OptionError, ShapeError) as error:
         raise state.damaged(error) from None
-    if about["lr"] is not None:
-        optimizer.schedule = Constant(about["lr"])
-    optimizer.restore({"t": about["t"], **memory})
-    net.xp.copyto(step.losses[: len(losses)], losses)
+    net.xp.copyto(step.losses[: len(losses)], net.xp.asarray(losses, net.dtype))
     training.history.clear()
     training.history.update(history)
+    for name in PROGRESS:
+        setattr(training, name, progress[name])
+
+
+def _differences(
+    state: TrainingState,
+    training: Training,
+    settings: Settings,
+    override: Collection[str],
+    epochs: int | None,
+) -> dict[str, str]:
+    """Return a line for each setting that differs and may; raise CheckpointError if one may not."""
+    about, net, progress = state.about, training.net, state.about["progress"]
+    now, then = {"network": net.config(), **settings.all}, settings_then(about)
+    lines = find_differences(then, now)
+    if not same_rate_of(about, then, training.optimizer.schedule):
+        lines["lr"] = rate_line(about, then, now["lr"])
+    done = progress["epoch"] - progress["first_epoch"]
+    if epochs is not None and epochs < done:
+        lines["epochs"] = f"epochs: {done} have been trained, is {epochs}"
+    fits = _shapes(net.state_dict()) == _shapes(state.network)
+    require_same(state, lines, override, () if fits else {"network"} & set(lines))
+    lacking = [name for name in settings.all if name not in then and name not in lines]
+    if lacking:
+        words = "%s was written by an earlier xpnet: %s could not be compared"
+        training.comm.warn(words, state.source, ", ".join(lacking))
+    return lines
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: a.shape for name, a in arrays.items()}
+
+
+def _restore_optimizer(
+    state: TrainingState, optimizer: Optimizer, lines: Collection[str], override: Collection[str]
+) -> None:
+    """Give an optimizer its memory, and the numbers that were set during the training."""
+    numbers = numbers_of(optimizer)
+    for name, value in state.about.get("changed", {}).items():
+        if name in numbers and name not in override:
+            setattr(optimizer, name, value)
+    if "lr" not in override and state.about["lr"] is not None:
+        optimizer.schedule = Constant(state.about["lr"])
+    may_lack = not numbers.keys().isdisjoint(lines)
+    memory = {} if "optimizer" in lines else _memory(state, optimizer.state_vectors(), may_lack)
+    optimizer.begin_anew()
+    optimizer.restore(optimizer.host_state() | {"t": state.about["t"]} | memory)
+
+
+def _memory(state: TrainingState, vectors: Arrays, may_lack: bool) -> Arrays:
+    """Return what an optimizer remembers; what overridden numbers need may be lacking."""
+    found = {k: a for k in vectors if (a := state.arrays.get(f"optimizer.{k}")) is not None}
+    for name, vector in vectors.items():
+        if name not in found and may_lack:
+            continue
+        if name not in found or found[name].shape != vector.shape:
+            raise state.damaged(f"it has no optimizer.{name} of shape {vector.shape}")
+        if np.isnan(found[name]).any():
+            raise state.damaged(f"optimizer.{name} has numbers that are not finite")
+    return found
+
+
+@contextmanager
+def all_or_nothing(training: Training) -> Iterator[None]:
+    """Put network, optimizer, history and progress back as they were if something fails."""
+    net, optimizer, history = training.net, training.optimizer, dict(training.history)
+    values, memory, schedule = net.state_dict(), optimizer.host_state(), optimizer.schedule
+    numbers = numbers_of(optimizer)
+    progress = {name: getattr(training, name) for name in (*PROGRESS, "resumed")}
+    try:
+        yield
+    except BaseException:
+        for name, value in numbers.items():
+            setattr(optimizer, name, value)
+        net.load_state_dict(values)
+        optimizer.schedule = schedule
+        optimizer.restore(memory)
+        training.history.clear()
+        training.history.update(history)
+        for name, value in progress.items():
+            setattr(training, name, value)
+        raise
 
 
 def restore_callbacks(state: TrainingState, callbacks: Sequence[Callback]) -> list[str]:
@@ -81,7 +187,7 @@ def restore_callbacks(state: TrainingState, callbacks: Sequence[Callback]) -> li
     CheckpointError
         If a callback does not take it.
     """
-    named, states = _named(callbacks), state.about["callbacks"]
+    named, states = name_callbacks(callbacks), state.about["callbacks"]
     for name in filter(named.__contains__, states):
         start = f"{name}."
         own = {k.removeprefix(start): a for k, a in state.arrays.items() if k.startswith(start)}
@@ -100,39 +206,15 @@ def other_bits(state: TrainingState, xp: Backend, processes: int) -> str:
     return "; ".join(f"{k} was {then.get(k)}, is {v}" for k, v in now.items() if then.get(k) != v)
 
 
-def settings_of(training: Training, batches: Batches) -> dict[str, Any]:
-    """Return what must be the same, for a training to go on."""
-    return {
-        "loss": repr(training.loss),
-        "optimizer": type(training.optimizer).__name__,
-        "constant lr": isinstance(training.optimizer.schedule, Constant),
-        "seed": training.seed,
-        "samples": batches.n,
-        "batch_size": batches.batch_size,
-        "shuffle": batches.shuffle,
-    }
-
-
 def _callback_states(callbacks: Sequence[Callback]) -> tuple[Arrays, dict[str, dict[str, Any]]]:
     """Return what the callbacks remember: the arrays, and for each callback the rest."""
     arrays: Arrays = {}
     states: dict[str, dict[str, Any]] = {}
-    for name, callback in _named(callbacks).items():
+    for name, callback in name_callbacks(callbacks).items():
         state = callback.state_dict()
         arrays |= {f"{name}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)}
         states[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
     return arrays, states
-
-
-def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
-    """Return the callbacks that remember something, as EarlyStopping0, EarlyStopping1 ..."""
-    named: dict[str, Callback] = {}
-    for callback in callbacks:
-        kind = type(callback)
-        if kind.state_dict is not Callback.state_dict:
-            k = sum(type(other) is kind for other in named.values())
-            named[f"{kind.__name__}{k}"] = callback
-    return named
 
 
 def machine(xp: Backend, processes: int) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from copy import deepcopy
 from math import isfinite
 from pathlib import Path
@@ -13,30 +14,28 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.data.batches import Batches
 from xpnet.losses import Loss, find_loss
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer, find_optimizer
+from xpnet.optimizers.settings import numbers_of
 from xpnet.parallel.batch import shared_backend, shared_predict
 from xpnet.parallel.communicator import ALONE, Communicator
-from xpnet.storage.training_file import find_training, write_training
-from xpnet.storage.training_state import PROGRESS, TrainingState
-from xpnet.support.checks import count
-from xpnet.support.errors import OptionError, XpnetError
-from xpnet.training.callbacks import Callback, acts_between_steps, in_order
+from xpnet.storage.training_file import find_training
+from xpnet.storage.training_state import TrainingState
+from xpnet.support.checks import count, yes_or_no
+from xpnet.support.errors import OptionError
+from xpnet.training.arguments import checked_callbacks, checked_epochs
+from xpnet.training.callbacks import Callback, acts_between_steps
 from xpnet.training.data import Columns, DataReader
+from xpnet.training.differences import checked_override
 from xpnet.training.epoch_loss import mean_loss, sum_squares
-from xpnet.training.failures import divergence, interruptible, leave, require_finite
+from xpnet.training.failures import divergence, interruptible, leave
 from xpnet.training.metrics import Metric, find_metric
 from xpnet.training.preparation import check_sizes, make_step, make_what_fits
 from xpnet.training.processes import begin_fit
-from xpnet.training.state import (
-    describe,
-    other_bits,
-    restore_callbacks,
-    restore_values,
-    settings_of,
-)
+from xpnet.training.saving import Saving
+from xpnet.training.settings import Settings
+from xpnet.training.state import all_or_nothing, restore_callbacks
 from xpnet.training.step import Launcher
 from xpnet.training.training import History, Penalty
 
@@ -44,7 +43,7 @@ LAUNCH = 16  # steps in one CUDA graph, where no callback comes between two step
 NO_LOGS: Mapping[str, float] = MappingProxyType({})
 
 
-class Trainer:
+class Trainer(Saving):
     """Trains a network.
 
     Parameters
@@ -113,7 +112,7 @@ class Trainer:
         self._reader = DataReader(net, self.loss)
         self._penalty: Penalty | None = None  # a subclass may add one
         self._data: Columns | None = None  # on the device; not in the frame of an error
-        self._steps: Launcher | None = None  # made by `fit`
+        self._steps = None  # made by `fit`
         self._stepping = False  # True in the middle of a step
         self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
         self._judge.validate = False
@@ -153,6 +152,7 @@ class Trainer:
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         resume: str | os.PathLike[str] | None = None,
+        override: str | Sequence[str] = (),
     ) -> History:
         """Train for some epochs.
 
@@ -177,7 +177,11 @@ class Trainer:
         resume : str or os.PathLike, optional
             A checkpoint, or a folder of them, of which the latest counts: the `fit` that wrote it
             goes on, to the same end as if it had never stopped. The trainer and the data must be
-            made as they were then. A folder without any lets the training begin.
+            made as they were then; ``epochs`` may be more. A folder without any lets the training
+            begin.
+        override : str or sequence of str
+            Settings that may differ from those of the checkpoint, such as ``("lr", "data")``: those
+            of this script hold. The error about what differs names them.
 
         Returns
         -------
@@ -193,12 +197,17 @@ class Trainer:
         DivergenceError
             If the loss is no longer finite; it names the step and the layer.
         CheckpointError
-            If no checkpoint of the folder can be used, or it is of another training.
+            If no checkpoint of the folder can be used, or if settings or data differ: the error has
+            a line for each.
         KeyboardInterrupt, SystemExit
             After Ctrl-C and after SIGTERM (with 143), at the end of the present step; the history
             so far is kept. A second signal ends it at once.
         """
-        count("epochs", epochs)
+        epochs, may_differ = (
+            checked_epochs(epochs),
+            checked_override(override, numbers_of(self.optimizer)),
+        )
+        callbacks, shuffle = checked_callbacks(callbacks), yes_or_no("shuffle", shuffle)
         net, comm, saved = self.net, self.comm, None
         if resume is not None:
             saved = comm.from_rank_0(lambda: find_training(Path(resume)))
@@ -209,20 +218,18 @@ class Trainer:
         validation = None
         if validation_data is not None:
             validation = self._reader.check_pair(validation_data)
-        self._set_progress(epochs, saved)
-        begin_fit(
-            self, settings_of(self, self._ready.step.batches), X, t, sample_weight, validation
-        )
+        batches = self._ready.step.batches
+        self._settings = Settings(self, batches, self._data, validation, callbacks)
+        self._begin(callbacks, epochs, saved, may_differ)
         validate, self.loss.validate = self.loss.validate, False  # all have been looked at
         try:
-            self._begin_callbacks(callbacks, saved)
             with net.in_use, net.xp.here(), interruptible() as interrupted, comm.watched():
                 while self.epoch < self.epochs and not self.stop:
                     self._run_epoch(validation, interrupted)
                     self._leave_if(interrupted)
         finally:
             self.loss.validate = validate
-            self._call("on_train_end", logs={k: v[-1] for k, v in self.history.items()})
+            self._end()
         return self.history
 
     def _load(self, X: Any, t: Any, weights: Any, batch_size: int | None, shuffle: bool) -> None:
@@ -252,18 +259,38 @@ class Trainer:
         for _ in range(number):
             self.step(size)
 
-    def _set_progress(self, epochs: int, saved: TrainingState | None) -> None:
+    def _begin(
+        self,
+        callbacks: Sequence[Callback],
+        epochs: int,
+        saved: TrainingState | None,
+        override: Iterable[str],
+    ) -> None:
+        """Go to where this `fit` begins; if that fails, everything is as it was."""
+        self.callbacks = []
+        with nullcontext() if saved is None else all_or_nothing(self):
+            try:
+                self._set_progress(epochs, saved, override)
+                begin_fit(self, self._settings)
+                self._begin_callbacks(callbacks, saved)
+            except BaseException:
+                self._end()
+                raise
+
+    def _set_progress(
+        self, epochs: int, saved: TrainingState | None, override: Iterable[str]
+    ) -> None:
         """Set how far the training is, and how far this `fit` is to come."""
-        self.callbacks, self.stop, self.batch, self._stepping = [], False, 0, False
+        self.stop, self.batch, self._stepping = False, 0, False
         self.resumed, self.first_epoch = saved is not None, self.epoch
         if saved is not None:
-            self.restore(saved)
+            self.restore(saved, override, epochs)
             self.stop &= self.epochs == self.first_epoch + epochs  # else there is more to do
         self.epochs = self.first_epoch + epochs
 
     def _begin_callbacks(self, callbacks: Sequence[Callback], saved: TrainingState | None) -> None:
         """Begin the callbacks; those of a checkpoint remember what they did."""
-        for callback in in_order(callbacks):
+        for callback in callbacks:
             if callback.once and self.comm.rank:
                 continue
             callback.trainer = self
@@ -322,6 +349,13 @@ class Trainer:
                 callback.on_interrupt()
             leave(number)
 
+    def _end(self) -> None:
+        """End all callbacks, also if one of them fails."""
+        logs = {k: v[-1] for k, v in self.history.items() if v and v[-1] == v[-1]}
+        with ExitStack() as stack:
+            for callback in reversed(self.callbacks):
+                stack.callback(callback.on_train_end, logs)
+
     def _steps_at_once(self) -> int:
         """Return the number of steps per launch: the smallest that any process allows."""
         one_by_one = self._between_steps or not self.net.xp.captures
@@ -357,91 +391,6 @@ class Trainer:
             loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
             Y = Y if isinstance(Y, np.ndarray) else xp.asnumpy(Y)
             return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
-
-    # ---- the state ----------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: everything that ``fit(..., resume=path)`` needs to go on from here.
-
-        `xpnet.load` reads the network alone from it. `xpnet.Checkpoint` calls this regularly. Of
-        several processes rank 0 writes it, and any number of them can go on from it.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-            An ``.npz``; it appears whole or not at all.
-
-        Raises
-        ------
-        DivergenceError
-            If a parameter is not finite: a good checkpoint must not be overwritten by it.
-        XpnetError
-            Before the first `fit`, and if an exception has broken off a step.
-        OSError
-            If the file cannot be written; an old one stays as it was.
-        """
-        if self.comm.rank:
-            return
-        state = self.state()
-        require_finite(self, state.network)
-        write_training(Path(path), state)
-
-    def state(self) -> TrainingState:
-        """Return all that decides how the training goes on, as arrays and a description.
-
-        Raises
-        ------
-        XpnetError
-            Before the first `fit`, and if an exception has broken off a step.
-        """
-        if self._steps is None or self._stepping:
-            raise XpnetError(
-                "a training can be saved between two steps, not before the first fit or where a "
-                "step was broken off; net.save(path) saves the network"
-            )
-        return describe(self, self._steps.step, self.callbacks)
-
-    def restore(self, state: TrainingState) -> None:
-        """Bring network, optimizer and trainer to a `state`; nothing changes if this raises.
-
-        ``fit(..., resume=path)`` calls it when the data are ready. Callbacks are not restored.
-
-        Raises
-        ------
-        CheckpointError
-            If it is the state of another training, or is damaged.
-        XpnetError
-            Before the first `fit`.
-        """
-        restore_values(state, self, self._ready.step)
-        for name in PROGRESS:
-            setattr(self, name, state.about["progress"][name])
-        different = other_bits(state, self.net.xp, self.comm.size)
-        if different:
-            text = "%s: the last bits may be others than without a stop: %s"
-            self.comm.warn(text, state.source, different)
-
-    @property
-    def batches(self) -> Batches | None:
-        """The data set of the last `fit` in batches, None before the first one."""
-        return None if self._steps is None else self._steps.step.batches
-
-    @property
-    def capture_seconds(self) -> float:
-        """What compiling kernels and capturing steps took in the last `fit`, 0 on NumPy."""
-        return float(getattr(self._steps and self._steps.captured, "seconds", 0.0))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in an epoch of the present `fit`."""
-        return len(self._ready.sizes)
-
-    @property
-    def _ready(self) -> Launcher:
-        """The steps of the present `fit`."""
-        if self._steps is None:
-            raise XpnetError("the trainer has no data yet: call fit(X, t) first")
-        return self._steps
 
 
 ITS_STEP = Trainer.step, Trainer.backpropagate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import nan
 from typing import Any, Protocol
 
 from xpnet.backend import Array
@@ -14,12 +15,18 @@ from xpnet.training.metrics import Metric
 
 
 class History(dict[str, list[float]]):
-    """One list for each number, one entry for each epoch: ``history["loss"][-1]``."""
+    """One list for each number, one entry for each epoch: ``history["loss"][-1]``.
+
+    A number that some epochs do not have, such as ``val_loss`` in a `fit` without validation data,
+    is NaN there. So all lists have the same length, as ``pandas.DataFrame(history)`` needs.
+    """
 
     def add(self, row: dict[str, float]) -> None:
         """Append the row of one epoch."""
-        for name, value in row.items():
-            self.setdefault(name, []).append(value)
+        epochs = max(map(len, self.values()), default=0)
+        for name in [*self, *(name for name in row if name not in self)]:
+            column = self.setdefault(name, [])
+            column += [nan] * (epochs - len(column)) + [row.get(name, nan)]
 
 
 class Training(Protocol):
