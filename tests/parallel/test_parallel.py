@@ -555,7 +555,7 @@ OTHERS = {  # what one process has, and what the error says
         {"optimizer": lambda net: xpnet.Adam(net, 0.5)},
         "the learning rate is 0.5 on rank 1 and 0.001 on rank 0",
     ),
-    "a schedule": ({"optimizer": scheduled}, "the constant lr is False on rank 1 and True"),
+    "a schedule": ({"optimizer": scheduled}, r"the learning rate is \{'schedule': "),
     "the epochs": (
         {"epochs": 5},
         r"the number of steps done is \[0, 0, 0, 5\] on rank 1 and \[0, 0, 0, 4\] on rank 0",

@@ -457,7 +457,7 @@ def test_what_callbacks_remember_is_theirs(tmp_path, caplog):
     fit(make(), again, epochs=1, resume=tmp_path)
     assert [c.n for c in again] == [first.n, second.n] == [BATCHES, 100 + BATCHES]
     assert again[0].squares.tolist() == (np.arange(BATCHES) ** 2).tolist()
-    with pytest.raises(CheckpointError, match="callbacks: was {'Counts0': {}, 'Counts1': {}}, is"):
+    with pytest.raises(CheckpointError, match=r"callbacks: was .*Counts1.*, is"):
         fit(make(), [Counts()], epochs=1, resume=tmp_path)
     fit(make(), [Counts()], epochs=1, resume=tmp_path, override="callbacks")
     assert messages(caplog) == [

@@ -34,14 +34,14 @@ def train(options: argparse.Namespace) -> int:
     logging.getLogger("xpnet").disabled |= options.quiet or comm.rank > 0
     prepare = new_training if options.resume is None else resumed_training
     training = prepare(options, comm)
-    return _take_part(training) if comm.rank else _lead(options, training)
+    return _take_part(options, training) if comm.rank else _lead(options, training)
 
 
-def _take_part(training: PreparedTraining) -> int:
+def _take_part(options: argparse.Namespace, training: PreparedTraining) -> int:
     """Train as one of several processes: rank 0 prints, and writes the folder."""
     trainer = training.trainer
     try:
-        interrupted = _fit(training, [], Path())
+        interrupted = _fit(options, training, [], Path())
     except DivergenceError:
         trainer.comm.barrier()  # rank 0 prints the error; its end ends all processes
         raise
@@ -149,7 +149,7 @@ def _fit_and_report_failures(
 ) -> bool:
     """Train, and return True if Ctrl-C has ended it; say what a failure leaves in the folder."""
     try:
-        return _fit(training, callbacks, run.folder / CHECKPOINTS)
+        return _fit(options, training, callbacks, run.folder / CHECKPOINTS)
     except DivergenceError as error:
         if options.plots == "none":
             raise
@@ -163,9 +163,15 @@ def _fit_and_report_failures(
         raise
 
 
-def _fit(training: PreparedTraining, callbacks: list[Callback], checkpoints: Path) -> bool:
+def _fit(
+    options: argparse.Namespace,
+    training: PreparedTraining,
+    callbacks: list[Callback],
+    checkpoints: Path,
+) -> bool:
     """Train, and return True if Ctrl-C has ended it."""
     problem, data, trainer = training
+    other_cycle = problem.one_cycle and options.resume and options.epochs
     try:
         trainer.fit(
             *data.train,
@@ -174,6 +180,7 @@ def _fit(training: PreparedTraining, callbacks: list[Callback], checkpoints: Pat
             validation_data=data.test,
             callbacks=callbacks,
             resume=checkpoints,
+            override=("lr",) if other_cycle else (),
         )
     except KeyboardInterrupt:
         return True

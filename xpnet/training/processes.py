@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xpnet.parallel.agreement import begin_equal
-from xpnet.training.settings import Settings
+from xpnet.training.settings import Settings, describe_rate
 from xpnet.training.training import Training
 
 
@@ -27,7 +27,7 @@ def begin_fit(training: Training, settings: Settings) -> None:
             "the network": [repr(net), net.dtype.name, repr(net.xp)],
             "the number of samples": data["samples"],
             **{f"the {name}": value for name, value in found.items()},
-            "the learning rate": optimizer.lr,
+            "the learning rate": describe_rate(optimizer.schedule),
             "the number of steps done": progress,
             "the fingerprint of the inputs": data["X"],
             "the fingerprint of the targets": data["t"],

@@ -164,8 +164,12 @@ def _penalty_of(training: Any) -> Any:
 
 
 def _all_arguments(callbacks: Sequence[Callback]) -> dict[str, Any]:
-    """Return the arguments of each callback that remembers something, by its name."""
-    return {name: _arguments(callback) for name, callback in name_callbacks(callbacks).items()}
+    """Return the arguments of each callback that remembers something, by its name.
+
+    Those that only print and write files, on one process, do not decide about the training.
+    """
+    named = name_callbacks(callbacks)
+    return {name: _arguments(callback) for name, callback in named.items() if not callback.once}
 
 
 def _arguments(callback: Callback) -> dict[str, Any]:

@@ -64,10 +64,9 @@ def restore_values(
     override: str | Iterable[str] = (),
     epochs: int | None = None,
 ) -> None:
-    """Give network, optimizer, losses, history and progress the values of a state.
+    """Give a training the values of a state, except for what is overridden.
 
-    What is overridden stays as the script has it. If that changes the batches of an epoch, one that
-    was broken off begins again.
+    If that changes the batches of an epoch, an epoch that was broken off begins again.
 
     Raises
     ------
