@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.network import Sequential
+from xpnet.plots.classes import classes_to_show, ticks, which_are_shown
 from xpnet.plots.geometry import shape_of_images
 from xpnet.plots.layer_numbers import first_weights
 from xpnet.plots.numbers import Mistake, confusion_matrix, labels_of, samples_and_targets
@@ -29,6 +30,8 @@ READABLE = 30  # classes; of more, a cell has no room for its number
 def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> ConfusionMatrixDisplay:
     """Draw how many samples of each class were taken for each class.
 
+    Of more than 100 classes those with the most mistakes are drawn, and the title says so.
+
     Parameters
     ----------
     net : Sequential
@@ -46,7 +49,9 @@ def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> Confus
     X, t = samples_and_targets(X, t)
     shape = net.output_shape(X.shape[1:]) or (1,)
     matrix = confusion_matrix(net, X, t, max(2, shape[0], int(labels_of(t).max()) + 1))
-    display, ax = ConfusionMatrixDisplay(matrix), axes(ax)
+    shown, classes, ax = classes_to_show(matrix), len(matrix), axes(ax)
+    matrix = matrix[np.ix_(shown, shown)]
+    display = ConfusionMatrixDisplay(matrix, display_labels=shown)
     display.plot(ax=ax, cmap="Blues", colorbar=False, include_values=len(matrix) <= READABLE)
     # What is right is most of it: without it the mistakes have all shades for themselves.
     wrong = matrix - np.diag(matrix.diagonal())
@@ -54,7 +59,10 @@ def confusion(net: Sequential, X: Any, t: Any, ax: Axes | None = None) -> Confus
     for (i, j), text in np.ndenumerate(display.text_) if display.text_ is not None else ():
         dark = matrix[i, j] > wrong.max()
         text.set(color="white" if dark else "black", text=str(matrix[i, j]) if matrix[i, j] else "")
-    ax.set(xlabel="predicted", ylabel="true")
+    places, words = ticks(shown)
+    ax.set_xticks(places, words)
+    ax.set_yticks(places, words)
+    ax.set(xlabel="predicted", ylabel="true", title=which_are_shown(shown, classes))
     return display
 
 

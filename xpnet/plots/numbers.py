@@ -139,5 +139,9 @@ def metrics_at(
     """Return the trainer's metrics on some data at some moments of the training."""
     X, t, found = on_host(X, "X"), on_host(t, "t"), recorder.trainer.metrics
     with np.errstate(all="ignore"):
-        given = [outputs(recorder.network(k), X) for k in moments]
-        return {name: finite([f(t, Y) for Y in given]).tolist() for name, f in found.items()}
+        given = (
+            outputs(recorder.network(k), X) for k in moments
+        )  # not all at once: of many classes
+        rows = [[f(t, Y) for f in found.values()] for Y in given]
+    columns = finite(rows).reshape(len(rows), len(found)).T
+    return dict(zip(found, columns.tolist(), strict=True))

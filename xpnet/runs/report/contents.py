@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.plots import geometry, layer_numbers, numbers
+from xpnet.plots.classes import classes_to_show, which_are_shown
 from xpnet.plots.numbers import Floats
 from xpnet.runs.problems import ProblemData
 from xpnet.runs.saved import SavedRun
@@ -21,7 +22,7 @@ SCORE = 8.0  # where log(p / (1 - p)) ends: probabilities of 0.0003 and 0.9997
 UNITS, MISTAKES = 64, 24  # at most so many images
 IMAGE_BYTES = 1_500_000  # for the first layer's weights at all moments, and for the matrices
 MOMENTS = 25  # at which test and training data are classified
-SAMPLES = 10_000  # of the training data, at most
+SAMPLES, OUTPUTS = 10_000, 2_000_000  # of the training data, at most
 FEW = 64  # parameters that are shown one by one
 ROWS = 6000  # of the log, at most; the longest recipe has 5000
 
@@ -74,7 +75,8 @@ def _columns_of(log: list[dict[str, float]]) -> dict[str, list[float]]:
 
 def training(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
     """Return the metrics on the training data at some moments; the log does not have them."""
-    X, t = data.train[0][:SAMPLES], data.train[1][:SAMPLES]
+    some = min(SAMPLES, OUTPUTS // max(1, data.classes))
+    X, t = data.train[0][:some], data.train[1][:some]
     moments = numbers.evenly_spaced(
         len(recorder.epochs), max(MOMENTS, MOMENTS * SAMPLES // (8 * len(X)))
     )
@@ -162,12 +164,7 @@ def _surface(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
 
 def _images(recorder: Recorder, data: ProblemData, notes: list[str]) -> dict[str, Any]:
     """Return confusion matrices, mistakes and first-layer weights."""
-    fit = IMAGE_BYTES // (4 * data.classes**2)
-    moments = numbers.evenly_spaced(len(recorder.epochs), max(2, min(MOMENTS, fit)))
-    found = [
-        numbers.confusion_matrix(recorder.network(k), *data.test, data.classes) for k in moments
-    ]
-    shown: dict[str, Any] = {"confusion": packed(np.array(found), "f32") | {"at": moments}}
+    shown: dict[str, Any] = {"confusion": _confusion(recorder, data)}
     if data.image_shape is None:
         notes.append(
             "No images: the samples are not images of one channel, nor a square of pixels."
@@ -177,6 +174,20 @@ def _images(recorder: Recorder, data: ProblemData, notes: list[str]) -> dict[str
         "weights": _weights(recorder, data.image_shape),
         "mistakes": _mistakes(recorder, data, data.image_shape),
     }
+
+
+def _confusion(recorder: Recorder, data: ProblemData) -> dict[str, Any]:
+    """Return the confusion matrices of the test data at some moments."""
+
+    def matrix(k: int) -> NDArray[np.int64]:
+        return numbers.confusion_matrix(recorder.network(k), *data.test, data.classes)
+
+    shown = classes_to_show(matrix(-1))
+    fit = IMAGE_BYTES // (4 * len(shown) ** 2)
+    moments = numbers.evenly_spaced(len(recorder.epochs), max(2, min(MOMENTS, fit)))
+    found = np.array([matrix(k)[np.ix_(shown, shown)] for k in moments])
+    which = which_are_shown(shown, data.classes)
+    return packed(found, "f32") | {"at": moments, "classes": shown.tolist(), "which": which}
 
 
 def _weights(recorder: Recorder, shape: tuple[int, int]) -> dict[str, Any]:

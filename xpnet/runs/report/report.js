@@ -641,7 +641,8 @@ function upright(values, width, height) {
 }
 
 function confusion() {
-  const section = card("Confusion matrix, test data");
+  const { classes, which } = data.confusion;
+  const section = card(`Confusion matrix, test data${which ? `: ${which}` : ""}`);
   const matrix = unpack(data.confusion);
   const n = matrix.shape[1];
   moving(section, "confusion matrix of the test data", 1, (g, width, height) => {
@@ -664,9 +665,9 @@ function confusion() {
       if (count && n <= 20) g.fillText(count, left + (j + 0.5) * wide, top + (i + 0.5) * high);
     });
     g.fillStyle = colour("soft");
-    for (let k = 0; k < n; k += Math.ceil(n / 20)) {
-      g.fillText(k, left - 12, top + (k + 0.5) * high);
-      g.fillText(k, left + (k + 0.5) * wide, top + n * high + 12);
+    for (let k = 0; k < n; k += Math.ceil(n / Math.floor(40 / `${classes[n - 1]}`.length))) {
+      g.fillText(classes[k], left - 14, top + (k + 0.5) * high);
+      g.fillText(classes[k], left + (k + 0.5) * wide, top + n * high + 12);
     }
     g.font = "12px system-ui, sans-serif";
     g.fillText("predicted", left + (n * wide) / 2, height - 10);
