@@ -72,6 +72,7 @@ TRAININGS = {
     "normalised": (
         lambda: [
             *(xpnet.Linear(WIDTH, 6, bias=False), xpnet.BatchNorm1d(6), xpnet.ReLU()),
+            *(xpnet.BatchNorm1d(6, None, affine=False), xpnet.GELU("none")),
             *(xpnet.LayerNorm(6), xpnet.Linear(6, CLASSES), xpnet.Softmax()),
         ],
         *("cross_entropy", adam(COSINE), {}),

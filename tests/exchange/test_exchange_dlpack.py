@@ -92,6 +92,15 @@ def test_arrays_backwards_come_through_in_a_process_of_their_own():
     assert run.stdout.split() == ["True"] * 3, run.stderr
 
 
+def test_a_scalar_of_numpy_goes_out_as_an_array():
+    assert torch.from_dlpack(to_dlpack(np.float32(3))).item() == 3
+
+
+def test_a_type_that_numpy_lacks_is_named_with_a_way_out():
+    with pytest.raises(xpnet.DataError, match=r"; NumPy has no such type, use tensor.float\(\)$"):
+        from_dlpack(torch.zeros(2, dtype=torch.bfloat16))
+
+
 def test_parameters_and_outputs_can_be_looked_at_and_changed_from_outside():
     net = xpnet.Sequential(xpnet.Linear(3, 2, bias=False))
     Y = net.forward(np.ones((4, 3), np.float32))

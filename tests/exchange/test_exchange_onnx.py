@@ -88,6 +88,32 @@ def test_a_layer_gives_its_outputs(name, dtype, tmp_path):
     check(net, X, tmp_path / "net.onnx")
 
 
+@pytest.mark.parametrize("shape", [N, [N], (np.int64(N),), np.array([N])], ids=repr)
+def test_the_shape_of_a_sample_may_be_a_number_or_a_list(shape, tmp_path):
+    to_onnx(xpnet.Sequential(xpnet.Linear(N, 2)), tmp_path / "net.onnx", shape)
+    assert outputs(tmp_path / "net.onnx", np.zeros((3, N), np.float32))["reference"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("shape", [(None, N), ("n", N), (5.0,), "5", 5.0, (True,), (0,), (-1, N)])
+def test_other_shapes_are_refused_by_name(shape, tmp_path):
+    with pytest.raises(xpnet.OptionError) as caught:
+        to_onnx(xpnet.Sequential(xpnet.Linear(N, 2)), tmp_path / "net.onnx", shape)
+    assert str(caught.value).startswith(
+        "to_onnx: sample_shape must be whole numbers, such as (784,)"
+    )
+    assert str(caught.value).endswith(f"got {shape!r}")
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_what_is_no_network_or_no_yes_or_no_is_refused(tmp_path):
+    with pytest.raises(
+        xpnet.OptionError, match=r"^to_onnx writes a Sequential; got Linear\(5, 2\)$"
+    ):
+        to_onnx(xpnet.Linear(N, 2), tmp_path / "net.onnx", (N,))
+    with pytest.raises(xpnet.OptionError, match="to_onnx: pixels must be True or False; got 'no'"):
+        to_onnx(xpnet.Sequential(xpnet.Linear(N, 2)), tmp_path / "a.onnx", (N,), pixels="no")
+
+
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_without_running_averages_the_file_takes_those_of_the_batch(dtype, affine, tmp_path):

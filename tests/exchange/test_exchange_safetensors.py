@@ -239,6 +239,22 @@ def test_a_wrong_checksum_leaves_the_network_as_it_was(file, tmp_path):
 # ---- hostile files ------------------------------------------------------------------------------
 
 LONG, SOME = "9" * 4000, json.dumps(entry())
+
+
+@pytest.mark.parametrize(
+    ("kind", "way_out"), [("F8_E4M3", "float()"), ("F8_E5M2", "float()"), ("C64", "real")]
+)
+def test_other_types_of_the_format_are_no_damage(kind, way_out, tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(with_header({"0.W": entry(kind)}, bytes(4)))
+    net = xpnet.Sequential(xpnet.Linear(1, 1, bias=False))
+    said = (
+        f"cannot be read: '0.W' has the dtype {kind}, which is not read; write the file again with "
+    )
+    with pytest.raises(xpnet.CheckpointError) as caught:
+        load_safetensors(net, tmp_path / "net.safetensors")
+    assert str(caught.value).endswith(f"{said}tensor.{way_out}")
+
+
 HALF_A_LETTER = with_header('{"\\ud800": {"dtype":"F32","shape":[0],"data_offsets":[0,0]}}')
 HOSTILE = {
     "nothing": b"",

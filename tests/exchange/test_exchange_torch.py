@@ -241,6 +241,35 @@ def test_values_may_be_arrays_lists_and_tensors_also_with_a_gradient():
         net.layers[0].W[...] = -1
 
 
+def test_names_of_another_layout_are_told_apart():
+    net, twin = twins("LayerNorm", "Dropout")
+    with pytest.raises(
+        xpnet.DataError, match=r"such as '0.weight', are those of the layout 'torch'"
+    ):
+        net.load_state_dict(twin.state_dict())
+    net.load_state_dict(twin.state_dict(), layout="torch")  # as the message says
+    with pytest.raises(xpnet.DataError, match=r"layout 'xpnet', not 'torch'; use load_state_dict"):
+        net.load_state_dict(net.state_dict(), layout="torch")
+    with pytest.raises(xpnet.DataError, match=r"unknown parameter 'module.0.weight'; did you mean"):
+        net.load_state_dict({"module.0.weight": np.zeros((N, 3))}, layout="torch")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([("0.W", [[1.0]])], "got a list$"),
+        (T.Linear(1, 1), r"got a Linear; use its state_dict\(\)$"),
+        (None, "got a NoneType$"),
+    ],
+    ids=["pairs", "module", "nothing"],
+)
+def test_values_are_a_mapping(values, said):
+    with pytest.raises(
+        xpnet.DataError, match=f"^values must be a dict of arrays by name, .*{said}"
+    ):
+        xpnet.Sequential(xpnet.Linear(1, 1)).load_state_dict(values)
+
+
 def test_the_ways_out_are_right():
     """Of tensors that NumPy cannot read, as messages say; a view that waits to be made is read."""
     values = {"0.W": np.zeros((1, 2)), "0.b": torch.tensor([1.5, -2.0], dtype=torch.bfloat16)}

@@ -39,7 +39,8 @@ def from_dlpack(a: Any, backend: str | Backend | None = None) -> Array:
             return xp.module.from_dlpack(a)
         host = np.from_dlpack(a, device="cpu") if on_gpu else np.from_dlpack(a)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise DataError(f"no array by DLPack from {type(a).__name__}: {error}") from None
+        hint = "; NumPy has no such type, use tensor.float()" if "dtype" in str(error) else ""
+        raise DataError(f"no array by DLPack from {type(a).__name__}: {error}{hint}") from None
     return host if xp.on_host else xp.asarray(host)
 
 
@@ -62,6 +63,7 @@ def to_dlpack(a: Array) -> Array:
     """
     if not hasattr(a, "strides") or a.dtype.kind not in "fiubc" or a.dtype.char in "gG":
         raise DataError(f"DLPack is for arrays of numbers; got {getattr(a, 'dtype', type(a))}")
+    a = np.asarray(a) if isinstance(a, np.generic) else a  # a scalar has no memory to share
     plain = all(k >= 0 and k % a.itemsize == 0 for k in a.strides)
     if isinstance(a, np.ndarray):
         plain = plain and a.flags.behaved and a.dtype.isnative

@@ -15,6 +15,7 @@ from xpnet.backend import Backend
 from xpnet.exchange.onnx_nodes import is_described
 from xpnet.layers.base import Layer, Shape
 from xpnet.network import Sequential
+from xpnet.support.checks import count, yes_or_no
 from xpnet.support.errors import OptionError, XpnetError
 from xpnet.support.files import write_atomically, writing
 
@@ -45,23 +46,38 @@ def to_onnx(
     Raises
     ------
     OptionError
-        If the shape is not known, or a layer does not say what it is in ONNX.
+        If the shape is not known or is none, or a layer does not say what it is in ONNX.
     ShapeError
         If the network does not take samples of that shape.
     XpnetError
         If the file cannot be written, or onnx is not installed.
     """
     onnx, path = _library(), Path(path)
-    shape = net.sample_shape if sample_shape is None else tuple(sample_shape)
+    if not isinstance(net, Sequential):
+        raise OptionError(f"to_onnx writes a Sequential; got {net!r:.60}")
+    yes_or_no("to_onnx: pixels", pixels)
+    shape = net.sample_shape if sample_shape is None else sample_shape
+    model = _model(onnx, net, _checked_shape(shape), pixels)
+    onnx.checker.check_model(model, full_check=True)
+    with writing(path.parent, "choose another folder"):
+        write_atomically(path, model.SerializeToString())
+
+
+def _checked_shape(shape: Any) -> Shape:
+    """Return the shape of one sample as a tuple; a number stands for so many features."""
     if shape is None:
         raise OptionError(
             "to_onnx needs the shape of a sample, and the network has not seen any; write for "
             "example to_onnx(net, path, sample_shape=(784,))"
         )
-    model = _model(onnx, net, shape, pixels)
-    onnx.checker.check_model(model, full_check=True)
-    with writing(path.parent, "choose another folder"):
-        write_atomically(path, model.SerializeToString())
+    sides = (shape,) if isinstance(shape, int | np.integer) else shape
+    try:
+        return tuple(count("a side", side) for side in sides)
+    except (TypeError, OptionError):
+        raise OptionError(
+            "to_onnx: sample_shape must be whole numbers, such as (784,), without the number of "
+            f"samples, which stays free; got {shape!r:.60}"
+        ) from None
 
 
 def _model(onnx: Any, net: Sequential, shape: Shape, pixels: bool) -> Any:

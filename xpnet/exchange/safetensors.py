@@ -31,6 +31,9 @@ DTYPES = {
     **{"F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "?"},
     "BF16": "<u2",  # NumPy has none: the upper half of a float32
 }
+# Other types of the format, and what PyTorch makes of them.
+UNREAD = {"C64": "real", "F4": "float()"}
+UNREAD |= dict.fromkeys(("F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0"), "float()")
 FLOATING = ("F16", "F32", "F64", "BF16")
 SIZES = {name: np.dtype(code).itemsize for name, code in DTYPES.items()}
 
@@ -174,21 +177,28 @@ def read_header(head: bytes, size: int, name: str) -> tuple[dict[str, Tensor], d
         If anything in it is not as it must be, or does not agree with the size of the file.
     """
     try:
-        length = int.from_bytes(head[:8], "little")
-        if len(head) < 8 or length > size - 8:
-            raise ValueError(f"it has {size} bytes, too few for its header")
-        if length > MOST:
-            raise ValueError(f"its header would have {length} bytes, and {MOST} are the most")
-        header = json.loads(head[8 : 8 + length].decode(), object_pairs_hook=_unique)
-        if not isinstance(header, dict):
-            raise ValueError("its header is no table")
-        about = header.pop("__metadata__", {})
-        if not isinstance(about, dict) or not all(isinstance(x, str) for x in about.values()):
-            raise ValueError("its metadata are no table of words")
-        tensors = {key: _tensor(key, entry) for key, entry in header.items()}
-        _check_tiling(tensors, size - 8 - length)
+        return _parsed(head, size)
+    except DataError as error:
+        raise CheckpointError(f"{name} cannot be read: {error}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} is damaged, or no safetensors file: {error}") from None
+
+
+def _parsed(head: bytes, size: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """`read_header`, with the errors of whatever is wrong."""
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 8 or length > size - 8:
+        raise ValueError(f"it has {size} bytes, too few for its header")
+    if length > MOST:
+        raise ValueError(f"its header would have {length} bytes, and {MOST} are the most")
+    header = json.loads(head[8 : 8 + length].decode(), object_pairs_hook=_unique)
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table")
+    about = header.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(x, str) for x in about.values()):
+        raise ValueError("its metadata are no table of words")
+    tensors = {key: _tensor(key, entry) for key, entry in header.items()}
+    _check_tiling(tensors, size - 8 - length)
     return tensors, about
 
 
@@ -197,8 +207,7 @@ def _tensor(name: str, entry: Any) -> Tensor:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{short(name)} does not have dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{short(name)} has the dtype {short(dtype)}, not {', '.join(DTYPES)}")
+    _check_dtype(name, dtype)
     if not _are_whole(offsets, 2) or len(offsets) != 2:
         raise ValueError(f"{short(name)} has the data_offsets {short(offsets)}")
     if not _are_whole(shape, 32) or prod(k or 1 for k in shape) >= 1 << 48:
@@ -207,6 +216,17 @@ def _tensor(name: str, entry: Any) -> Tensor:
     if tensor.stop - tensor.start != needed:
         raise ValueError(f"{short(name)} needs {needed} bytes, and has {short(offsets)}")
     return tensor
+
+
+def _check_dtype(name: str, dtype: Any) -> None:
+    """Raise DataError for a type of the format that is not read, else ValueError for no type."""
+    if isinstance(dtype, str) and dtype in UNREAD:
+        raise DataError(
+            f"{short(name)} has the dtype {dtype}, which is not read; write the file again with "
+            f"tensor.{UNREAD[dtype]}"
+        )
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{short(name)} has the dtype {short(dtype)}, not {', '.join(DTYPES)}")
 
 
 def _are_whole(numbers: Any, most: int) -> bool:

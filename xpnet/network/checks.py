@@ -83,6 +83,17 @@ def check_batch(X: Array) -> None:
         )
 
 
+def names_of(values: Any) -> Mapping[str, Any]:
+    """Return values by name, after checking that they are a mapping."""
+    if not isinstance(values, Mapping):
+        hint = "; use its state_dict()" if hasattr(values, "state_dict") else ""
+        raise DataError(
+            f"values must be a dict of arrays by name, such as state_dict() gives; got a "
+            f"{type(values).__name__}{hint}"
+        )
+    return values
+
+
 def check_fits(a: np.ndarray[Any, Any], dtype: np.dtype[Any], name: str) -> None:
     """Check that values stay what they are in this dtype, but for rounding.
 

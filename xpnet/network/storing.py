@@ -16,7 +16,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.mode import in_mode_of
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
-from xpnet.network.checks import check_fits, check_shapes, checked_dtype
+from xpnet.network.checks import check_fits, check_shapes, checked_dtype, names_of
 from xpnet.network.description import arguments
 from xpnet.network.layer_list import LayerList
 from xpnet.network.watching import LastBatch
@@ -24,7 +24,7 @@ from xpnet.support.archive import write_archive
 from xpnet.support.assigned import write
 from xpnet.support.attributes import Managed
 from xpnet.support.checks import count, on_host
-from xpnet.support.errors import OptionError
+from xpnet.support.errors import DataError, OptionError
 from xpnet.support.messages import look_up
 
 Layout = Callable[[Layer], dict[str, Array]]
@@ -247,13 +247,25 @@ class Storing(Layer):
         OptionError
             If there is no such layout.
         """
-        arrays = demanded(self._named_arrays(layout), values, layout)
+        arrays = demanded(self._named_arrays(layout), names_of(values), layout)
+        self._check_layout(values, arrays, layout)
         new = {name: on_host(a, f"the parameter {name!r}") for name, a in values.items()}
         check_shapes({name: a.shape for name, a in new.items()}, arrays)
         for name, a in arrays.items():
             check_fits(new[name], a.dtype, f"the parameter {name!r}")
         for name, a in arrays.items():
             self.xp.copyto(a, self.xp.asarray(new[name], a.dtype))
+
+    def _check_layout(self, given: Mapping[str, Any], wanted: dict[str, Any], layout: str) -> None:
+        """Raise DataError if the names are those of another layout."""
+        if given.keys() <= wanted.keys():
+            return
+        for other in LAYOUTS:
+            if given.keys() <= self._named_arrays(other).keys():
+                raise DataError(
+                    f"the names, such as {next(iter(given))!r}, are those of the layout {other!r}, "
+                    f"not {layout!r}; use load_state_dict(values, layout={other!r})"
+                )
 
     def _named_arrays(self, layout: str = "xpnet") -> dict[str, Array]:
         """Return all values by name, each as a view through which it can be set."""

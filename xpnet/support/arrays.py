@@ -50,12 +50,15 @@ def _read(a: Any, name: str) -> NumPyArray:
         return np.asarray(a.get())
     if is_table(a):
         return read_table(a, name)
-    if hasattr(a, "detach"):  # a tensor, which may have a gradient
-        a = a.detach()
-    for pending in ("resolve_conj", "resolve_neg"):  # of a view such as z.conj().imag
-        a = getattr(a, pending)() if hasattr(a, pending) else a
-    host = np.asarray(a)
+    host = np.asarray(_resolved(a))
     return np.from_dlpack(a) if host.dtype == object and hasattr(a, "__dlpack__") else host
+
+
+def _resolved(a: Any) -> Any:
+    """Return a tensor of PyTorch without its gradient, its pending sign and conjugate done."""
+    for method in ("detach", "resolve_conj", "resolve_neg"):
+        a = getattr(a, method)() if hasattr(a, method) else a
+    return a
 
 
 def _read_list(items: Any, name: str) -> NumPyArray:
