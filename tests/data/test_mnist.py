@@ -257,6 +257,8 @@ def test_the_cache_is_where_pooch_has_it(monkeypatch):
         (1, lambda t: t.astype(np.int8) - np.int8(11), "the label -"),
         (3, lambda t: np.stack([t, t], axis=1), "uint8 of shape (4, 2)"),
         (3, lambda t: np.stack([t] * 8, axis=1), "uint8 of shape (4, 8)"),
+        (1, lambda t: t + np.inf, "float64 such as inf: labels must be whole numbers"),
+        (3, lambda t: t + 1e300, "float64 such as 1e+300: labels must be whole numbers"),
         (1, lambda t: t[:, None, None], "uint8 of shape (6, 1, 1)"),
         (0, lambda X: X.astype(np.float32), "images of float32 of shape (5, 3) but"),
         (0, lambda X: X.astype(np.int8), "images of int8"),

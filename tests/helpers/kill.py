@@ -6,8 +6,11 @@ xpnet as it is. Every formula is written here once more, in plain NumPy, in the 
 
 from __future__ import annotations
 
+import gzip
 from inspect import signature
+from io import BytesIO
 from math import cos, erf, pi, sqrt
+from pathlib import Path
 
 import contract_layers
 import numpy as np
@@ -18,9 +21,12 @@ import xpnet
 from xpnet import optimizers, schedules
 from xpnet.backend.random import Random
 from xpnet.data.batches import Batches
+from xpnet.data.gunzip import Gunzip
+from xpnet.data.image_sets import image_set
 from xpnet.initializers import find_initializer
 from xpnet.parallel.communicator import ALONE
 from xpnet.parallel.sharing import shared
+from xpnet.support.checks import on_host
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
 
@@ -462,6 +468,58 @@ def check_batches(xp):
     assert len(set(seen)) == 3, "two epochs, one order"
 
 
+class Column:
+    """A series of any library, whose values may be missing."""
+
+    def __init__(self, values, missing=()):
+        self.values, self.dtype, self.missing = np.array(values), np.dtype("f8"), missing
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def isna(self):
+        return np.isin(np.arange(len(self.values)), self.missing)
+
+
+def refused_data(look, *words):
+    said = "nothing"
+    try:
+        look()
+    except xpnet.DataError as error:
+        said = str(error)
+    assert all(word in said for word in words), f"{said} instead of {words}"
+
+
+def check_data(xp):
+    """The rule of docs/data.md: pixels, tables, objects, and what is missing."""
+    net = S(L(2, 1, init="ones"), dtype="float64")
+    pixels = np.array([[51, 204], [0, 102]], np.uint8)
+    close(net.predict(pixels), [[1.0], [0.4]], "pixels")
+    close(on_host(Column(pixels[0]), "t"), [51, 204], "a column")
+    assert on_host(Column(pixels[0]), "t").dtype != np.uint8, "a column of pixels"
+    close(net.predict(pixels.astype(object)), [[255.0], [102.0]], "objects")
+    X = np.zeros((5000, 2))
+    for row, value in ((4500, np.nan), (2, np.inf)):
+        X[row, 1] = value
+        refused_data(lambda: net.predict(X), f"X[{row}, 1] is {value}")
+        refused_data(lambda: xpnet.Trainer(net, "mse").evaluate(X, X[:, 0]), f"X[{row}, 1]")
+    masked = np.ma.masked_array(np.zeros((3, 2)), np.eye(3, 2))
+    refused_data(lambda: net.predict(masked), "at [0, 0] and at 1 more")
+    refused_data(lambda: on_host([masked[0]], "X"), "X[0] is a masked array")
+    refused_data(lambda: on_host(np.array([1, None]), "t"), "t has no value at [1]")
+    refused_data(lambda: on_host(Column([1.0, 2.0], [1]), "t"), "no value in row 1")
+
+
+def check_image_files(xp):
+    """What the four files of a data set hold; gzip of many members."""
+    images, labels = np.zeros((3, 2, 4), np.uint8), np.array([2, 0, 1])
+    for form in (labels, labels[:, None], np.eye(3)[labels]):
+        made = image_set([images, form, images, labels], [Path(f"file{k}") for k in range(4)])
+        close(made.t_train, labels, "labels")
+    packed = gzip.compress(b"abc") + bytes(3) + gzip.compress(b"def")
+    assert Gunzip(BytesIO(packed)).read(9) == b"abcdef"
+
+
 def check_labels(xp):
     labels, out = xp.asarray(np.array([2, 0, 3])), xp.empty((3, 4), np.float32)
     close(xp.asnumpy(xp.one_hot(labels, out=out)), np.eye(4)[[2, 0, 3]], "one_hot")
@@ -627,6 +685,8 @@ CHECKS = (
     check_network,
     check_changes,
     check_batches,
+    check_data,
+    check_image_files,
     check_labels,
     check_training,
     check_masks,

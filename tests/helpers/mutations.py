@@ -792,6 +792,23 @@ REST = [
     ),
     *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),
     *_in(
+        "network/checks.py",
+        ("infinity taken", "largest  # False for NaN", "np.inf  # False for NaN"),
+        ("the place of a value", "[first + start + row, *rest]", "[start + row, *rest]"),
+    ),
+    *_in(
+        "support",
+        ("pixels in tables", "host.astype(np.int16) if host", "host if host"),
+        ("masks that are dropped", "if is_masked(a) and np.ma.is_masked(a):", "if False:"),
+        (
+            "masks in lists",
+            'f"{name}[{i}]") if _holds(x) else x',
+            'f"{name}[{i}]") if False else x',
+        ),
+        ("None is a number", "if is_missing(value):", "if False:"),
+    ),
+    *_in("data", ("labels of one-hot rows", "t.argmax(axis=1) if is", "t[:, 0] if is")),
+    *_in(
         "data/batches.py",
         (
             "shuffle not applied",

@@ -66,7 +66,7 @@ def _labels(t: Array, path: Path) -> NDArray[np.int64]:
             f"{path} holds {t.dtype} of shape {t.shape}: labels must have the shape (n,) or"
             " (n, 1), or be one-hot rows"
         )
-    wrong = t[t != np.round(t)]
+    wrong = t[~((t == np.round(t)) & (np.abs(t) < 2**53))]
     if wrong.size:
         raise DataError(f"{path} holds {t.dtype} such as {wrong[0]}: labels must be whole numbers")
     if t.size and t.min() < 0:
