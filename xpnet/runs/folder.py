@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from xpnet.runs.claim import AGAIN, OTHER
 from xpnet.runs.layout import CONFIG, ENVIRONMENT, FRAMES, LOG, OF_THE_END, WEIGHTS
 from xpnet.support.checks import at_least_0
-from xpnet.support.errors import CheckpointError
 from xpnet.support.files import append, write_atomically, writing
 from xpnet.training.callbacks import Callback
 from xpnet.training.recording import FrameFile
@@ -88,7 +88,9 @@ class RunFolder(Callback):
 
     def on_train_begin(self, logs: Any) -> None:
         """Write the log up to this moment, and remove the files of an earlier end."""
-        trainer, rows = self.trainer, self._rows(self.trainer.history)
+        trainer, history = self.trainer, self.trainer.history
+        columns = zip(*history.values(), strict=True)
+        rows = [dict(zip(history, numbers, strict=True)) for numbers in columns]
         text = "".join(_line(epoch, row) for epoch, row in enumerate(rows))
         if self._config:  # of a training that goes on, to more epochs
             self.write_json(CONFIG, self._config)
@@ -98,24 +100,6 @@ class RunFolder(Callback):
                 self._remove(FRAMES)
             if trainer.epoch < trainer.epochs:
                 self._remove(*OF_THE_END)
-
-    def _rows(self, history: Mapping[str, list[float]]) -> list[dict[str, float]]:
-        """Return the numbers of each epoch by name.
-
-        Raises
-        ------
-        CheckpointError
-            If the checkpoint with which the training goes on has more numbers of one kind.
-        """
-        lengths = {name: len(numbers) for name, numbers in history.items()}
-        if len(set(lengths.values())) > 1:
-            counts = ", ".join(f"{n} of {name}" for name, n in lengths.items())
-            raise CheckpointError(
-                f"the latest checkpoint in {self.folder} is damaged: its history has {counts}; "
-                "remove it, and resume from the one before"
-            )
-        columns = zip(*history.values(), strict=True)
-        return [dict(zip(history, numbers, strict=True)) for numbers in columns]
 
     def on_epoch_end(self, epoch: int, logs: Any) -> None:
         """Append the row of the epoch, at once."""
@@ -150,4 +134,5 @@ class Frames(FrameFile):
 
 
 def _line(epoch: int, row: Mapping[str, float]) -> str:
-    return json.dumps({"epoch": epoch + 1, **row}) + "\n"
+    known = {name: value for name, value in row.items() if isfinite(value)}  # NaN: there was none
+    return json.dumps({"epoch": epoch + 1, **known}) + "\n"
