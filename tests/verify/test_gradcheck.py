@@ -630,3 +630,76 @@ def test_a_gradient_that_the_optimizer_does_not_see():
         "backward puts another array in the place of self.dW, past the layer: the optimizer does "
         "not see it; write self.dW = ... or self.dW[...] = ..."
     )
+
+
+# ---- at a kink -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [xpnet.ReLU, xpnet.LeakyReLU])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mse"])
+def test_all_values_exactly_at_the_kink(layer, loss):
+    """X = 0 and b = 0; on the two sides of some samples the slopes may even cancel."""
+    net = xpnet.Sequential(xpnet.Linear(3, 4), layer(), xpnet.Linear(4, 2), dtype="float64")
+    for X in (np.zeros((4, 3)), np.tile([[1.0, 0, 0], [-1.0, 0, 0]], (2, 1))):
+        net.params = np.linspace(-1, 1, net.size)
+        net[0].W[0], net[0].b[...] = 0, 0
+        t = np.arange(4) % 2 if loss[0] == "s" else np.arange(8.0).reshape(4, 2)
+        report = xpnet.gradcheck(net, loss, X, t)
+        assert report.ok, report
+        assert report["0.b"].kinks
+        assert "at a kink)" in str(report["0.b"])
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0])
+def test_hubers_loss_where_the_parabola_becomes_a_line(delta):
+    net = xpnet.Sequential(xpnet.Linear(3, 1), dtype="float64")
+    X = batch()[0]
+    for side in (delta, -delta):
+        report = xpnet.gradcheck(net, xpnet.Huber(delta), X, net.predict(X) + side)
+        assert report.ok, report
+
+
+@pytest.mark.parametrize("kind", [Sign, TwiceInDW, LastRowInDb, ZeroDW, OneEntry])
+def test_a_mistake_is_found_at_a_kink_too(kind):
+    net = xpnet.Sequential(a(kind), xpnet.Tanh(), xpnet.Linear(3, 1), dtype="float64")
+    X = batch(3)[0]
+    report = xpnet.gradcheck(net, xpnet.Huber(1.0), X, net.predict(X) - 1.0)
+    assert not report.ok
+    assert "times the right one" not in str(report) or kind in (Sign, TwiceInDW, ZeroDW)
+
+
+# ---- what is not linear in dY --------------------------------------------------------------------
+
+
+class Limited(xpnet.Linear):
+    def backward(self, dY):
+        dX = super().backward(dY)
+        self.xp.minimum(self.dW, 1e3, out=self.dW)
+        return dX
+
+
+class WithAPenalty(xpnet.Linear):
+    def backward(self, dY):
+        dX = super().backward(dY)
+        self.dW += 1e-13 * self.W
+        return dX
+
+
+class OnlyLarge(xpnet.Tanh):
+    def backward(self, dY):
+        dX = super().backward(dY)
+        dX[abs(dY) < 1e-4] = 0
+        return dX
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [(Limited, ["2.W"]), (WithAPenalty, ["2.W"]), (OnlyLarge, [*BEFORE, "input"])],
+)
+def test_a_gradient_that_is_not_linear_in_dY_is_found(kind, names):
+    """At the point itself all numbers are right."""
+    report = around(a(kind))
+    assert set(wrong(report)) == set(names)
+    for name in names:
+        assert report[name].error < 1e-7
+        assert report[name].guess.startswith("it is not linear in dY: a larger dY gives another")
