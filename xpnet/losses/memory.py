@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,6 +35,9 @@ class LossMemory:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    def __copy__(self) -> Self:
+        return deepcopy(self)  # two losses with the same arrays would disturb each other
 
     @property
     def work(self) -> Array:

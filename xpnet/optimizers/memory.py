@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from xpnet.optimizers.settings import LearningRate, Setting, positive_or_none
 from xpnet.schedules import Constant
 from xpnet.support.attributes import Fixed
 from xpnet.support.checks import at_least_0
+from xpnet.support.errors import OptionError
 
 
 class OptimizerMemory:
@@ -24,6 +25,16 @@ class OptimizerMemory:
     weight_decay: Any = Setting(at_least_0)
     clip_norm: Any = Setting(positive_or_none)
     changes = 0  # of the numbers in ``options``, see `xpnet.optimizers.settings.number`
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.net.optimizers.add(self)  # a copy moves along with its network, too
+
+    def __copy__(self) -> Self:
+        raise OptionError(
+            f"a shallow copy of {self!r} would share its moments; copy both, "
+            "copy.deepcopy((net, optimizer)), or make a new optimizer"
+        )
 
     def state_vectors(self) -> dict[str, Array]:
         """Return the arrays that the optimizer remembers between steps, by name."""

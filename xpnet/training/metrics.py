@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,5 +60,5 @@ def find_metric(metric: str | Metric, loss: Loss) -> tuple[str, Metric]:
         return getattr(metric, "__name__", type(metric).__name__), metric
     found = look_up("metric", metric, METRICS)
     if found is accuracy:
-        return metric, lambda t, Y: accuracy(t, Y, loss.threshold)
+        return metric, partial(accuracy, threshold=loss.threshold)
     return metric, found

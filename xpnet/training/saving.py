@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from xpnet.data.batches import Batches
 from xpnet.storage.training_file import write_training
 from xpnet.storage.training_state import TrainingState
-from xpnet.support.errors import XpnetError
+from xpnet.support.errors import OptionError, XpnetError
 from xpnet.training.failures import require_finite
 from xpnet.training.state import all_or_nothing, describe, other_bits, restore_values
 from xpnet.training.step import Launcher
@@ -20,6 +20,12 @@ class Saving:
     """The methods of `Trainer` that take and give a `TrainingState`, or describe a `fit`."""
 
     _steps: Launcher | None = None  # made by `fit`
+
+    def __copy__(self) -> Self:
+        raise OptionError(
+            "a shallow copy of a trainer would share its network, moments and history; take "
+            "copy.deepcopy(trainer), or make a new trainer"
+        )
 
     def save(self: Any, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: everything that ``fit(..., resume=path)`` needs to go on from here.
