@@ -157,11 +157,15 @@ def gradcheck(
         An entry for each parameter and one for the input.
     """
     usual = look_up("method", method, TOLERANCE)
-    given = net, find_loss(loss), X, t, sample_weight
     limit = usual if tolerance is None else tolerance
-    report = _report(*_measured(given, method, max_entries), method, limit)
-    if not report.ok:  # is it because of the point?
-        beside = _report(*_measured(given, method, max_entries, BESIDE), method, limit)
+    return _checked((net, find_loss(loss), X, t, sample_weight), method, max_entries, limit)
+
+
+def _checked(given: Given, method: str, most: int, limit: float) -> GradientReport:
+    """Return the report; what seems wrong is looked at beside the point, too."""
+    report = _report(*_measured(given, method, most), method, limit)
+    if not report.ok:
+        beside = _report(*_measured(given, method, most, BESIDE), method, limit)
         for entry in report.entries:
             entry.excuse(beside[entry.name])
     return report
