@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from xpnet.cli.exit_codes import FAILED, INTERRUPTED, USAGE
-from xpnet.cli.extend import run_extensions
+from xpnet.cli.extend import naming_errors_of_extensions, run_extensions
 from xpnet.cli.parser import make_parser
 from xpnet.cli.processes import arguments_of_each_process
 from xpnet.parallel.communicator import rank_started
@@ -47,7 +47,8 @@ def _run(arguments: list[str]) -> int:
     if processes > 1:
         return launch(processes, arguments_of_each_process(arguments))
     run: Callable[[argparse.Namespace], int] = options.run
-    return run(options)
+    with naming_errors_of_extensions(arguments):
+        return run(options)
 
 
 def _print_error(error: Exception) -> None:

@@ -11,12 +11,12 @@ from xpnet.support.errors import BackendError
 from xpnet.support.messages import unknown
 
 
-def one_of(what: str, names: Collection[str]) -> Callable[[str], str]:
+def one_of(what: str, names: Collection[str], hint: str = "") -> Callable[[str], str]:
     """Return a converter that takes one of the names, and suggests the nearest for any other."""
 
     def convert(text: str) -> str:
         if text not in names:
-            raise argparse.ArgumentTypeError(unknown(what, text, names))
+            raise argparse.ArgumentTypeError(unknown(what, text, names) + hint)
         return text
 
     return convert

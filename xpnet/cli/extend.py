@@ -5,17 +5,20 @@ Only a file that the user names on the command line is run, never one that a sav
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from runpy import run_path
 
-from xpnet.support.errors import OptionError
+from xpnet.support.errors import OptionError, XpnetError
 from xpnet.support.messages import what_went_wrong
 
 OPTION = "--extend"
+TRACEBACK = "XPNET_TRACEBACK"  # a variable of the environment: errors of a user's come as they are
 
 
 def run_extensions(arguments: Sequence[str]) -> None:
@@ -65,3 +68,38 @@ def _line(path: str, error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
     return f", line {lines[-1]}" if lines else ""
+
+
+@contextmanager
+def naming_errors_of_extensions(arguments: Sequence[str]) -> Iterator[None]:
+    """Turn an error in the user's own code into one line that names file, line and class.
+
+    Raises
+    ------
+    XpnetError
+        If an error that is not of this library comes by way of a file beside those that
+        ``--extend`` names, unless the environment asks for the traceback.
+    """
+    try:
+        yield
+    except XpnetError:
+        raise
+    except Exception as error:
+        place = _place(error, files_to_run(arguments))
+        if not place or os.environ.get(TRACEBACK):
+            raise
+        more = f"{TRACEBACK}=1 in the environment shows the whole traceback"
+        raise XpnetError(f"{place}: {what_went_wrong(error)}; {more}") from None
+
+
+def _place(error: Exception, paths: Sequence[str]) -> str:
+    """Return the last place of an error in a file beside one of the paths, empty if none is."""
+    folders = {Path(path).resolve().parent for path in paths}
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        if path.resolve().parent in folders and path.is_file():  # "<string>" is none
+            owner = frame.f_locals.get("self")
+            start = "" if owner is None else f"{type(owner).__name__}."
+            place = f"{path.name}, line {line}, in {start}{frame.f_code.co_name}"
+    return place

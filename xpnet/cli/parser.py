@@ -28,6 +28,8 @@ from xpnet.optimizers import OPTIMIZERS
 from xpnet.runs.problems import PROBLEMS, Problem
 from xpnet.verify import golden
 
+OWN = f"; one of your own is known with {OPTION} FILE, the Python file that registers it"
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the function of each command is its default `run`."""
@@ -119,9 +121,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     sizes = "sizes of the hidden layers, as 64,32; 0: none"
     add("--hidden", type=layer_sizes, metavar="N,N", help=sizes)
-    add("--activation", type=one_of("activation", ACTIVATIONS), help=", ".join(ACTIVATIONS))
-    add("--loss", type=one_of("loss", LOSSES), help=", ".join(LOSSES))
-    add("--optimizer", type=one_of("optimizer", OPTIMIZERS), help=", ".join(OPTIMIZERS))
+    add("--activation", type=one_of("activation", ACTIVATIONS, OWN), help=", ".join(ACTIVATIONS))
+    add("--loss", type=one_of("loss", LOSSES, OWN), help=", ".join(LOSSES))
+    add("--optimizer", type=one_of("optimizer", OPTIMIZERS, OWN), help=", ".join(OPTIMIZERS))
     add("--lr", type=positive_number, metavar="X", help="learning rate, constant")
     add("--epochs", type=count, metavar="N", help="how often each sample is used")
     add("--e", dest="epochs", type=count, help=argparse.SUPPRESS)  # short for it in 0.1, too
