@@ -289,3 +289,59 @@ def test_options_of_numpy_are_numbers_and_can_be_saved():
         again = type(layer)(**json.loads(json.dumps(layer.config())))
         assert repr(again) == repr(layer)
         assert again.config() == layer.config()
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "value"),
+    [
+        (lambda: xpnet.BatchNorm1d(N), "momentum", 0.5),
+        (lambda: xpnet.BatchNorm1d(N), "eps", 0.5),
+        (lambda: xpnet.LayerNorm(N), "eps", 0.5),
+        (xpnet.LeakyReLU, "slope", 0.5),
+        (xpnet.GELU, "approximate", "none"),
+        (xpnet.Dropout, "p", 0.75),
+    ],
+)
+def test_an_option_that_is_assigned_takes_effect(make, option, value):
+    X = numbers(6, N)
+    changed, whole = xpnet.Sequential(make()), xpnet.Sequential(make())
+    setattr(changed[0], option, value)
+    first = type(whole[0])(**whole[0].config() | {option: value})
+    wanted = xpnet.Sequential(first)
+    found = [net.forward(X).tolist() + list(net.state_dict().values()) for net in (changed, wanted)]
+    assert str(found[0]) == str(found[1]) != str(whole.forward(X).tolist())
+    assert changed[0].config() == wanted[0].config()
+
+
+@pytest.mark.parametrize(
+    ("make", "option", "value", "said"),
+    [
+        (
+            lambda: xpnet.BatchNorm1d(N),
+            "n",
+            5,
+            "n of BatchNorm1d(4) cannot be changed to 5; make a",
+        ),
+        (lambda: xpnet.BatchNorm1d(N), "affine", False, "affine of BatchNorm1d(4) cannot be"),
+        (lambda: xpnet.BatchNorm1d(N), "track_running_stats", False, "track_running_stats of Ba"),
+        (
+            lambda: xpnet.BatchNorm1d(N),
+            "momentum",
+            None,
+            "momentum of BatchNorm1d(4) cannot become",
+        ),
+        (lambda: xpnet.BatchNorm1d(N, None), "momentum", 0.1, "momentum of BatchNorm1d(4) cannot"),
+        (lambda: xpnet.BatchNorm1d(N), "momentum", 5, "BatchNorm1d: momentum must be in (0, 1]"),
+        (lambda: xpnet.LayerNorm(N), "eps", -1, "LayerNorm: eps must be positive and finite; got"),
+        (lambda: xpnet.LayerNorm(N), "bias", False, "bias of LayerNorm(4) cannot be changed to"),
+        (xpnet.LeakyReLU, "slope", -1, "LeakyReLU: slope must be at least 0 and below 1; got -1"),
+        (xpnet.GELU, "approximate", "bad", "GELU: unknown approximate 'bad'; "),
+        (xpnet.Dropout, "p", 2, "Dropout: p must be at least 0 and below 1; got 2"),
+    ],
+)
+def test_an_assignment_that_cannot_take_effect_is_refused(make, option, value, said):
+    net = xpnet.Sequential(make())
+    with pytest.raises(xpnet.OptionError) as caught:
+        setattr(net[0], option, value)
+    assert str(caught.value).startswith(said)
+    assert net[0].config() == make().config()

@@ -9,6 +9,7 @@ import numpy as np
 from xpnet.backend import Array
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
+from xpnet.support.attributes import Checked
 from xpnet.support.checks import fraction
 
 
@@ -35,9 +36,11 @@ class Dropout(Layer):
     Srivastava et al., "Dropout", 2014.
     """
 
+    p: Any = Checked(fraction)
+
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = fraction("Dropout: p", p)
+        self.p = p
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"

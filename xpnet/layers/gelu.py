@@ -6,10 +6,17 @@ from typing import Any
 
 from xpnet.backend import Array
 from xpnet.layers.base import Layer, Shape
+from xpnet.support.attributes import Checked
 from xpnet.support.errors import OptionError
 from xpnet.support.messages import unknown
 
 FORMS = ("none", "tanh")
+
+
+def _checked_form(name: str, value: Any) -> str:
+    if not isinstance(value, str) or value not in FORMS:
+        raise OptionError(f"GELU: {unknown('approximate', value, FORMS)}")
+    return str(value)
 
 
 class GELU(Layer):
@@ -39,11 +46,11 @@ class GELU(Layer):
     Hendrycks and Gimpel, "Gaussian error linear units", 2016.
     """
 
+    approximate: Any = Checked(_checked_form)
+
     def __init__(self, approximate: str = "tanh") -> None:
         super().__init__()
-        if not isinstance(approximate, str) or approximate not in FORMS:
-            raise OptionError(f"GELU: {unknown('approximate', approximate, FORMS)}")
-        self.approximate = str(approximate)
+        self.approximate = approximate
 
     def config(self) -> dict[str, Any]:
         """Return the arguments; that of a later release only where it is set."""

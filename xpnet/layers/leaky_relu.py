@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.backend import Array
 from xpnet.layers.base import Layer
+from xpnet.support.attributes import Checked
 from xpnet.support.checks import fraction
 from xpnet.support.errors import OptionError
+
+
+def _checked_slope(name: str, value: Any) -> float:
+    slope = fraction(name, value)
+    if not slope:
+        raise OptionError(f"{name} must be above 0; for 0 use ReLU()")
+    return slope
 
 
 class LeakyReLU(Layer):
@@ -28,11 +38,11 @@ class LeakyReLU(Layer):
     Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
     """
 
+    slope: Any = Checked(_checked_slope)
+
     def __init__(self, slope: float = 0.01) -> None:
         super().__init__()
-        self.slope = fraction("LeakyReLU: slope", slope)
-        if not self.slope:
-            raise OptionError("LeakyReLU: slope must be above 0; for 0 use ReLU()")
+        self.slope = slope
 
     def __repr__(self) -> str:
         return f"LeakyReLU({self.slope})"

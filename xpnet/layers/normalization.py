@@ -10,6 +10,7 @@ from xpnet.backend import Array
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.shapes import features
+from xpnet.support.attributes import Checked, Fixed
 from xpnet.support.checks import count, positive, yes_or_no
 from xpnet.support.errors import OptionError, ShapeError
 
@@ -32,11 +33,12 @@ class Normalization(Layer):
     dgamma: Array
     beta: Array
     dbeta: Array
+    n: Any = Fixed()
+    eps: Any = Checked(positive)
 
     def __init__(self, n: int, eps: float = 1e-5, scale: bool = True, shift: bool = True) -> None:
         super().__init__()
-        name = type(self).__name__
-        self.n, self.eps = count(f"{name}: n", n), positive(f"{name}: eps", eps)
+        self.n, self.eps = count(f"{type(self).__name__}: n", n), eps
         if scale:
             self.parameter("gamma", (self.n,), "ones")
         if shift:
@@ -142,6 +144,8 @@ class LayerNorm(Normalization):
     """
 
     axis = 1
+    elementwise_affine: Any = Fixed()
+    bias: Any = Fixed()
 
     def __init__(
         self, n: int, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
@@ -149,6 +153,24 @@ class LayerNorm(Normalization):
         self.elementwise_affine = yes_or_no("LayerNorm: elementwise_affine", elementwise_affine)
         self.bias = yes_or_no("LayerNorm: bias", bias)
         super().__init__(n, eps, self.elementwise_affine, self.elementwise_affine and self.bias)
+
+
+def _checked_momentum(name: str, value: Any) -> float | None:
+    if value is not None and positive(name, value) > 1:
+        raise OptionError(f"{name} must be in (0, 1], or None for the plain average; got {value!r}")
+    return None if value is None else float(value)
+
+
+class Momentum(Checked):
+    """A number, or None, to which it cannot change: the plain average counts from the beginning."""
+
+    def __init__(self) -> None:
+        super().__init__(_checked_momentum)
+
+    def __set__(self, thing: Any, value: Any) -> None:
+        if (vars(thing).get(self.name, value) is None) != (value is None):
+            raise OptionError(f"momentum of {thing!r} cannot become {value}; make a new layer")
+        super().__set__(thing, value)
 
 
 class BatchNorm1d(Normalization):
@@ -186,6 +208,9 @@ class BatchNorm1d(Normalization):
 
     axis = 0
     least_batch = 2
+    affine: Any = Fixed()
+    track_running_stats: Any = Fixed()
+    momentum: Any = Momentum()
 
     def __init__(self, n: int, momentum: float | None = 0.1, eps: float = 1e-5,
                  affine: bool = True, track_running_stats: bool = True) -> None:  # fmt: skip
@@ -193,10 +218,7 @@ class BatchNorm1d(Normalization):
         self.splits = yes_or_no("BatchNorm1d: track_running_stats", track_running_stats)
         super().__init__(n, eps, self.affine, self.affine)
         self.track_running_stats = self.splits
-        self.momentum = None if momentum is None else positive("BatchNorm1d: momentum", momentum)
-        if self.momentum is not None and self.momentum > 1:
-            rule = "momentum must be in (0, 1], or None for the plain average"
-            raise OptionError(f"BatchNorm1d: {rule}; got {momentum!r}")
+        self.momentum = momentum
 
     def initial_state(self, random: Random) -> dict[str, np.ndarray[Any, Any]]:
         """Return mean 0 and variance 1, and for the plain average the number of batches."""
@@ -222,18 +244,14 @@ class BatchNorm1d(Normalization):
             self.xp.copyto(variance, self.state["variance"])
             return
         if self.xp.batch_total(len(X)) < self.least_batch:
+            way_out = ", or predict: net.predict(X)" if self.track_running_stats else ""
             raise ShapeError(
                 f"{self!r} takes mean and variance over the batch, and one sample has the variance "
-                "0; give it a batch of 2 samples or more" + self._way_out
+                f"0; give it a batch of 2 samples or more{way_out}"
             )
         super()._statistics(X, mu, variance, work)
         if self.training and self.track_running_stats:
             self._keep(mu, variance, work[:1])
-
-    @property
-    def _way_out(self) -> str:
-        alone = self.training and self.track_running_stats
-        return ", or predict: net.predict(X), or net.train(False) before forward" if alone else ""
 
     def _keep(self, mu: Array, variance: Array, work: Array) -> None:
         """Put the statistics of a batch into the running averages."""
