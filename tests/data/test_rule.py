@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import xpnet
 from xpnet.plots import numbers
+from xpnet.runs.problems import PROBLEMS
 from xpnet.verify.gradcheck import _converted
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed, whose frames are read")
@@ -261,6 +262,18 @@ def test_every_door_sees_the_same_numbers(backend, a, container):
         np.testing.assert_allclose(found, expected, rtol=1e-14, atol=0, err_msg=door)
     means = np.repeat(expected.mean(axis=0)[:, None], FEATURES, axis=1)
     np.testing.assert_allclose(fitted(X, len(a)), means, rtol=1e-5, atol=1e-6)
+
+
+@EXAMPLES
+@given(a=arrays(("u1", "i1", ">i2", ">i4", ">f4", ">f8")), packed=st.booleans())
+def test_the_command_line_sees_what_is_in_the_files(backend, a, packed):
+    end = ".gz" if packed else ""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("train", "t10k"):
+            xpnet.data.write_idx(f"{folder}/{part}-images-idx2-any{end}", a)
+            xpnet.data.write_idx(f"{folder}/{part}-labels-idx1-ubyte", np.zeros(len(a), np.uint8))
+        X = PROBLEMS["mnist"].load(0, folder).train[0]
+    np.testing.assert_allclose(first_batch(X, len(a)), seen(a, "array"), rtol=1e-14, atol=0)
 
 
 # ---- refusals -----------------------------------------------------------------------------------

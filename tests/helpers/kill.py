@@ -503,6 +503,8 @@ def check_data(xp):
         X[row, 1] = value
         refused_data(lambda: net.predict(X), f"X[{row}, 1] is {value}")
         refused_data(lambda: xpnet.Trainer(net, "mse").evaluate(X, X[:, 0]), f"X[{row}, 1]")
+    single = S(L(2, 1), dtype="float32")
+    refused_data(lambda: single.predict(np.array([[0, 1e39]])), "X[0, 1] is 1e+39")
     masked = np.ma.masked_array(np.zeros((3, 2)), np.eye(3, 2))
     refused_data(lambda: net.predict(masked), "at [0, 0] and at 1 more")
     refused_data(lambda: on_host([masked[0]], "X"), "X[0] is a masked array")

@@ -793,7 +793,8 @@ REST = [
     *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),
     *_in(
         "network/checks.py",
-        ("infinity taken", "largest  # False for NaN", "np.inf  # False for NaN"),
+        ("infinity taken", "np.isfinite(rows) if own", "(rows == rows) if own"),
+        ("too large for float32", "else np.abs(rows) <= largest", "else np.abs(rows) <= np.inf"),
         ("the place of a value", "[first + start + row, *rest]", "[start + row, *rest]"),
     ),
     *_in(

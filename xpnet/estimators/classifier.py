@@ -156,8 +156,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         Parameters
         ----------
         X : array, sparse matrix or data frame, shape (n, features)
-            float32 is computed with as float32, all else as float64. Sparse rows become dense batch
-            by batch.
+            float32 is computed with as float32, all else as float64. uint8 in an array means pixels
+            k that stand for k/255, as for networks, and numbers in a data frame or sparse matrix.
+            Sparse rows become dense batch by batch.
         y : array, shape (n,) or (n, labels)
             The class of each sample, of any type; or for several labels 0 or 1 for each.
         sample_weight : array, shape (n,), optional

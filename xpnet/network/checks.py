@@ -123,12 +123,13 @@ def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0
     """
     if X.dtype.kind != "f":
         return
-    largest = min(float(np.finfo(X.dtype).max), float(np.finfo(dtype).max))
+    own, largest = (float(np.finfo(kind).max) for kind in (X.dtype, dtype))
     for start in range(0, len(X), CHECK_ROWS):
-        finite = np.abs(X[start : start + CHECK_ROWS]) <= largest  # False for NaN
+        rows = X[start : start + CHECK_ROWS]
+        finite = np.isfinite(rows) if own <= largest else np.abs(rows) <= largest  # not for NaN
         if not finite.all():
             place = np.unravel_index(int(np.argmin(finite)), finite.shape)
-            value = X[start : start + CHECK_ROWS][place]
+            value, largest = rows[place], min(own, largest)
             row, *rest = (int(k) for k in place)
             where = [first + start + row, *rest]
             raise DataError(

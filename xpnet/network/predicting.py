@@ -44,13 +44,19 @@ class Predicting(Storing):
         Parameters
         ----------
         X : array or list, shape (n, *sample shape)
-            NumPy or CuPy, whatever the network's backend.
+            NumPy or CuPy, whatever the network's backend; also frames, tensors and others, see
+            docs/data.md. uint8 in arrays means pixels k that stand for k/255.
 
         Returns
         -------
         array, shape (n, *output shape)
-            Of the kind that X was: NumPy for NumPy and lists. What is not finite stays so, without
-            a warning.
+            Of the kind that X was: NumPy for NumPy and lists. Outputs that are not finite stay so,
+            without a warning.
+
+        Raises
+        ------
+        DataError, ShapeError
+            If X does not hold finite numbers of the right shape; the first wrong value is named.
         """
         from_device = not isinstance(X, np.ndarray) and self.xp.owns(X)
         X = X if from_device else on_host(X, "X")
