@@ -8,10 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from xpnet.cli.exit_codes import FAILED, INTERRUPTED, USAGE
+from xpnet.cli.exit_codes import FAILED, INTERRUPTED, UNREAD, USAGE
 from xpnet.cli.extend import naming_errors_of_extensions, run_extensions
 from xpnet.cli.parser import make_parser
 from xpnet.cli.processes import arguments_of_each_process
+from xpnet.cli.streams import Outlet, lasting_streams
 from xpnet.parallel.communicator import rank_started
 from xpnet.parallel.launch import launch
 from xpnet.support.errors import OptionError, XpnetError
@@ -20,12 +21,27 @@ from xpnet.support.errors import OptionError, XpnetError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 failed, 2 usage, 130 Ctrl-C.
 
-    After SIGTERM in a training it raises SystemExit with 143.
+    It is 141 if nobody has read all of the output. After SIGTERM or SIGHUP in a training it raises
+    SystemExit with 143 or 129.
     """
     logger = logging.getLogger("xpnet")
     silent = logger.disabled
+    with lasting_streams() as output:
+        try:
+            code = _guarded(sys.argv[1:] if arguments is None else list(arguments))
+        except SystemExit:
+            if output is None or not output.reader_is_gone:
+                raise
+            code = UNREAD
+        finally:
+            logger.disabled = silent  # --quiet is for one command
+        return code if output is None or output.error is None else _unwritten(output, code)
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run a command; an error that a user can do something about is printed in one line."""
     try:
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        return _run(arguments)
     except KeyboardInterrupt:
         print("xpnet: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -35,8 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (XpnetError, OSError, MemoryError) as error:
         _print_error(error)
         return FAILED
-    finally:
-        logger.disabled = silent  # --quiet is for one command
+
+
+def _unwritten(output: Outlet, code: int) -> int:
+    """Return the exit code of a command whose output could not be written."""
+    if output.reader_is_gone:
+        return code or UNREAD
+    assert output.error is not None
+    if not code:
+        why = f"cannot write to standard output ({output.error.strerror})"
+        print(f"xpnet: error: {why}; all files are written", file=sys.stderr)
+    return code or FAILED
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,3 +1,3 @@
-"""The exit codes of the commands, besides 0; after SIGTERM it is 143."""
+"""The exit codes of the commands, besides 0; after SIGHUP it is 129, and after SIGTERM 143."""
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, INTERRUPTED, UNREAD = 1, 2, 130, 141  # the last: as if SIGPIPE had ended it

@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +17,7 @@ from xpnet.cli.extend import OPTION
 from xpnet.cli.info import environment
 from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
+from xpnet.cli.streams import stop_if_unread
 from xpnet.cli.summary import closing_table, config_of, headline, results_of
 from xpnet.runs.claim import claimed
 from xpnet.runs.folder import Frames, RunFolder
@@ -127,12 +128,23 @@ def _say_what_begins(
         say(f"from here on the one cycle is that of {options.epochs} epochs")
 
 
+class EndIfUnread(Callback):
+    """Ends the training, saved, after an epoch whose row nobody could read, as under ``| head``."""
+
+    every_step = False
+    once = True
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Look whether standard output is read."""
+        stop_if_unread()
+
+
 def _callbacks(options: argparse.Namespace, run: RunFolder, text: TextIO) -> list[Callback]:
     """Return the callbacks that write the folder, and print the epochs."""
     checkpoint = Checkpoint(run.folder / CHECKPOINTS, **options.checkpoint_every)
     callbacks: list[Callback] = [run, checkpoint]
     if not options.quiet:
-        callbacks.append(ProgressBar(text))
+        callbacks += [ProgressBar(text), EndIfUnread()]
     if options.plots == "all":
         callbacks.append(Frames(run))
     return callbacks

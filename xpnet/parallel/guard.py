@@ -14,11 +14,15 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 PATIENCE = 1.0  # seconds, in which MPI can end the others itself
+LOOK = 0.5  # seconds, between two looks at mpiexec and at the processes
 COMING = 60.0  # seconds, in which the first of them must have come
+STARTER = -1  # in the place of a rank
 STARTERS = "mpiexec", "mpirun", "orterun", "prterun"
 
 
@@ -37,16 +41,21 @@ def guard(door: socket.socket, machine: str, processes: dict[int, int]) -> None:
     """
     starter = _mpiexec_above(os.getppid())
     _speak_as(starter)
-    present, dead = _first_end(door, len(processes))
+    names = {
+        rank: f"rank {rank} (process {number} on {machine})" for rank, number in processes.items()
+    }
+    look = partial(_look, starter, processes, names, set())
+    present, dead = _first_end(door, len(processes), look)
     if dead is None:
         return
     _wait_for_end(starter)
-    print(
-        f"xpnet: rank {dead} (process {processes[dead]} on {machine}) has died without a word, "
-        "killed from outside or for want of memory; all others end",
-        file=sys.stderr,
-        flush=True,
-    )
+    if dead == STARTER:
+        _say("mpiexec has died without a word; all processes end")
+    else:
+        _say(
+            f"{names[dead]} has died without a word, killed from outside or for want of memory; "
+            "all others end"
+        )
     left = [rank for connection, rank in present.items() if _is_there(connection)]
     for rank in left:
         _kill(processes[rank])
@@ -54,15 +63,39 @@ def guard(door: socket.socket, machine: str, processes: dict[int, int]) -> None:
         _kill(starter)  # it may wait for ever
 
 
-def _first_end(door: socket.socket, n: int) -> tuple[dict[socket.socket, int], int | None]:
-    """Return who is here, and the rank of the first that ends; None when all have left."""
+def _say(words: str) -> None:
+    with suppress(OSError):  # the terminal may have closed
+        print(f"xpnet: {words}", file=sys.stderr, flush=True)
+
+
+def _look(starter: int, processes: dict[int, int], names: dict[int, str], told: set[int]) -> bool:
+    """Return False if mpiexec has died; say once which process is stopped and holds up all."""
+    stopped = {rank for rank, number in processes.items() if _state(number) == "T"}
+    for rank in stopped - told if len(stopped) < len(processes) else ():
+        _say(
+            f"{names[rank]} is stopped, and the others wait for it; "
+            f"kill -CONT {processes[rank]} continues it"
+        )
+        told.add(rank)
+    return not starter or _runs(starter)
+
+
+def _first_end(
+    door: socket.socket, n: int, look: Callable[[], bool]
+) -> tuple[dict[socket.socket, int], int | None]:
+    """Return who is here, and the rank of the first that ends; None when all have left.
+
+    It is `STARTER` if mpiexec ends before them.
+    """
     present, left = dict[socket.socket, int](), 0
     with selectors.DefaultSelector() as ready:
         ready.register(door, selectors.EVENT_READ)
         while left < n:
-            events = ready.select(None if present else COMING)
-            if not events:
+            events = ready.select(LOOK if present else COMING)
+            if not events and not present:
                 break
+            if not events and not look():
+                return present, STARTER
             for key, _ in events:  # the kernel has them in the order in which they came
                 connection: socket.socket = key.fileobj  # type: ignore[assignment]
                 if connection is door:
@@ -142,9 +175,14 @@ def _wait_for_end(starter: int) -> bool:
 
 def _runs(number: int) -> bool:
     """Tell whether a process has not ended; who has, may still wait to be counted by another."""
+    return _state(number) not in ("", "Z")
+
+
+def _state(number: int) -> str:
+    """Return the letter that Linux has for the state of a process, "" if there is no process."""
     with suppress(OSError):
-        return not Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    return False
+        return Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2][:1]
+    return ""
 
 
 if __name__ == "__main__":

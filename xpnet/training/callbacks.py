@@ -231,8 +231,8 @@ class _NoBar:
     def update(self, steps: int) -> None:
         """Draw nothing."""
 
-    def write(self, line: str, file: TextIO) -> None:
-        """Print a row."""
+    def write(self, line: str, file: TextIO | None) -> None:
+        """Print a row, where there is something to print it on."""
         print(line, file=file, flush=True)
 
     def close(self) -> None:
@@ -243,8 +243,10 @@ def _bar(total: int, done: int) -> Any:
     """Return a bar of tqdm, drawn on a terminal only; without tqdm something that prints rows."""
     try:
         from tqdm import tqdm
-    except ImportError:
-        if sys.stderr.isatty():
+    except Exception:  # it is not installed, or is damaged
+        if sys.stderr is not None and sys.stderr.isatty():
             say_once("tqdm, which draws the progress bar, is not installed; run pip install tqdm")
+        return _NoBar()
+    if sys.stderr is None:  # as under pythonw, or where it was closed
         return _NoBar()
     return tqdm(total=total, initial=done, unit="step", leave=False, disable=None)

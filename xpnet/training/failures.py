@@ -1,12 +1,8 @@
-"""What ends a training early: numbers that are not finite, and signals."""
+"""What ends a training early: numbers that are not finite; see also `xpnet.support.signals`."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,49 +63,3 @@ def require_finite(training: Training, values: Mapping[str, np.ndarray[Any, Any]
 
 def _way_out(training: Training) -> str:
     return f"lower the learning rate (now {training.optimizer.lr:g}) or set clip_norm"
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Give a list that gets the number of the first SIGINT or SIGTERM; a second one acts at once.
-
-    A handler of SIGTERM that somebody has set stays in charge.
-    """
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handled = []
-    if threading.current_thread() is threading.main_thread():
-        if before[signal.SIGINT] not in (signal.SIG_IGN, None):
-            handled.append(signal.SIGINT)
-        if before[signal.SIGTERM] == signal.SIG_DFL:
-            handled.append(signal.SIGTERM)
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    def restore() -> None:
-        for number in handled:
-            signal.signal(number, before[number])
-
-    for number in handled:
-        signal.signal(number, remember)
-    try:
-        yield received
-    finally:
-        restore()
-
-
-def leave(number: int) -> None:
-    """End the training because of a signal.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If it is SIGINT, that is Ctrl-C.
-    SystemExit
-        If it is another signal, with the exit code that shells give.
-    """
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)

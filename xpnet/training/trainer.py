@@ -24,12 +24,13 @@ from xpnet.storage.training_file import find_training
 from xpnet.storage.training_state import TrainingState
 from xpnet.support.checks import count, yes_or_no
 from xpnet.support.errors import OptionError
+from xpnet.support.signals import interruptible, leave
 from xpnet.training.arguments import checked_callbacks, checked_epochs
 from xpnet.training.callbacks import Callback, acts_between_steps
 from xpnet.training.data import Columns, DataReader
 from xpnet.training.differences import checked_override
 from xpnet.training.epoch_loss import mean_loss, sum_squares
-from xpnet.training.failures import divergence, interruptible, leave
+from xpnet.training.failures import divergence
 from xpnet.training.metrics import Metric, find_metric
 from xpnet.training.preparation import check_sizes, make_step, make_what_fits
 from xpnet.training.processes import begin_fit
