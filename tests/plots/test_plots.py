@@ -134,7 +134,15 @@ def test_the_module_has_the_functions_that_draw_and_nothing_else():
     ]
     assert sorted(found) == PUBLIC == sorted([*DRAWN, "animate"])
     files = {path.stem for path in Path(plots.__file__).parent.glob("*.py")}
-    assert files == {*MODULES, "geometry", "layer_numbers", "numbers", "style", "__init__"}
+    assert files == {
+        *MODULES,
+        "drawing",
+        "geometry",
+        "layer_numbers",
+        "numbers",
+        "style",
+        "__init__",
+    }
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with lasting_streams() as output:
         try:
             code = _guarded(sys.argv[1:] if arguments is None else list(arguments))
-        except SystemExit:
-            if output is None or not output.reader_is_gone:
+        except SystemExit as stop:
+            if stop.code not in (0, 143) or output is None or not output.reader_is_gone:
                 raise
             code = UNREAD
         finally:

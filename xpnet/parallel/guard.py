@@ -92,17 +92,16 @@ def _first_end(
         ready.register(door, selectors.EVENT_READ)
         while left < n:
             events = ready.select(LOOK if present else COMING)
-            if not events and not present:
-                break
-            if not events and not look():
-                return present, STARTER
+            if not events:
+                if not present:
+                    break
+                if not look():
+                    return present, STARTER
             for key, _ in events:  # the kernel has them in the order in which they came
                 connection: socket.socket = key.fileobj  # type: ignore[assignment]
                 if connection is door:
-                    new, _ = door.accept()
-                    line = _line(new)
-                    if line:  # else it has gone again
-                        present[new] = int(line)
+                    for new, rank in _newcomer(door):
+                        present[new] = rank
                         ready.register(new, selectors.EVENT_READ)
                     continue
                 rank = present.pop(connection)
@@ -111,6 +110,13 @@ def _first_end(
                 ready.unregister(connection)
                 left += 1
     return present, None
+
+
+def _newcomer(door: socket.socket) -> list[tuple[socket.socket, int]]:
+    """Return who comes, with its rank; nothing if it has gone again."""
+    new, _ = door.accept()
+    line = _line(new)
+    return [(new, int(line))] if line else []
 
 
 def _line(connection: socket.socket) -> bytes:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from xpnet.network import Sequential
-from xpnet.plots.style import new_figure, require_recorded
+from xpnet.plots.drawing import new_figure
+from xpnet.plots.style import require_recorded
 from xpnet.support.checks import count
 from xpnet.training.recording import Recorder
 

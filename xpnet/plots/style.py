@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from xpnet.plots.drawing import new_figure
 from xpnet.support.errors import OptionError
 from xpnet.training.recording import Recorder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure
 
 # Of Okabe and Ito, "Color Universal Design" (2008): told apart with any kind of colour vision.
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = (
@@ -40,17 +39,6 @@ def axes(ax: Any = None, projection: str | None = None) -> Any:
             f"plt.subplots(subplot_kw={{'projection': {projection!r}}}); this one is {ax.name!r}"
         )
     return ax
-
-
-def new_figure(**options: Any) -> Figure:
-    """Return a figure of pyplot where that is in use, else one without a window."""
-    if "matplotlib.pyplot" in sys.modules or "ipykernel" in sys.modules:
-        from matplotlib import pyplot
-
-        return pyplot.figure(layout="constrained", **options)
-    from matplotlib.figure import Figure
-
-    return Figure(layout="constrained", **options)
 
 
 def log_scale(ax: Axes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from xpnet import plots
 from xpnet.backend import say_once
 from xpnet.plots import geometry, numbers
+from xpnet.plots.drawing import own_style
 from xpnet.plots.style import BLUE
 from xpnet.runs.problems import ProblemData
 from xpnet.runs.report.contents import kind_of, training
@@ -57,12 +57,8 @@ def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Pat
     OSError
         If a file cannot be written.
     """
-    require_matplotlib()
-    import matplotlib
-
     written = []
-    context: Any = matplotlib.rc_context
-    with context(STYLE):
+    with own_style(STYLE):
         for name, figure in _figures(read_run(folder), data_dir):
             if figure is None:
                 continue
@@ -72,30 +68,6 @@ def write_pictures(folder: Path, data_dir: str | Path | None = None) -> list[Pat
                     figure.savefig(file, format=kind, **more)
                 written.append(path)
     return written
-
-
-def require_matplotlib() -> None:
-    """Import matplotlib, and say nothing of a home folder that cannot be written.
-
-    Matplotlib then keeps its settings and its cache in a temporary folder, which it removes.
-
-    Raises
-    ------
-    XpnetError
-        If matplotlib is not installed.
-    """
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        import matplotlib.font_manager  # noqa: F401
-    except ImportError as error:
-        raise XpnetError(
-            f"matplotlib, which draws the pictures, cannot be imported ({error}); "
-            "run pip install matplotlib, or leave them out with xpnet train --plots none"
-        ) from None
-    finally:
-        logger.setLevel(level)
 
 
 def _figures(run: SavedRun, data_dir: Any) -> Iterator[tuple[str, Figure | None]]:
