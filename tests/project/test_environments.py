@@ -22,6 +22,7 @@ ROOT = Path(xpnet.__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX, and its signals")
 TRAIN = "train and --epochs 2 --out run --plots none"
 ENDLESS = "train spiral --epochs 1000000 --out run --plots none"
+LONG = ENDLESS.replace("1000000", "20000")
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_full_output_is_an_error_at_the_end(shell, tmp_path):
 
 @posix
 def test_an_output_that_nobody_reads_any_more_saves_and_ends(shell, tmp_path):
-    done = shell(f"{ENDLESS} | head -n 1; echo ${{PIPESTATUS[0]}}", PYTHONUNBUFFERED="1")
+    done = shell(f"{LONG} | head -n 1; echo ${{PIPESTATUS[0]}}", PYTHONUNBUFFERED="1")
     *_, code = done.stdout.split()
     assert (code, "Traceback" in done.stderr) == ("141", False), done.stderr
     assert "xpnet train --resume run goes on with it" in done.stderr
