@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from xpnet.backend import Array
 from xpnet.initializers import Initializer
 from xpnet.layers.base import Layer, Shape
 from xpnet.layers.shapes import features
-from xpnet.support.checks import count
+from xpnet.support.attributes import Fixed, Foreign
+from xpnet.support.checks import count, yes_or_no
 
 
 class Linear(Layer):
@@ -35,13 +38,17 @@ class Linear(Layer):
     dW: Array
     b: Array
     db: Array
+    n_in: Any = Fixed()
+    n_out: Any = Fixed()
+    bias: Any = Fixed()
+    weight, kernel = Foreign("the weights are W, (n_in, n_out)"), Foreign("the weights are W")
 
     def __init__(
         self, n_in: int, n_out: int, bias: bool = True, init: str | Initializer = "glorot_uniform"
     ) -> None:
         super().__init__()
         self.n_in, self.n_out = count("Linear: n_in", n_in), count("Linear: n_out", n_out)
-        self.bias = bias
+        self.bias = yes_or_no("Linear: bias", bias)
         self.parameter("W", (n_in, n_out), init)
         if bias:
             self.parameter("b", (n_out,), "zeros")

@@ -18,6 +18,7 @@ from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
 from xpnet.network.checks import check_fits, check_shapes, checked_dtype, names_of
 from xpnet.network.description import arguments
+from xpnet.network.habits import Habits
 from xpnet.network.layer_list import LayerList
 from xpnet.network.watching import LastBatch
 from xpnet.support.archive import write_archive
@@ -33,7 +34,7 @@ LAYOUTS: dict[str, Layout] = {"xpnet": lambda layer: layer.xpnet_values()}
 MAY_LACK: dict[str, str] = {}  # for a layout, a name of values that may be absent: they stay
 
 
-class Storing(Layer):
+class Storing(Layer, Habits):
     """The part of a network that looks after its values."""
 
     xp: Backend = Managed("net.to(backend) moves a network")  # type: ignore[assignment]

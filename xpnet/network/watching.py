@@ -96,6 +96,7 @@ def name_layer(error: Exception, net: Any, runs: Any, what: str) -> None:
         if layer.runs is runs and not isinstance(error, XpnetError):
             names = " and ".join(map(repr, layer.layers))
             error.add_note(f"in {what} of layer {layer.number} of the network, {names}")
+    net._last.seen.discard(what)  # the next pass is watched again
 
 
 @cache

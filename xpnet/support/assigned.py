@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from xpnet.support.attributes import Foreign
 from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError, OptionError, ShapeError, XpnetError
 
@@ -111,7 +112,8 @@ class ParameterValue:
 def declare(kind: type, name: str) -> None:
     """Let the layers of a class take values for a parameter and for its gradient."""
     for each in (name, f"d{name}"):
-        if not any(each in vars(base) for base in kind.__mro__):
+        there = next((vars(base)[each] for base in kind.__mro__ if each in vars(base)), None)
+        if there is None or isinstance(there, Foreign):
             setattr(kind, each, ParameterValue(each))
 
 

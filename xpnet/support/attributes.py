@@ -38,7 +38,8 @@ def names_of(kind: type) -> frozenset[str]:
     functions = [f for base in kind.__mro__ for v in vars(base).values() for f in _functions(v)]
     used = {name for f in functions for code in _codes(f.__code__) for name in code.co_names}
     annotated = {name for base in kind.__mro__ for name in vars(base).get("__annotations__", ())}
-    return frozenset({*dir(kind), *used, *annotated})
+    foreign = {n for base in kind.__mro__ for n, v in vars(base).items() if isinstance(v, Foreign)}
+    return frozenset({*dir(kind), *used, *annotated} - foreign)
 
 
 def _functions(value: Any) -> list[FunctionType]:
@@ -80,7 +81,8 @@ class Fixed(_SetOnly):
 
     def __set__(self, thing: Any, value: Any) -> None:
         own = vars(thing)
-        if self.name in own and own[self.name] != value:
+        kept = own.get(self.name, value)
+        if type(value) is not type(kept) or kept != value:  # an array is never equal
             raise OptionError(
                 f"{self.name} of {thing!r} cannot be changed to {value!r:.60}; "
                 f"make a new {type(thing).__name__}"
@@ -96,3 +98,24 @@ class Managed(_SetOnly):
 
     def __set__(self, thing: Any, value: Any) -> None:
         raise OptionError(f"{self.name} of {thing!r:.60} cannot be assigned; {self.way_out}")
+
+
+class Foreign(_SetOnly):
+    """The name that another library gives to something: reading or setting it says ours.
+
+    A class that somebody derives may use the name for something else.
+    """
+
+    def __init__(self, ours: str) -> None:
+        self.ours = ours
+
+    def __get__(self, thing: Any, kind: type) -> Any:
+        if thing is not None and self.name in vars(thing):
+            return vars(thing)[self.name]
+        raise AttributeError(f"{kind.__name__} has no attribute {self.name!r}; {self.ours}")
+
+    def __set__(self, thing: Any, value: Any) -> None:
+        kind: type = type(thing)
+        if kind.__module__.partition(".")[0] == "xpnet":
+            raise OptionError(f"{self.name} of {thing!r:.60} cannot be set; {self.ours}")
+        vars(thing)[self.name] = value
