@@ -38,9 +38,24 @@ WAYS_OUT = {
         structured_to_unstructured,
     ),
     "words": (
-        A.astype(str),
+        np.array(["x", "y"]),
         r"such as labels by numpy.unique\(X, return_inverse=True\)\[1\]",
         lambda X: np.unique(X, return_inverse=True)[1],
+    ),
+    "numbers as words": (
+        np.array([["1.5", "2"]]),
+        r"numbers that are written as words become numbers by X.astype\(float\)",
+        lambda X: X.astype(float),
+    ),
+    "numbers as words in a frame": (
+        pandas.DataFrame({"a": ["1.5", "2"]}, dtype=object),
+        r"^X: the column 'a' must hold .* by a.astype\(float\)",
+        lambda X: X.astype(float),
+    ),
+    "enormous": (
+        [[10**400, 1]],
+        r"X has a whole number above 1.8e\+308; scale the values",
+        lambda X: [[x // 10**390 for x in row] for row in X],
     ),
     "csr": (scipy_sparse.csr_matrix(A), r"scipy.csr_matrix.*X.toarray\(\)", lambda X: X.toarray()),
     "coo": (scipy_sparse.coo_array(A), r"scipy.coo_array.*X.toarray\(\)", lambda X: X.toarray()),
@@ -124,6 +139,16 @@ def test_bfloat16_of_pytorch_has_a_way_out():
     for other in (X.float().to_sparse(), torch.ones(2, 3, device="meta")):
         with pytest.raises(xpnet.DataError, match=r"Use Tensor\.(to_dense|cpu)\(\)"):
             adding().predict(other)
+
+
+def test_a_column_of_arrays_is_named():
+    polars = pytest.importorskip("polars", reason="polars is not installed: pip install polars")
+    frame = polars.DataFrame(
+        {"a": [1.0, 2.0], "b": polars.Series([[1, 2], [3, 4]], dtype=polars.Array(polars.Int8, 2))}
+    )
+    words = r"^X: the column 'b' must hold one number in each row; got arrays of shape \(2,\)"
+    with pytest.raises(xpnet.DataError, match=words):
+        on_host(frame, "X")
 
 
 def test_bfloat16_of_numpy_has_a_way_out():

@@ -27,7 +27,16 @@ def read_table(a: Any, name: str) -> NumPyArray:
     """
     columns = _columns(a, name)
     arrays = [_read_column(column, where) for where, column in columns]
-    host = arrays[0] if columns and columns[0][1] is a else _together(a, arrays)
+    if columns and columns[0][1] is a:
+        host = arrays[0]
+    else:
+        for (where, _), array in zip(columns, arrays, strict=True):
+            if array.ndim != 1:
+                raise DataError(
+                    f"{where} must hold one number in each row; got arrays of shape "
+                    f"{array.shape[1:]}: make a column of each number"
+                )
+        host = _together(a, arrays)
     return host.astype(np.int16) if host.dtype == np.uint8 else host
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -54,10 +55,10 @@ def _objects(host: NumPyArray, name: str, a: Any) -> NumPyArray:
     if all(issubclass(kind, bool | np.bool_) for kind in kinds):
         return host.astype(bool)
     whole = bool(kinds) and all(issubclass(kind, Integral | np.bool_) for kind in kinds)
-    try:
-        return host.astype(np.int64 if whole else np.float64)
-    except OverflowError:
-        return host.astype(np.float64)
+    for dtype in (np.int64, np.float64)[not whole :]:
+        with suppress(OverflowError):
+            return host.astype(dtype)
+    raise DataError(f"{name} has a whole number above {np.finfo(float).max:.2g}; scale the values")
 
 
 def _refuse_object(host: NumPyArray, i: int, value: Any, name: str) -> None:
@@ -75,9 +76,21 @@ def not_numbers(
     name: str, dtype: Any, values: NumPyArray | None = None, kind: str | None = None
 ) -> str:
     """Return the words that refuse data of a type, with a way out for the kind of the type."""
-    first = "" if values is None or not values.size else f", first value {values.flat[0]!r:.60}"
-    way_out = WAYS_OUT.get(kind or dtype.kind, WORDS).format(a=last_word(name))
+    first, way_out = "", WAYS_OUT.get(kind or dtype.kind, WORDS)
+    if values is not None and values.size:
+        first = f", first value {values.flat[0]!r:.60}"
+        if way_out is WORDS and _is_numeral(values.flat[0]):
+            way_out = "numbers that are written as words become numbers by {a}.astype(float)"
+    way_out = way_out.format(a=last_word(name))
     return f"{name} must hold numbers; got the dtype {dtype}{first}; {way_out}"
+
+
+def _is_numeral(word: Any) -> bool:
+    """Return True for a word that is a number."""
+    try:
+        return bool(np.isfinite(float(word)))
+    except (TypeError, ValueError):
+        return False
 
 
 def kind_of(a: Any) -> str:
