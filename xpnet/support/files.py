@@ -18,6 +18,10 @@ from typing import BinaryIO, cast
 
 from xpnet.support.errors import XpnetError
 
+CANNOT_SYNC = {
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF),
+    *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.EROFS),
+}
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 # Flags of `os.open` that not every system has. Without O_NONBLOCK a pipe is waited for.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -56,13 +60,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _sync(folder: Path) -> None:
-    """Write the names of the files in a folder to the disk, as Windows does by itself."""
-    if os.name == "posix":
+    """Write the names of the files in a folder to the disk, as Windows does by itself.
+
+    A disk that cannot do that, or a folder that cannot be read, is no failure: the file is written.
+    """
+    if os.name != "posix":
+        return
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
 
 
 def open_file(path: str | os.PathLike[str], *, follow: bool = True) -> BinaryIO:

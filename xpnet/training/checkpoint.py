@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from xpnet.storage.training_file import NAME
+from xpnet.storage.training_file import NAME, step_of
 from xpnet.storage.training_file import find_checkpoints as find_checkpoints
 from xpnet.support.checks import count, positive
 from xpnet.support.errors import OptionError
@@ -94,6 +94,7 @@ class Checkpoint(Callback):
             try:
                 sweep(self.folder)
                 self._set_aside()
+                self.trainer.state()  # raises if what a callback remembers cannot be saved
             except BaseException:
                 lock.release()
                 raise
@@ -112,7 +113,7 @@ class Checkpoint(Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Save at the end, and if no other time has been asked for."""
         trainer = self.trainer
-        at_the_end = trainer.stop or trainer.epoch == trainer.epochs
+        at_the_end = bool(trainer.stop) or trainer.epoch == trainer.epochs
         if at_the_end or not (self.every_steps or self.every_minutes):
             self.save()
 
@@ -149,5 +150,5 @@ class Checkpoint(Callback):
                 f"fit(..., resume={str(self.folder)!r}), or choose another folder"
             )
         for path in self.paths:
-            if path.name > NAME.format(trainer.optimizer.t):
+            if step_of(path) > trainer.optimizer.t:
                 path.replace(path.with_name(f"{path.name}.aside"))

@@ -15,6 +15,7 @@ from xpnet.network.checks import check_values_of
 from xpnet.optimizers import Optimizer
 from xpnet.optimizers.settings import numbers_of
 from xpnet.schedules import Constant
+from xpnet.storage.plain import joined_state, split_state
 from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.archive import Arrays
 from xpnet.support.errors import CheckpointError, DataError, OptionError, ShapeError, XpnetError
@@ -191,8 +192,8 @@ def restore_callbacks(state: TrainingState, callbacks: Sequence[Callback]) -> li
         start = f"{name}."
         own = {k.removeprefix(start): a for k, a in state.arrays.items() if k.startswith(start)}
         try:
-            named[name].load_state_dict(states[name] | own)
-        except (XpnetError, KeyError, TypeError, ValueError) as error:
+            named[name].load_state_dict(joined_state(states[name]) | own)
+        except (XpnetError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise CheckpointError(f"{state.source}: {name} does not take it ({error})") from None
     return [name for name in states if name not in named]
 
@@ -210,9 +211,8 @@ def _callback_states(callbacks: Sequence[Callback]) -> tuple[Arrays, dict[str, d
     arrays: Arrays = {}
     states: dict[str, dict[str, Any]] = {}
     for name, callback in name_callbacks(callbacks).items():
-        state = callback.state_dict()
-        arrays |= {f"{name}.{k}": v for k, v in state.items() if isinstance(v, np.ndarray)}
-        states[name] = {k: v for k, v in state.items() if not isinstance(v, np.ndarray)}
+        own, states[name] = split_state(name, callback.state_dict())
+        arrays |= {f"{name}.{k}": v for k, v in own.items()}
     return arrays, states
 
 

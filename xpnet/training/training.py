@@ -11,6 +11,7 @@ from xpnet.losses import Loss
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.communicator import Communicator
+from xpnet.storage.training_state import TrainingState
 from xpnet.training.metrics import Metric
 
 
@@ -53,6 +54,9 @@ class Training(Protocol):
 
     def evaluate(self, X: Any, t: Any) -> dict[str, float]:
         """Return the loss and the metrics on some data."""
+
+    def state(self) -> TrainingState:
+        """Return all that decides how the training goes on."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""
