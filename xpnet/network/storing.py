@@ -27,6 +27,7 @@ from xpnet.support.attributes import Managed
 from xpnet.support.checks import count, on_host
 from xpnet.support.errors import DataError, OptionError
 from xpnet.support.messages import look_up
+from xpnet.support.turns import require_free
 
 Layout = Callable[[Layer], dict[str, Array]]
 # The names and the shapes of the values of a layer; `xpnet.exchange` adds "torch".
@@ -172,6 +173,7 @@ class Storing(Layer, Habits):
         Sequential
             The network itself.
         """
+        require_free(self, "net.to(...)")
         xp = self.xp if backend is None else in_mode_of(self.xp, backend)
         checked = checked_dtype(self.dtype if dtype is None else dtype, xp)
         params, grads = (

@@ -60,25 +60,36 @@ def loss_curve(
     """
     found = _curves_of(history, metric)
     ax, lines = axes(ax), list[Any]()
-    for label, values in found.items():
+    for label, (epochs, values) in found.items():
         look = LOOKS[label] | {"marker": "o" if len(values) <= 12 else "", "markersize": 4}
-        lines += ax.plot(range(1, len(values) + 1), values, label=label, **look)
-    _label_epochs(ax, metric, min(min(values) for values in found.values() if values))
+        lines += ax.plot(epochs, values, label=label, **look)
+    _label_epochs(ax, metric, min(np.nanmin(values) for _, values in found.values()))
     return lines
 
 
-def _curves_of(history: Mapping[str, Sequence[float]], metric: str) -> dict[str, list[float]]:
-    """Return the values of a metric on training and validation data, those that there are."""
+def _curves_of(
+    history: Mapping[str, Sequence[float]], metric: str
+) -> dict[str, tuple[list[int], list[float]]]:
+    """Return the epochs and the values of a metric on training and validation data, if any."""
     found = {
-        label: list(history[name])
+        label: curve
         for name, label in ((metric, "training"), (f"val_{metric}", "validation"))
-        if name in history and not metric.startswith("val_")
+        if name in history and not metric.startswith("val_") and (curve := _known(history[name]))
     }
-    if not any(found.values()):
-        names = {name.removeprefix("val_") for name, values in history.items() if len(values)}
+    if not found:
+        names = {name.removeprefix("val_") for name, values in history.items() if _known(values)}
         nothing = "the history is empty: trainer.fit(...) writes it"
         raise OptionError(unknown("metric", metric, names) if names else nothing)
     return found
+
+
+def _known(values: Sequence[float]) -> tuple[list[int], list[float]] | None:
+    """Return epochs and values from the first that is known to the last; between may be gaps."""
+    known = np.flatnonzero(~np.isnan(np.asarray(values, float)))
+    if not known.size:
+        return None
+    first, end = int(known[0]), int(known[-1]) + 1
+    return list(range(first + 1, end + 1)), list(values[first:end])
 
 
 def _label_epochs(ax: Axes, metric: str, least: float) -> None:

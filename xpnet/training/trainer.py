@@ -25,6 +25,7 @@ from xpnet.storage.training_state import TrainingState
 from xpnet.support.checks import count, yes_or_no
 from xpnet.support.errors import OptionError
 from xpnet.support.signals import interruptible, leave
+from xpnet.support.turns import one_at_a_time
 from xpnet.training.arguments import checked_callbacks, checked_epochs
 from xpnet.training.callbacks import Callback, acts_between_steps
 from xpnet.training.data import Columns, DataReader
@@ -215,22 +216,23 @@ class Trainer(Saving):
         xp = shared_backend(net.xp, comm)
         if xp is not net.xp:
             net.to(xp)
-        self._load(X, t, sample_weight, batch_size, shuffle)
-        validation = None
-        if validation_data is not None:
-            validation = self._reader.check_pair(validation_data)
-        batches = self._ready.step.batches
-        self._settings = Settings(self, batches, self._data, validation, callbacks)
-        self._begin(callbacks, epochs, saved, may_differ)
-        validate, self.loss.validate = self.loss.validate, False  # all have been looked at
-        try:
-            with net.in_use, net.xp.here(), interruptible() as interrupted, comm.watched():
-                while self.epoch < self.epochs and not self.stop:
-                    self._run_epoch(validation, interrupted)
-                    self._leave_if(interrupted)
-        finally:
-            self.loss.validate = validate
-            self._end()
+        with one_at_a_time(trainer=self, network=net):
+            self._load(X, t, sample_weight, batch_size, shuffle)
+            validation = None
+            if validation_data is not None:
+                validation = self._reader.check_pair(validation_data)
+            batches = self._ready.step.batches
+            self._settings = Settings(self, batches, self._data, validation, callbacks)
+            self._begin(callbacks, epochs, saved, may_differ)
+            validate, self.loss.validate = self.loss.validate, False  # all have been looked at
+            try:
+                with net.in_use, net.xp.here(), interruptible() as interrupted, comm.watched():
+                    while self.epoch < self.epochs and not self.stop:
+                        self._run_epoch(validation, interrupted)
+                        self._leave_if(interrupted)
+            finally:
+                self.loss.validate = validate
+                self._end()
         return self.history
 
     def _load(self, X: Any, t: Any, weights: Any, batch_size: int | None, shuffle: bool) -> None:
