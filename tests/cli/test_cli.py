@@ -374,7 +374,7 @@ def test_a_second_run_leaves_nothing_of_the_first(run):
         (["--lr", "fast"], ["--lr", "positive number; got 'fast'"]),
         (["--seed", "-1"], ["--seed", "0 or more; got '-1'"]),
         (["--seed", "x"], ["--seed", "0 or more; got 'x'"]),
-        (["--speed=1"], ["unrecognized arguments: --speed"]),
+        (["--speed=1"], ["unknown option --speed"]),
         (["--plots", "some"], ["--plots", "unknown choice 'some'", "choose from all, none"]),
         (["and", "xor"], ["unrecognized arguments: xor"]),
     ],
@@ -844,13 +844,24 @@ def test_help_lists_everything(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "part"), [([], "COMMAND"), (["trian"], "'trian'"), (["info", "x"], "x")]
+    ("arguments", "part"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["inf", "--x"], "unknown command 'inf'; did you mean info?"),
+        (["train", "--optimiser", "adam"], "unknown option --optimiser; did you mean --optimizer?"),
+        (["check", "--problem=xor", "--backend", "x", "--bits"], "unknown option --bits"),
+        (["info", "x"], "unrecognized arguments: x"),
+    ],
 )
 def test_no_command(run, arguments, part):
     done = run(*arguments)
     says(done, 2, part)
-    assert done.err.startswith("usage: xpnet")
+    assert len(done.err.splitlines()) == 1
     assert done.out == ""
+
+
+def test_without_a_command_there_is_the_help(run):
+    assert run() == run("--help")
 
 
 @pytest.mark.thorough

@@ -285,3 +285,37 @@ def test_each_process_has_its_share_of_the_cores(monkeypatch):
     monkeypatch.setenv("MKL_NUM_THREADS", "5")
     found = environment(2)
     assert [found.get(name) for name in THREADS] == [None, None, "5", None]
+
+
+@linux
+@several
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP"])
+def test_processes_do_not_outlive_their_launcher(name):
+    """They save, as by SIGTERM, and end within seconds."""
+    job = begun(command("train", "spiral", "--epochs", 10**6, "--plots", "none", "--out", HERE,
+                        "--processes", 2))  # fmt: skip
+    log, deadline = HERE / "log.jsonl", time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    job.send_signal(getattr(signal, name))
+    code = job.wait(60)
+    assert code == (-9 if name == "SIGKILL" else 129)
+    deadline = time.monotonic() + SOON
+    while not find_checkpoints(SAVED) or _processes_of(HERE.resolve()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    job.communicate()
+
+
+def _processes_of(folder):
+    """Return the numbers of the processes that run xpnet in the working folder of this test."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            at_home = (entry / "cwd").resolve() == folder.parent
+            if at_home and b"mpi4py" in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found

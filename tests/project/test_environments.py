@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import xpnet
+from xpnet.cli.train import how_to_resume
 from xpnet.training.checkpoint import find_checkpoints
 
 ROOT = Path(xpnet.__file__).parent.parent
@@ -258,3 +259,32 @@ def test_nohup_is_respected(begun):
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
+
+
+# ---- words of the command line -------------------------------------------------------------------
+
+
+def test_a_variable_that_nobody_reads_is_said(shell):
+    done = shell("info", XPNET_BACKND="cupy", xpnet_data="x")
+    assert done.returncode == 0
+    said = [line for line in done.stderr.splitlines() if "environment variable" in line]
+    assert said == [
+        "the environment variable XPNET_BACKND has no effect; did you mean XPNET_BACKEND?",
+        "the environment variable xpnet_data has no effect; did you mean XPNET_DATA?",
+    ]
+
+
+@pytest.mark.thorough(but=["~/x", "./-x"])
+@posix
+@pytest.mark.parametrize("out", ["~/x", "./~", "./-x", "a b'c", "ü"])
+def test_the_command_to_go_on_can_be_copied(shell, tmp_path, out):
+    """It names the folder, whatever its characters are; only ~ at the beginning is the home."""
+    word = "--out=" + (out if out == "~/x" else "'" + out.replace("'", "'\\''") + "'")
+    first = shell(f"{TRAIN.replace('--out run', word)}", HOME=str(tmp_path / "home"))
+    assert (first.returncode, first.stderr) == (0, "")
+    folder = tmp_path / ("home/x" if out == "~/x" else out)
+    whole(folder)
+    said = how_to_resume(folder if out == "~/x" else Path(out))
+    command = said.removeprefix("xpnet ").removesuffix(" goes on with it")
+    done = shell(f"{command} --plots none", HOME=str(tmp_path / "home"))
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr

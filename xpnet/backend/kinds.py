@@ -35,8 +35,8 @@ def why_no_numba(device: int = 0) -> str:
                 "Numba is not installed; run pip install numba, or pip install '.[fast]' in the "
                 "folder of xpnet"
             )
-        reason: Exception = error
-    except Exception as error:  # whatever a NumPy that is too new for it leads to
+        reason: BaseException = error
+    except (Exception, SystemExit) as error:  # whatever a NumPy that is too new for it leads to
         reason = error
     else:
         return ""
@@ -57,7 +57,7 @@ def why_no_cupy(device: int = 0) -> str:
     """Return the reason why CuPy cannot be used here, one sentence; empty if it can."""
     try:
         from xpnet.backend.cupy_probe import probe
-    except Exception as error:  # whatever a CuPy that does not fit this machine leads to
+    except (Exception, SystemExit) as error:  # whatever a CuPy that does not fit leads to
         if not isinstance(error, ModuleNotFoundError) or error.name != "cupy":
             return _why_no_import(error)
         return (
@@ -67,7 +67,7 @@ def why_no_cupy(device: int = 0) -> str:
     return probe(device)
 
 
-def _why_no_import(error: Exception) -> str:
+def _why_no_import(error: BaseException) -> str:
     """Return the sentence for a CuPy that is installed and does not import."""
     way_out = "reinstall CuPy"
     if cannot_write(error):  # as CuPy makes the folder for its compiled kernels

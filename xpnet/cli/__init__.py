@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from xpnet.backend import say_once
+from xpnet.backend.variables import unknown_variables
 from xpnet.cli.exit_codes import FAILED, INTERRUPTED, UNREAD, USAGE
 from xpnet.cli.extend import naming_errors_of_extensions, run_extensions
 from xpnet.cli.parser import make_parser
@@ -68,6 +70,9 @@ def _run(arguments: list[str]) -> int:
     """Run a command, on several processes if the arguments ask for them."""
     run_extensions(arguments)
     options = make_parser().parse_args(arguments)
+    if not (rank_started() or getattr(options, "quiet", False)):
+        for sentence in unknown_variables():
+            say_once(sentence)
     processes = getattr(options, "processes", None) or 1
     if processes > 1:
         return launch(processes, arguments_of_each_process(arguments))

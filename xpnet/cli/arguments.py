@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -34,6 +35,11 @@ def backend_name(text: str) -> str:
     except BackendError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def path(text: str) -> str:
+    """Return a path; a ~ at its beginning is the home, also in --out=~/runs, as shells leave it."""
+    return os.path.expanduser(text)
 
 
 def number_from(least: int) -> Callable[[str], int]:

@@ -146,7 +146,7 @@ def _gpu(problems: list[str]) -> dict[str, str]:
         problems.append(reason)
     try:
         found = describe({"cupy"})
-    except Exception:  # a CuPy that does not import; the reason says so
+    except (Exception, SystemExit):  # a CuPy that does not import; the reason says so
         return {"GPU": "unknown"}
     nccl = partial(_which, "nvidia-nccl-cu13", "nvidia-nccl-cu12")
     return found | {"NCCL": if_known(nccl)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import xpnet
 from xpnet.cli.arguments import (
@@ -13,6 +14,7 @@ from xpnet.cli.arguments import (
     layer_sizes,
     list_of,
     one_of,
+    path,
     positive_number,
     seed,
 )
@@ -21,6 +23,7 @@ from xpnet.cli.extend import OPTION
 from xpnet.cli.info import info
 from xpnet.cli.report import report
 from xpnet.cli.train import train
+from xpnet.cli.words import Parser
 from xpnet.layers import ACTIVATIONS
 from xpnet.losses import LOSSES
 from xpnet.network import DTYPES
@@ -33,12 +36,13 @@ OWN = f"; one of your own is known with {OPTION} FILE, the Python file that regi
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; the function of each command is its default `run`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="xpnet",
         description="Neural networks with backpropagation written by hand, on NumPy and CuPy.",
     )
     parser.add_argument("--version", action="version", version=f"xpnet {xpnet.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.set_defaults(run=partial(_help, parser))
     commands.add_parser("info", help="versions, BLAS, GPU, data, and what is wrong").set_defaults(
         run=info
     )
@@ -69,6 +73,12 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def _help(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Print the help, as xpnet does without a command."""
+    parser.print_help()
+    return 0
 
 
 def _describe(problem: Problem) -> str:
@@ -135,10 +145,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_folder_options(parser: argparse.ArgumentParser) -> None:
     """Add where the data are, and what the training leaves where."""
     add = parser.add_argument
-    add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
-    add("--out", metavar="DIR", help="where the results go; default runs/PROBLEM-DATE-TIME")
+    add("--data-dir", type=path, metavar="DIR", help="where the IDX files of mnist are")
+    add(
+        "--out",
+        type=path,
+        metavar="DIR",
+        help="where the results go; default runs/PROBLEM-DATE-TIME",
+    )
     add(
         "--resume",
+        type=path,
         metavar="DIR",
         help="go on with the training in this folder, as if it had never stopped",
     )
@@ -159,9 +175,11 @@ def _add_folder_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_report_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=report)
-    parser.add_argument("folder", metavar="DIR", help="what xpnet train has left")
+    parser.add_argument("folder", type=path, metavar="DIR", help="what xpnet train has left")
     _add_extension_option(parser)
-    parser.add_argument("--data-dir", metavar="DIR", help="where the IDX files of mnist are now")
+    parser.add_argument(
+        "--data-dir", type=path, metavar="DIR", help="where the IDX files of mnist are now"
+    )
 
 
 def _add_extension_option(parser: argparse.ArgumentParser) -> None:
@@ -204,9 +222,9 @@ def _add_check_options(parser: argparse.ArgumentParser) -> None:
         metavar="B,B",
         help="fail if one of these backends cannot run",
     )
-    add("--data-dir", metavar="DIR", help="where the IDX files of mnist are")
+    add("--data-dir", type=path, metavar="DIR", help="where the IDX files of mnist are")
     _add_process_options(parser, "share each batch among N processes of this machine")
-    add("--html", metavar="FILE", help="write the report as one page")
+    add("--html", type=path, metavar="FILE", help="write the report as one page")
     add("--json", action="store_true", help="print the report as one line of JSON at the end")
 
 

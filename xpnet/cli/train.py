@@ -212,4 +212,9 @@ def _write_report_and_pictures(run: RunFolder, data_dir: str | None) -> Path:
 def how_to_resume(folder: Path, extensions: Sequence[str] | None = None) -> str:
     """Return the words that say how a training goes on."""
     more = [word for path in extensions or () for word in (OPTION, path)]
-    return f"{shlex.join(['xpnet', 'train', '--resume', str(folder), *more])} goes on with it"
+    return f"{shlex.join(['xpnet', 'train', '--resume', _as_word(folder), *more])} goes on with it"
+
+
+def _as_word(folder: Path) -> str:
+    """Return a path that the command line takes neither for an option nor for a home."""
+    return f"./{folder}" if str(folder).startswith(("-", "~")) else str(folder)

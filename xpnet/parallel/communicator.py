@@ -59,8 +59,9 @@ def _processes_of_mpi(started: int) -> Communicator:
     """Return all processes of MPI, after checking that it sees those that were started."""
     try:
         from xpnet.parallel.mpi import world
-    except ImportError as error:
-        why = "is not installed" if error.name == "mpi4py" else f"cannot be imported ({error})"
+    except (Exception, SystemExit) as error:  # whatever a damaged MPI leads to
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "mpi4py"
+        why = "is not installed" if missing else f"cannot be imported ({error})"
         raise ParallelError(
             f"training on several processes needs mpi4py, which {why}; run pip install mpi4py "
             "mpich, or where there is an MPI already, pip install mpi4py"

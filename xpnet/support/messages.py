@@ -41,7 +41,7 @@ def what_went_wrong(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def cannot_write(error: Exception) -> bool:
+def cannot_write(error: BaseException) -> bool:
     """Return True if the error says that a file or a folder cannot be written."""
     return isinstance(error, OSError) and error.errno in CANNOT_WRITE
 
@@ -50,5 +50,5 @@ def if_known(question: Callable[[], str]) -> str:
     """Return the answer to a question about the machine, or "unknown" with the reason."""
     try:
         return question()
-    except Exception as error:  # information must not end the program
+    except (Exception, SystemExit) as error:  # information must not end the program
         return f"unknown ({what_went_wrong(error)})"

@@ -1,0 +1,54 @@
+"""What the command line says about words that it does not know, in one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from xpnet.cli.exit_codes import USAGE
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a command: an unknown option is named before its value is taken for another."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Check the names of commands and options first."""
+        words = list(sys.argv[1:] if args is None else args)
+        commands = self._commands()
+        if commands and words and not words[0].startswith("-") and words[0] not in commands:
+            self.error(f"unknown command {words[0]!r}{nearest(words[0], commands)}")
+        for name in () if commands and words and words[0] in commands else _options(words):
+            if not any(known.startswith(name) for known in self._option_string_actions):
+                hint = nearest(name, self._option_string_actions)
+                self.error(f"unknown option {name}{hint}")
+        return super().parse_known_args(words, namespace)
+
+    def _commands(self) -> list[str]:
+        return [
+            name
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for name in action.choices
+        ]
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, and exit with 2."""
+        self.exit(USAGE, f"{self.prog}: error: {message}; {self.prog} --help lists what there is\n")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the question whether the nearest word was meant; empty if none is near."""
+    near = get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _options(words: Sequence[str]) -> Iterator[str]:
+    """Give the names of the long options."""
+    for word in words:
+        if word == "--":
+            return
+        if word.startswith("--"):
+            yield word.partition("=")[0]
