@@ -17,14 +17,18 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Check the names of commands and options first."""
         words = list(sys.argv[1:] if args is None else args)
-        commands = self._commands()
-        if commands and words and not words[0].startswith("-") and words[0] not in commands:
-            self.error(f"unknown command {words[0]!r}{nearest(words[0], commands)}")
-        for name in () if commands and words and words[0] in commands else _options(words):
-            if not any(known.startswith(name) for known in self._option_string_actions):
-                hint = nearest(name, self._option_string_actions)
-                self.error(f"unknown option {name}{hint}")
+        commands, first = self._commands(), words[0] if words else "-"
+        if first in commands:  # its own parser reads the options
+            return super().parse_known_args(words, namespace)
+        if commands and not first.startswith("-"):
+            self.error(f"unknown command {first!r}{nearest(first, commands)}")
+        self._check_options(words)
         return super().parse_known_args(words, namespace)
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        for name in _options(words):
+            if not any(known.startswith(name) for known in self._option_string_actions):
+                self.error(f"unknown option {name}{nearest(name, self._option_string_actions)}")
 
     def _commands(self) -> list[str]:
         return [
