@@ -142,7 +142,7 @@ def test_numbers_too_large_for_float32_are_named(backend):
     with pytest.raises(xpnet.DataError, match=r"t must be finite .*t\[5, 0\] is 1e\+39"):
         trainer("float32", loss="mse").fit(X, HUGE[:, 1:2])
     with pytest.raises(xpnet.DataError, match=r"y must be finite .*y\[5, 0\] is 1e\+39"):
-        MLPRegressor((2,), max_iter=1).fit(X.astype(np.float32), HUGE[:, 1])
+        MLPRegressor(hidden_layer_sizes=(2,), max_iter=1).fit(X.astype(np.float32), HUGE[:, 1])
 
 
 def test_a_missing_value_far_down_is_found_by_predict(backend):

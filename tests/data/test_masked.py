@@ -36,7 +36,7 @@ def classifier():
 def regressor():
     from xpnet.estimators import MLPRegressor
 
-    return MLPRegressor((4,), max_iter=2)
+    return MLPRegressor(hidden_layer_sizes=(4,), max_iter=2)
 
 
 LOSS = xpnet.SoftmaxCrossEntropy()

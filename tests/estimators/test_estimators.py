@@ -130,9 +130,12 @@ SGD = {"solver": "sgd", "learning_rate_init": 0.05}
         {**SGD, "momentum": 0.8, "nesterovs_momentum": False},
         {**SGD, "momentum": 0.8},
         {**SGD, "momentum": 0.0, "learning_rate": "invscaling", "power_t": 0.3},
-        {"solver": "adam", "beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-12},
+        {**SGD, "momentum": 0.9, "learning_rate": "invscaling", "power_t": 0.5},
+        {**SGD, "momentum": 0.9, "learning_rate": "adaptive", "tol": 10.0, "n_iter_no_change": 1},
+        {"solver": "adam"},
+        {"solver": "adam", "beta_1": 0.8, "beta_2": 0.9, "epsilon": 0.01},
     ],
-    ids=["momentum", "Nesterov", "invscaling", "Adam"],
+    ids=["momentum", "Nesterov", "invscaling", "velocity", "adaptive", "Adam", "large epsilon"],
 )
 @pytest.mark.parametrize("kind", ["multiclass", "numbers"])
 def test_epochs_of_batches_are_those_of_scikit_learn(kind, options):
@@ -140,9 +143,9 @@ def test_epochs_of_batches_are_those_of_scikit_learn(kind, options):
     ours, theirs = pair(kind, max_iter=4, batch_size=7, shuffle=False, alpha=0.5, **options)
     for model in (ours, theirs):
         model.fit(X, TARGETS[kind], sample_weight=WEIGHTS)
-    assert_same_weights(ours, theirs, 1e-9)
+    assert_same_weights(ours, theirs)
     assert (ours.n_iter_, ours.t_) == (theirs.n_iter_, theirs.t_) == (4, 4 * 23)
-    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0.02)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0.03)
 
 
 def test_without_a_penalty_the_losses_of_the_epochs_agree_to_the_last_digit():
@@ -153,14 +156,17 @@ def test_without_a_penalty_the_losses_of_the_epochs_agree_to_the_last_digit():
     assert ours.best_loss_ == pytest.approx(theirs.best_loss_, rel=1e-12)
 
 
-def test_the_first_weights_have_the_range_of_scikit_learn():
-    for activation, factor in (("tanh", 6), ("logistic", 2)):
-        model = MLPRegressor((200,), activation, max_iter=1, learning_rate_init=1e-9)
-        model.fit(X, TARGETS["one number"])
-        limits = [np.sqrt(factor / 204), np.sqrt(6 / 201)]
-        for W, limit in zip(model.coefs_, limits, strict=True):
-            assert 0.97 * limit < np.abs(W).max() < limit + 1e-6
-        assert 0.9 * limits[0] < np.abs(model.intercepts_[0]).max() < limits[0] + 1e-6
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+@pytest.mark.parametrize("kind", ["one number", "multiclass", "binary"])
+def test_the_first_weights_are_those_of_scikit_learn(kind, activation):
+    options = {"solver": "sgd", "learning_rate_init": 1e-300, "max_iter": 1, "random_state": 5}
+    both = [
+        model(hidden_layer_sizes=(6, 5), activation=activation, **options) for model in MODELS[kind]
+    ]
+    for model in both:
+        model.fit(X, TARGETS[kind])
+    assert_same_weights(*both, 0)
+    assert np.abs(both[0].coefs_[-1]).max() > 0.1
 
 
 # ---- when it stops -------------------------------------------------------------------------------
@@ -222,7 +228,9 @@ def test_early_stopping_keeps_the_weights_of_the_best_epoch():
 
 
 def test_early_stopping_keeps_the_weights_of_the_fit_before_if_they_are_better():
-    model = MLPRegressor((5,), early_stopping=True, max_iter=3, warm_start=True, random_state=0)
+    model = MLPRegressor(
+        hidden_layer_sizes=(5,), early_stopping=True, max_iter=3, warm_start=True, random_state=0
+    )
     model.fit(X, TARGETS["one number"])
     before, model.best_validation_score_ = [W.copy() for W in model.coefs_], 1.0
     model.fit(X, TARGETS["one number"])
@@ -287,7 +295,7 @@ def test_so_many_calls_of_partial_fit_are_so_many_epochs(options):
 
 def test_partial_fit_takes_the_settings_of_now():
     y = TARGETS["one number"]
-    model = MLPRegressor((5,), random_state=0, alpha=0).partial_fit(X, y)
+    model = MLPRegressor(hidden_layer_sizes=(5,), random_state=0, alpha=0).partial_fit(X, y)
     for settings in ({"solver": "sgd", "momentum": 0.0}, {"momentum": 0.9}, {"solver": "rmsprop"}):
         model.set_params(**settings)  # the optimizer's memory is no use to another one
         fresh = pickle.loads(pickle.dumps(model))
@@ -320,7 +328,7 @@ def test_partial_fit_with_classes_that_come_later():
 
 def test_warm_start_goes_on_and_a_plain_fit_begins_anew():
     y = TARGETS["one number"]
-    model = MLPRegressor((5,), max_iter=3, random_state=0).fit(X, y)
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0).fit(X, y)
     first = [W.copy() for W in model.coefs_]
     model.fit(X, y)
     np.testing.assert_array_equal(model.coefs_[0], first[0])
@@ -336,7 +344,9 @@ def test_warm_start_goes_on_and_a_plain_fit_begins_anew():
 
 
 def test_warm_start_may_begin_to_watch_validation_data():
-    model = MLPRegressor((5,), max_iter=3, warm_start=True).fit(X, TARGETS["one number"])
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, warm_start=True).fit(
+        X, TARGETS["one number"]
+    )
     model.set_params(early_stopping=True).fit(X, TARGETS["one number"])
     assert (len(model.validation_scores_), model.best_loss_) == (3, None)
     model.set_params(early_stopping=False).fit(X, TARGETS["one number"])
@@ -351,7 +361,9 @@ def test_the_order_of_the_samples_is_another_one_in_each_epoch_or_always_the_sam
         def on_epoch_end(self, epoch, logs):
             orders.append(self.trainer.batches._order.tolist())
 
-    model = MLPRegressor((5,), batch_size=7, max_iter=3, callbacks=[Orders()]).fit(X, y)
+    model = MLPRegressor(
+        hidden_layer_sizes=(5,), batch_size=7, max_iter=3, callbacks=[Orders()]
+    ).fit(X, y)
     assert len({tuple(order) for order in orders}) == 3
     model.set_params(shuffle=False).fit(X, y)
     assert orders[3:] == [list(range(23))] * 3
@@ -359,7 +371,9 @@ def test_the_order_of_the_samples_is_another_one_in_each_epoch_or_always_the_sam
 
 def test_the_seed_decides_and_nothing_else():
     def trained(seed):
-        model = MLPRegressor((5,), dropout=0.2, batch_size=5, max_iter=2, random_state=seed)
+        model = MLPRegressor(
+            hidden_layer_sizes=(5,), dropout=0.2, batch_size=5, max_iter=2, random_state=seed
+        )
         return model.fit(X, TARGETS["one number"]).coefs_[0].tobytes()
 
     np.random.seed(0)
@@ -379,7 +393,9 @@ def test_the_seed_decides_and_nothing_else():
 
 
 def test_each_layer_may_have_an_activation_and_a_dropout_of_its_own():
-    model = MLPRegressor((4, 3, 2), ["gelu", "leaky_relu", "identity"], dropout=[0.5, 0, 0.25])
+    model = MLPRegressor(
+        "squared_error", (4, 3, 2), ["gelu", "leaky_relu", "identity"], dropout=[0.5, 0, 0.25]
+    )
     model.set_params(max_iter=1).fit(X, TARGETS["one number"])
     layers = model._network(find_backend("numpy"), 0)
     assert [repr(layer).partition("(")[0] for layer in layers] == [
@@ -392,12 +408,18 @@ def test_each_layer_may_have_an_activation_and_a_dropout_of_its_own():
 def test_dropout_is_for_training_only_and_goes_on_differently():
     y = TARGETS["one number"]
     model = MLPRegressor(
-        (50,), dropout=0.5, random_state=0, learning_rate_init=1e-30, shuffle=False
+        hidden_layer_sizes=(50,),
+        dropout=0.5,
+        random_state=0,
+        learning_rate_init=1e-30,
+        shuffle=False,
     )
     losses = [model.partial_fit(X, y).loss_ for _ in range(3)]
     assert len(set(losses)) == 3  # the same weights, but other masks
     np.testing.assert_array_equal(model.predict(X), model.predict(X))
-    plain = MLPRegressor((50,), random_state=0, learning_rate_init=1e-30).partial_fit(X, y)
+    plain = MLPRegressor(
+        hidden_layer_sizes=(50,), random_state=0, learning_rate_init=1e-30
+    ).partial_fit(X, y)
     np.testing.assert_allclose(model.predict(X), plain.predict(X), rtol=1e-9)
 
 
@@ -432,7 +454,7 @@ def test_samples_of_weight_0_are_as_if_they_were_not_there():
 
 def test_weights_of_any_size_give_the_same_training():
     y = TARGETS["one number"]
-    model = MLPRegressor((5,), max_iter=3, random_state=0, alpha=0)
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0, alpha=0)
     for factor in (2.0**-1000, 2.0**1000):
         huge = clone(model).fit(X, y, WEIGHTS * factor)
         assert_same_weights(huge, clone(model).fit(X, y, WEIGHTS), 0)
@@ -440,7 +462,7 @@ def test_weights_of_any_size_give_the_same_training():
 
 def test_callbacks_see_the_training(tmp_path):
     recorder, stopping = xpnet.Recorder(), xpnet.EarlyStopping("loss", patience=1, min_delta=1e9)
-    model = MLPRegressor((5,), callbacks=[stopping, recorder], random_state=0)
+    model = MLPRegressor(hidden_layer_sizes=(5,), callbacks=[stopping, recorder], random_state=0)
     model.fit(X, TARGETS["one number"])
     assert model.n_iter_ == 2
     assert (recorder.epochs[0], recorder.epochs[-1]) == (0, 2)
@@ -460,11 +482,16 @@ def test_labels_may_be_sparse_too():
     model = MLPClassifier((5,), max_iter=2, random_state=0).fit(X, TARGETS["multilabel"])
     sparse = clone(model).fit(X, scipy.sparse.csr_array(TARGETS["multilabel"]))
     assert_same_weights(model, sparse, 0)
-    np.testing.assert_array_equal(sparse.predict(X), model.predict(X))
+    predicted = sparse.predict(X)
+    assert scipy.sparse.issparse(predicted)  # as in scikit-learn
+    np.testing.assert_array_equal(predicted.toarray(), model.predict(X))
+    assert sparse.score(X, scipy.sparse.csr_array(TARGETS["multilabel"])) == model.score(
+        X, TARGETS["multilabel"]
+    )
 
 
 def test_huber_is_half_the_squared_error_of_small_errors():
-    model = MLPRegressor((5,), **SGD, max_iter=2, random_state=0, loss="huber")
+    model = MLPRegressor(hidden_layer_sizes=(5,), **SGD, max_iter=2, random_state=1, loss="huber")
     model.fit(X / 10, TARGETS["numbers"] / 100)
     squared = clone(model).set_params(loss="squared_error").fit(X / 10, TARGETS["numbers"] / 100)
     assert_same_weights(model, squared)
@@ -474,7 +501,9 @@ def test_huber_is_half_the_squared_error_of_small_errors():
 def test_huber_is_there_and_poisson_is_not():
     y = TARGETS["one number"].copy()
     y[0] = 1e6
-    model = MLPRegressor((5,), max_iter=300, learning_rate_init=0.01, random_state=0, loss="huber")
+    model = MLPRegressor(
+        hidden_layer_sizes=(5,), max_iter=300, learning_rate_init=0.01, random_state=0, loss="huber"
+    )
     right = np.abs(model.fit(X, y).predict(X) - y)
     assert right[0] > 9e5
     assert np.median(right) < 1
@@ -484,6 +513,7 @@ def test_huber_is_there_and_poisson_is_not():
 
 def test_the_penalty_of_adamw_is_its_own():
     options = {"hidden_layer_sizes": (5,), "random_state": 0, "max_iter": 1, "alpha": 0.5}
+    options["epsilon"] = 1e-30  # the place of ε differs: that of "adam" is scikit-learn's
     model = MLPRegressor(solver="adamw", learning_rate_init=0.1, **options)
     plain = clone(model).set_params(solver="adam", alpha=0)
     for m in (model, plain):
@@ -540,7 +570,9 @@ def test_one_class_is_all_there_is():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_type_of_the_data_is_that_of_the_results(dtype):
-    model = MLPRegressor((5,), max_iter=2).fit(X.astype(dtype), TARGETS["numbers"])
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2).fit(
+        X.astype(dtype), TARGETS["numbers"]
+    )
     assert {a.dtype for a in (*model.coefs_, *model.intercepts_)} == {np.dtype(dtype)}
     assert model.predict(X.astype(dtype)).dtype == dtype
     assert model.predict(X).dtype == dtype
@@ -548,7 +580,9 @@ def test_the_type_of_the_data_is_that_of_the_results(dtype):
     model.partial_fit(scipy.sparse.csr_array(X), TARGETS["numbers"])
     assert model.coefs_[0].dtype == dtype
     assert_same_weights(model, twin, 0)
-    whole_numbers = MLPRegressor((5,), max_iter=2).fit(X.astype(np.uint8), TARGETS["numbers"])
+    whole_numbers = MLPRegressor(hidden_layer_sizes=(5,), max_iter=2).fit(
+        X.astype(np.uint8), TARGETS["numbers"]
+    )
     assert whole_numbers.coefs_[0].dtype == np.float64
     Y = whole_numbers.predict(X.astype(np.uint8))
     np.testing.assert_array_equal(Y, whole_numbers.predict(X.astype(np.uint8) / 255))  # pixels
@@ -633,7 +667,9 @@ def test_the_backend_may_be_an_object_or_a_name():
             return super().affine(*args, **kwargs)
 
     spy = Spy()
-    model = MLPRegressor((5,), max_iter=1, backend=spy).fit(X, TARGETS["one number"])
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=1, backend=spy).fit(
+        X, TARGETS["one number"]
+    )
     assert used
     assert clone(model).backend is spy
     used.clear()
@@ -649,7 +685,7 @@ def test_it_predicts_with_numpy_where_its_backend_is_not(monkeypatch, caplog):
     no_gpu = replace(KINDS["cupy"], why_not=lambda device: "there is no GPU")
     monkeypatch.setitem(KINDS, "cupy", no_gpu)
     y = TARGETS["one number"]
-    model = MLPRegressor((5,), max_iter=1).fit(X, y)
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=1).fit(X, y)
     expected = model.predict(X)
     model.set_params(backend="cuda:1")
     with caplog.at_level(logging.WARNING, "xpnet"):
@@ -667,7 +703,11 @@ def test_it_predicts_with_numpy_where_its_backend_is_not(monkeypatch, caplog):
 def test_it_is_said_once(monkeypatch, caplog):
     no_gpu = replace(KINDS["cupy"], why_not=lambda device: "none at all")
     monkeypatch.setitem(KINDS, "cupy", no_gpu)
-    model = MLPRegressor((5,), max_iter=1).fit(X, TARGETS["one number"]).set_params(backend="cupy")
+    model = (
+        MLPRegressor(hidden_layer_sizes=(5,), max_iter=1)
+        .fit(X, TARGETS["one number"])
+        .set_params(backend="cupy")
+    )
     with caplog.at_level(logging.WARNING, "xpnet"):
         model.predict(X)
         model.predict(X)
@@ -693,7 +733,10 @@ def test_reproducible_mode_computes_in_float32(backend):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"solver": "lbfgs"}, "unknown solver 'lbfgs'; .*adam, adamw, rmsprop, sgd"),
+        (
+            {"solver": "lbfg"},
+            "unknown solver 'lbfg'; did you mean 'lbfgs'.*adam, adamw, lbfgs, rmsprop",
+        ),
         ({"solver": ["adam"]}, "unknown solver"),
         ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'"),
         ({"activation": ["relu"] * 2}, "activation has 2 values for 1 hidden layers"),
@@ -740,7 +783,7 @@ def test_a_wrong_parameter_is_refused_by_fit(options, message):
 
 def test_numbers_of_numpy_are_parameters_too():
     model = MLPRegressor(
-        np.array([4, 3]),
+        hidden_layer_sizes=np.array([4, 3]),
         max_iter=np.int64(2),
         shuffle=np.bool_(False),
         alpha=np.float32(0.1),
@@ -749,12 +792,20 @@ def test_numbers_of_numpy_are_parameters_too():
     )
     model.fit(X, TARGETS["one number"])
     assert [W.shape for W in model.coefs_] == [(4, 4), (4, 3), (3, 1)]
-    assert MLPRegressor(4, max_iter=1).fit(X, TARGETS["one number"]).coefs_[0].shape == (4, 4)
-    assert len(MLPRegressor((), max_iter=1).fit(X, TARGETS["one number"]).coefs_) == 1
+    assert MLPRegressor(hidden_layer_sizes=4, max_iter=1).fit(X, TARGETS["one number"]).coefs_[
+        0
+    ].shape == (4, 4)
+    assert (
+        len(MLPRegressor(hidden_layer_sizes=(), max_iter=1).fit(X, TARGETS["one number"]).coefs_)
+        == 1
+    )
 
 
 def test_partial_fit_has_no_validation_data():
-    with pytest.raises(OptionError, match="partial_fit needs early_stopping=False"):
+    with pytest.raises(
+        OptionError,
+        match=r"partial_fit does not support early_stopping=True.*set early_stopping=False",
+    ):
         MLPRegressor(early_stopping=True).partial_fit(X, TARGETS["one number"])
 
 
@@ -784,7 +835,9 @@ def test_pipeline_search_and_cross_validation():
     )
     search.fit(features, y)
     assert search.best_score_ > 0.9
-    regression = make_pipeline(StandardScaler(), MLPRegressor((8,), learning_rate_init=0.05))
+    regression = make_pipeline(
+        StandardScaler(), MLPRegressor(hidden_layer_sizes=(8,), learning_rate_init=0.05)
+    )
     features, y = load_diabetes(return_X_y=True)
     assert cross_val_score(regression, features, y, cv=3).mean() > 0.3
 
@@ -808,7 +861,7 @@ def test_it_comes_back_from_a_file_and_goes_on(where, tmp_path):
 def test_a_data_frame_gives_names_to_the_features():
     pandas = pytest.importorskip("pandas", reason="needs pandas")
     frame = pandas.DataFrame(X, columns=list("abcd"))
-    model = MLPRegressor((5,), max_iter=1).fit(frame, TARGETS["one number"])
+    model = MLPRegressor(hidden_layer_sizes=(5,), max_iter=1).fit(frame, TARGETS["one number"])
     assert model.feature_names_in_.tolist() == list("abcd")
     with pytest.raises(ValueError, match="feature names"):
         model.predict(frame.rename(columns={"a": "z"}))

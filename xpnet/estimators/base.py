@@ -6,6 +6,7 @@ import warnings
 from copy import copy
 from math import inf
 from numbers import Integral
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -20,16 +21,27 @@ from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
 from xpnet.estimators.inputs import features_of
+from xpnet.estimators.lbfgs import Objective, minimize
+from xpnet.estimators.solvers import make_optimizer
 from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
 from xpnet.estimators.weights import first_weights, flat_of, scaled, weights_of
 from xpnet.layers import Layer
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
 from xpnet.support.checks import count, on_host
-from xpnet.support.errors import BackendError, DivergenceError, OptionError
+from xpnet.support.errors import BackendError, DivergenceError, OptionError, ShapeError
 from xpnet.training.trainer import Trainer
 
 NumPyArray = np.ndarray[Any, Any]
+
+
+def has_epochs(model: Any) -> bool:
+    """Return True for a solver that goes through the data in epochs, as partial_fit needs."""
+    if model.solver == options.LBFGS:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
+        )
+    return True
 
 
 class MLP(BaseEstimator):  # type: ignore[misc]
@@ -89,7 +101,10 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Train for ``max_iter`` epochs, or if ``partial`` for one."""
         options.check_options(self)
         if partial and self.early_stopping:
-            raise OptionError("partial_fit needs early_stopping=False: it has no validation data")
+            raise OptionError(
+                "partial_fit does not support early_stopping=True: it has no validation data; set "
+                "early_stopping=False"
+            )
         first = not hasattr(self, "coefs_") or not (partial or self.warm_start)
         X, y = self._validated(X, y, first)
         X, y, w = self._weighted(X, y, sample_weight, partial)
@@ -114,7 +129,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Return the samples whose weight is not 0, and their weights, None if all are equal."""
         w = None
         if sample_weight is not None:
-            X, y, w = _used(X, y, on_host(sample_weight, "sample_weight"))
+            X, y, w = _used(X, y, weights_for(sample_weight, X.shape[0]))
         balance = self._class_weights(y, partial)
         if balance is not None:
             X, y, w = _used(X, y, balance if w is None else w * balance)
@@ -128,7 +143,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Draw the first weights; begin to count."""
         hidden = options.hidden_sizes(self.hidden_layer_sizes)
         sizes = [X.shape[1], *hidden, self.n_outputs_]
-        names = [*options.for_each_layer("activation", self.activation, len(hidden)), ""]
+        names = options.for_each_layer("activation", self.activation, len(hidden))
+        names = [*names, names[-1] if names else ""]
         dtype = X.dtype if X.dtype.name in xp.dtypes else np.dtype(np.float32)
         self.coefs_, self.intercepts_ = first_weights(self._seed, sizes, names, dtype)
         self.n_layers_, self.loss_curve_, self.t_ = len(sizes), [], 0
@@ -176,8 +192,9 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         training, validation = parts[::2], parts[1::2]
         if validation[0].shape[0] < 2:
             raise OptionError(
-                f"validation_fraction={self.validation_fraction!r} of {X.shape[0]} samples is less "
-                "than 2 samples; raise it, or give more data"
+                f"The validation set is too small: validation_fraction="
+                f"{self.validation_fraction!r} of {X.shape[0]} samples is less than 2 samples; "
+                "raise it, or give more data"
             )
         nothing = [None] * (w is None)
         return [*training, *nothing], [*validation, *nothing]
@@ -194,7 +211,10 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         n, alpha = X.shape[0], 0.0 if self.solver == "adamw" else float(self.alpha)
         w, alpha = scaled(w, alpha)
         net = self._network(xp, self._seed_of_masks())
-        optimizer = options.make_optimizer(net, self)
+        if self.solver == options.LBFGS:
+            self._minimize(net, [X, t, w], alpha)
+            return
+        optimizer = make_optimizer(net, self)
         if partial:
             self._resume(optimizer)
         trainer = EstimatorTrainer(net, self._loss(), optimizer, alpha, self._seed)
@@ -208,12 +228,35 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             "sample_weight": w,
             "shuffle": bool(self.shuffle),
             "callbacks": [record, *(self.callbacks or ())],
+            "validation_data": self._watched_by_callbacks(validation),
         }
         self._run(trainer, SparseRows(X) if hasattr(X, "tocsr") else X, t, how)
         self._take(xp.asnumpy(net.params) if record.weights is None else record.weights)
         self._optimizer_state = optimizer.host_state() | {"solver": self.solver, "lr": optimizer.lr}
+        self._optimizer = SimpleNamespace(learning_rate=optimizer.lr)  # where scikit-learn has it
         if not partial:
             self._warn_if_unfinished(trainer)
+
+    def _minimize(self, net: Sequential, data: list[Any], alpha: float) -> None:
+        """Train by L-BFGS: all samples in each step."""
+        shapes = [W.shape for W in self.coefs_]
+        marks = [np.ones(shape) for shape in shapes], [np.zeros(n_out) for _, n_out in shapes]
+        batches = slices(data[0].shape[0])
+        objective = Objective(net, self._loss(), data, alpha, flat_of(marks), batches)
+
+        def note(p: NumPyArray) -> None:
+            self.loss_ = self._mean_of(objective.value) + objective.penalty
+            self.loss_curve_.append(self.loss_)
+            self.t_ += data[0].shape[0]
+            if self.verbose:
+                print(f"Iteration {len(self.loss_curve_)}, loss = {self.loss_:.8f}")
+
+        p = flat_of((self.coefs_, self.intercepts_)).astype(np.float64)
+        p = minimize(objective, p, self, note)
+        objective(p)
+        self.loss_ = self._mean_of(objective.value) + objective.penalty
+        self.best_loss_ = self.loss_
+        self._take(net.xp.asnumpy(net.params))
 
     def _warn_if_unfinished(self, trainer: EstimatorTrainer) -> None:
         """Warn if the training has ended before it converged."""
@@ -244,9 +287,30 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             if self.learning_rate != "constant":
                 optimizer.lr = state["lr"]
 
+    def _watched_by_callbacks(self, validation: list[Any] | None) -> Any:
+        """Return the validation data in the form of `Trainer.fit`, if a callback watches them."""
+        if validation is None or not any(hasattr(c, "monitor") for c in self.callbacks or ()):
+            return None
+        X, t, w = validation
+        X = SparseRows(X) if hasattr(X, "tocsr") else X
+        return (X, t) if w is None else (X, t, w)
+
     def _validate(self, net: Sequential, X: Any, t: NumPyArray, w: NumPyArray | None) -> float:
-        """Return the score on validation data."""
-        return self._score_of(t, predict_rows(net, X), w)
+        """Return the score on validation data.
+
+        Raises
+        ------
+        DivergenceError
+            If an output is not finite; it names the first layer whose outputs are not.
+        """
+        Y = predict_rows(net, X)
+        if not np.isfinite(Y).all():
+            row = int(np.argmin(np.isfinite(Y).all(axis=1)))
+            raise DivergenceError(
+                f"the outputs for the validation data are not finite after epoch {self.n_iter_}: "
+                f"{_first_not_finite(net, X[row : row + 1])}; lower the learning rate"
+            )
+        return self._score_of(t, Y, w)
 
     def _take(self, flat: NumPyArray) -> None:
         """Keep all parameters of a network as ``coefs_`` and ``intercepts_``."""
@@ -268,6 +332,33 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         flat = flat_of((self.coefs_, self.intercepts_))
         xp.copyto(net.params, xp.asarray(flat, net.dtype))
         return net
+
+    def to_sequential(self) -> Sequential:
+        """Return what has been learnt as a network, which can be saved, drawn and exported.
+
+        Its outputs are those of ``predict_proba`` (for two classes the probability of the second
+        one alone), or of ``predict`` of a regressor; with the loss ``"poisson"`` their logarithms.
+
+        Returns
+        -------
+        Sequential
+            An independent copy, on the backend of the estimator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from xpnet.estimators import MLPRegressor
+        >>> X = np.linspace(0, 1, 20).reshape(10, 2)
+        >>> model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=5, tol=1, random_state=0).fit(X, X[:, 0])
+        >>> model.to_sequential()
+        Sequential(Linear(2, 3), ReLU(), Linear(3, 1))
+        """
+        check_is_fitted(self)
+        return self._network(self._backend_to_predict(), 0, *self._output_layer())
+
+    def _output_layer(self) -> list[Layer]:
+        """Return the layer behind the scores, if there is one."""
+        return []
 
     def _seed_of_masks(self) -> int:
         """Return a seed for the dropout of this call of `fit`: a later one goes on differently."""
@@ -315,12 +406,33 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         return state
 
 
+def weights_for(sample_weight: Any, n: int) -> NumPyArray:
+    """Return the weights of n samples, of which a single number gives the same to each."""
+    w = on_host(sample_weight, "sample_weight")
+    w = np.full(n, w) if w.ndim == 0 else w
+    if w.ndim != 1:
+        raise ShapeError(f"sample_weight must have the shape ({n},) or be a number; got {w.shape}")
+    return w
+
+
 def _used(X: Any, y: NumPyArray, w: NumPyArray) -> tuple[Any, NumPyArray, NumPyArray]:
     """Return the samples whose weight is not 0, after a check of the weights."""
     check_weights(w, X.shape[0])
     w = w.reshape(-1).astype(np.float64)
     used = w > 0
     return (X, y, w) if used.all() else (X[used], y[used], w[used])
+
+
+def _first_not_finite(net: Sequential, row: Any) -> str:
+    """Return the words about the first layer whose output for a row is not finite."""
+    predict_rows(net, row)
+    found = [
+        f"the first output that is not finite is that of layer {path}, {layer!r}"
+        for path, layer in net.walk("")
+        if (Y := getattr(layer, "Y", None)) is not None
+        and not np.isfinite(net.xp.asnumpy(Y[:1])).all()
+    ]
+    return found[0] if found else "every layer's output for the first of them is finite"
 
 
 def predict_rows(net: Sequential, X: Any) -> NumPyArray:

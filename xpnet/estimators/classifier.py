@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, check_X_y, column_or_1d
 
-from xpnet.estimators.base import MLP, NumPyArray
+from xpnet.estimators.base import MLP, NumPyArray, has_epochs
 from xpnet.estimators.inputs import FLOATS, features_of
-from xpnet.layers import Sigmoid, Softmax
+from xpnet.layers import Layer, Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from xpnet.support.errors import DataError, OptionError
 from xpnet.support.values import refuse_masked
@@ -32,7 +35,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         ``"relu"``, ``"tanh"``, ``"logistic"``, ``"identity"``, ``"gelu"`` or ``"leaky_relu"``; one
         for all hidden layers, or one for each.
     solver : str
-        ``"adam"``, ``"sgd"``, ``"rmsprop"`` or ``"adamw"``; see `xpnet.Optimizer`.
+        ``"adam"`` and ``"sgd"``, with the formulas of scikit-learn; ``"lbfgs"``, SciPy's minimiser,
+        which takes all samples in each step; ``"rmsprop"`` or ``"adamw"``, see `xpnet.Optimizer`.
+        An argument of another solver has no effect, as in scikit-learn.
     alpha : float
         α of the penalty α ‖W‖² / (2 Σᵢ wᵢ) that is added to the loss of a batch with the sample
         weights wᵢ, 1 each unless given. It is for the weights alone, not the intercepts. With
@@ -70,6 +75,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         Of ``"adam"`` and ``"adamw"``; ``epsilon`` also of ``"rmsprop"``.
     n_iter_no_change : int or inf
         Epochs without progress after which the training stops.
+    max_fun : int
+        Of ``"lbfgs"``: how often the loss of all samples is computed, at most.
     dropout : float or sequence of float
         The fraction of each hidden layer's outputs that is silenced in training; one for all
         layers, or one for each.
@@ -142,6 +149,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         dropout: Any = 0.0,
         class_weight: Any = None,
         backend: Any = None,
@@ -180,6 +188,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight)
 
+    @available_if(has_epochs)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch on some data, and go on from there in the next call.
 
@@ -197,16 +206,24 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, partial=True, classes=classes)
 
-    def predict(self, X: Any) -> NumPyArray:
-        """Return the class of each sample, shape (n,); for several labels 0 or 1 for each."""
+    def predict(self, X: Any) -> Any:
+        """Return the class of each sample, shape (n,); for several labels 0 or 1 for each.
+
+        The labels are a sparse matrix if those of `fit` were one.
+        """
         places = self._places_of(self._outputs(X))
+        if self._sparse_labels:
+            return csr_matrix(places)
         return places if self._multilabel else np.asarray(self.classes_[places])
 
     def predict_proba(self, X: Any) -> NumPyArray:
         """Return the probability of each class, in the order of ``classes_``."""
         check_is_fitted(self)
-        P = self._outputs(X, Softmax() if self.out_activation_ == "softmax" else Sigmoid())
-        return np.hstack([1 - P, P]) if self._binary else P
+        if not self._binary:
+            return self._outputs(X, *self._output_layer())
+        Z = self._outputs(X)
+        with np.errstate(over="ignore"):  # 1 / (1 + e^1000) is 0
+            return np.asarray(1 / (1 + np.exp(np.hstack([Z, -Z]))))
 
     def predict_log_proba(self, X: Any) -> NumPyArray:
         """Return the logarithms of the probabilities, finite also where a probability is not."""
@@ -214,7 +231,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         if self.out_activation_ == "softmax":
             Z = Z - Z.max(axis=1, keepdims=True)
             return np.asarray(Z - np.log(np.exp(Z).sum(axis=1, keepdims=True)))
-        return np.asarray(-np.logaddexp(0, np.hstack([Z, -Z]) if self._binary else -Z))
+        return _log_sigmoid(np.hstack([-Z, Z]) if self._binary else Z)
 
     def decision_function(self, X: Any) -> NumPyArray:
         """Return the scores: what the last layer gives, before they become probabilities.
@@ -241,7 +258,10 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         refuse_masked(y, "y")
         X = features_of(self, X, first)
         X, y = check_X_y(X, y, accept_sparse="csr", multi_output=True, dtype=FLOATS, estimator=self)
-        y = y.toarray() if hasattr(y, "toarray") else y
+        sparse = hasattr(y, "toarray")
+        y = y.toarray() if sparse else y
+        if first:
+            self._sparse_labels = sparse
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -255,7 +275,16 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
                 f"class_weight={self.class_weight!r} cannot be known from a part of the data; give "
                 "partial_fit a dict of the weights, or sample_weight"
             )
-        return np.asarray(compute_sample_weight(self.class_weight, y))
+        if not isinstance(self.class_weight, str | Mapping | list):
+            raise OptionError(
+                f"class_weight must be a dict, 'balanced' or None; got {self.class_weight!r:.80}"
+            )
+        try:
+            return np.asarray(compute_sample_weight(self.class_weight, y))
+        except (ValueError, IndexError, AttributeError, TypeError) as error:
+            raise OptionError(
+                f"class_weight={self.class_weight!r:.80} does not fit y: {error}"
+            ) from None
 
     def _targets(self, y: NumPyArray, first: bool, partial: bool, classes: Any) -> NumPyArray:
         kind = type_of_target(y)
@@ -270,6 +299,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         if first:
             self._multilabel = multilabel
             self._note_classes(y, classes)
+        if not (first or partial or multilabel):
+            self._check_same_classes(y)
         self._check_classes(y, multilabel, classes)
         if multilabel:
             return y.astype(np.float64)
@@ -286,6 +317,16 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         logistic = self._multilabel or n == 2
         self.out_activation_ = "logistic" if logistic else "softmax"
         self.n_outputs_ = 1 if n == 2 and not self._multilabel else n
+
+    def _check_same_classes(self, y: NumPyArray) -> None:
+        """Refuse to go on with other classes, or without some of them, as scikit-learn does."""
+        present = np.unique(y)
+        if not np.array_equal(present, self.classes_):
+            raise DataError(
+                "warm_start can only be used where `y` has the same classes as in the previous "
+                f"call to fit. Previously got {self.classes_}, `y` has {present}; use partial_fit "
+                "for a part of the classes, or warm_start=False"
+            )
 
     def _check_classes(self, y: NumPyArray, multilabel: bool, classes: Any) -> None:
         """Refuse classes that have no output."""
@@ -314,9 +355,22 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return float(np.average(right.reshape(len(t), -1).all(axis=1), weights=sample_weight))
 
     def _strata(self, t: NumPyArray) -> NumPyArray | None:
-        return None if self._multilabel else t
+        if self._multilabel:
+            return None
+        places = t[:, 0].astype(np.int64) if self._binary else t
+        return np.asarray(self.classes_[places])  # in the user's words, for the errors
+
+    def _output_layer(self) -> list[Layer]:
+        return [Softmax() if self.out_activation_ == "softmax" else Sigmoid()]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _log_sigmoid(Z: NumPyArray) -> NumPyArray:
+    """Return log(1 / (1 + e^-z)): 0 where the probability is 1, and finite where it is 0."""
+    with np.errstate(over="ignore"):  # 1 / (1 + e^1000) is 0
+        P = 1 / (1 + np.exp(-Z))
+    return np.asarray(np.where(P > 0.5, np.log(np.maximum(P, 0.5)), -np.logaddexp(0, -Z)))

@@ -1,21 +1,23 @@
-"""Options of the estimators: what each must be, and the layers and optimizer they ask for."""
+"""Options of the estimators: what each must be, and the layers that they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import inf
+from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
 
+from xpnet.estimators.solvers import SOLVERS
 from xpnet.layers import GELU, Dropout, Identity, Layer, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
-from xpnet.network import Sequential
-from xpnet.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xpnet.support.checks import at_least_0, count, fraction, positive
 from xpnet.support.errors import OptionError
 from xpnet.support.messages import look_up
+from xpnet.training.callbacks import Callback, in_order
 
 T = TypeVar("T")
+LBFGS = "lbfgs"
 AUTO_BATCH = 200  # scikit-learn's batch_size="auto"
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {
     "relu": ReLU,
@@ -40,7 +42,9 @@ def check_options(model: Any) -> None:
     for name in SWITCHES:
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise OptionError(f"{name} must be True or False; got {getattr(model, name)!r}")
-    chosen("solver", model.solver, SOLVERS)
+    if not isinstance(model.verbose, bool | np.bool_ | Integral) or model.verbose < 0:
+        raise OptionError(f"verbose must be True, False or a whole number; got {model.verbose!r}")
+    chosen("solver", model.solver, {**SOLVERS, LBFGS: None})
     chosen("learning_rate", model.learning_rate, LEARNING_RATES)
     for name in ("learning_rate_init", "epsilon"):
         positive(name, getattr(model, name))
@@ -49,10 +53,50 @@ def check_options(model: Any) -> None:
     for name in ("momentum", "beta_1", "beta_2", "validation_fraction"):
         fraction(name, getattr(model, name))
     count("max_iter", model.max_iter)
+    count("max_fun", model.max_fun)
     if model.n_iter_no_change != inf:
         count("n_iter_no_change", model.n_iter_no_change)
     batch_size(model.batch_size)
     make_layers([1, *hidden_sizes(model.hidden_layer_sizes), 1], model.activation, model.dropout)
+    _check_callbacks(model)
+    if model.solver == LBFGS:
+        _check_lbfgs(model)
+
+
+def _check_callbacks(model: Any) -> None:
+    """Check that the callbacks are some, and that there is what they watch."""
+    callbacks = model.callbacks
+    if callbacks is None:
+        return
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise OptionError(
+            f"callbacks must be a list of callbacks or None; got {callbacks!r:.80}; write "
+            "callbacks=[...]"
+        )
+    for callback in in_order(list(callbacks)):
+        monitor = getattr(callback, "monitor", "")
+        if isinstance(monitor, str) and monitor.startswith("val_") and not model.early_stopping:
+            raise OptionError(
+                f"callbacks: {type(callback).__name__} watches {monitor!r}, but there are no "
+                "validation data; set early_stopping=True, which puts validation_fraction of the "
+                "data aside"
+            )
+
+
+def _check_lbfgs(model: Any) -> None:
+    """Refuse what L-BFGS, which takes all samples in each step, cannot do."""
+    if model.early_stopping:
+        raise OptionError(
+            "solver='lbfgs' has no epochs that early_stopping=True could stop; choose 'adam' or "
+            "'sgd', or leave out early_stopping"
+        )
+    if model.callbacks:
+        raise OptionError("solver='lbfgs' has no epochs that callbacks could see; leave them out")
+    if np.any(np.asarray(model.dropout) > 0):
+        raise OptionError(
+            "solver='lbfgs' needs a loss that is the same each time, and dropout changes the loss; "
+            f"set dropout=0 or choose 'adam'; got dropout={model.dropout!r}"
+        )
 
 
 def chosen(what: str, name: Any, table: Mapping[str, T]) -> T:
@@ -99,37 +143,3 @@ def make_layers(sizes: list[int], activation: Any, dropout: Any) -> list[Layer]:
         layers += [Linear(sizes[k], sizes[k + 1], init="zeros"), kinds[k]()]
         layers += [Dropout(p)] if fraction("dropout", p) else []
     return [*layers, Linear(sizes[-2], sizes[-1], init="zeros")]
-
-
-# ---- the optimizers -----------------------------------------------------------------------------
-
-
-def _sgd(net: Sequential, lr: float, model: Any) -> Optimizer:
-    nesterov = bool(model.nesterovs_momentum) and model.momentum > 0
-    return SGD(net, lr, momentum=model.momentum, nesterov=nesterov)
-
-
-def _rmsprop(net: Sequential, lr: float, model: Any) -> Optimizer:
-    return RMSprop(net, lr, eps=model.epsilon)
-
-
-def _adam(net: Sequential, lr: float, model: Any) -> Optimizer:
-    return Adam(net, lr, beta1=model.beta_1, beta2=model.beta_2, eps=model.epsilon)
-
-
-def _adamw(net: Sequential, lr: float, model: Any) -> Optimizer:
-    betas = {"beta1": model.beta_1, "beta2": model.beta_2}
-    return AdamW(net, lr, **betas, eps=model.epsilon, weight_decay=model.alpha)
-
-
-SOLVERS: dict[str, Callable[[Sequential, float, Any], Optimizer]] = {
-    "adam": _adam,
-    "adamw": _adamw,
-    "rmsprop": _rmsprop,
-    "sgd": _sgd,
-}
-
-
-def make_optimizer(net: Sequential, model: Any) -> Optimizer:
-    """Return the optimizer that a model asks for."""
-    return SOLVERS[model.solver](net, model.learning_rate_init, model)

@@ -8,15 +8,16 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_X_y, column_or_1d
 
-from xpnet.estimators.base import MLP, NumPyArray
+from xpnet.estimators.base import MLP, NumPyArray, has_epochs
 from xpnet.estimators.inputs import FLOATS, features_of
 from xpnet.estimators.options import chosen
 from xpnet.estimators.training import HalfSquaredError
 from xpnet.losses import Huber, Loss
 from xpnet.support.checks import on_host
-from xpnet.support.errors import ShapeError
+from xpnet.support.errors import OptionError, ShapeError
 
 LOSSES: dict[str, Callable[[], Loss]] = {"squared_error": HalfSquaredError, "huber": Huber}
 
@@ -29,14 +30,16 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     Parameters
     ----------
+    loss : str
+        ``"squared_error"``: half the squared error; ``"huber"``, see `xpnet.Huber`; ``"poisson"``:
+        half the Poisson deviance of numbers that are not negative, of which the network predicts
+        the logarithm. The errors of several outputs are added; ``loss_`` has their mean, as
+        scikit-learn's. It comes first, as in scikit-learn 1.9.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
 power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, \
-early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, dropout, backend, \
-reproducible, callbacks
+early_stopping, validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun, dropout, \
+backend, reproducible, callbacks
         See `MLPClassifier`. Validation data are chosen at random, their score is R².
-    loss : str
-        ``"squared_error"``: half the squared error, or ``"huber"``, see `xpnet.Huber`. The errors
-        of several outputs are added; ``loss_`` has their mean, as scikit-learn's.
 
     Attributes
     ----------
@@ -58,10 +61,10 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
 
     def __init__(
         self,
+        loss: str = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: Any = "relu",
         *,
-        loss: str = "squared_error",
         solver: str = "adam",
         alpha: float = 0.0001,
         batch_size: Any = "auto",
@@ -82,6 +85,7 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         dropout: Any = 0.0,
         backend: Any = None,
         reproducible: bool | None = None,
@@ -115,6 +119,7 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
         """
         return self._fit(X, y, sample_weight)
 
+    @available_if(has_epochs)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch on some data, and go on from there in the next call.
 
@@ -153,6 +158,11 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
         return t
 
     def _loss(self) -> Loss:
+        if not isinstance(self.loss, str):
+            raise OptionError(
+                f"loss must be a name, {' or '.join(LOSSES)}; got {self.loss!r:.80}. It comes first, "
+                "as in scikit-learn; write hidden_layer_sizes=... for the sizes"
+            )
         loss = chosen("loss", self.loss, LOSSES)()
         loss.mean_over_outputs = False
         return loss

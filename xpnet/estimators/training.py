@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backend import Array
 from xpnet.data.sparse import SparseRows
+from xpnet.estimators.solvers import set_learning_rate
 from xpnet.layers import Linear
 from xpnet.losses import Loss
 from xpnet.network import PREDICTION_BATCH, Sequential
@@ -191,7 +192,8 @@ class Convergence(Callback):
         if not self._progress():
             self._slow_down_or_stop()
         elif model.solver == "sgd" and model.learning_rate == "invscaling":
-            self.trainer.optimizer.lr = model.learning_rate_init / (model.t_ + 1) ** model.power_t
+            lr = model.learning_rate_init / (model.t_ + 1) ** model.power_t
+            set_learning_rate(self.trainer.optimizer, lr)
 
     def _progress(self) -> bool:
         """Return False if there was no progress of at least ``tol`` for too long."""
@@ -216,7 +218,8 @@ class Convergence(Callback):
         model, optimizer = self.model, self.trainer.optimizer
         adaptive, then = model.solver == "sgd" and model.learning_rate == "adaptive", "Stopping."
         if adaptive and optimizer.lr > SMALLEST_RATE:
-            optimizer.lr, model._no_improvement_count = optimizer.lr / 5, 0
+            set_learning_rate(optimizer, optimizer.lr / 5)
+            model._no_improvement_count = 0
             then = f"Setting learning rate to {optimizer.lr:f}"
         else:
             self.trainer.stop = True

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend.random import Random
-
 NumPyArray = np.ndarray[Any, Any]
 Weights = tuple[list[NumPyArray], list[NumPyArray]]  # coefs_ and intercepts_
 
@@ -18,7 +16,10 @@ Weights = tuple[list[NumPyArray], list[NumPyArray]]  # coefs_ and intercepts_
 def first_weights(
     seed: int, sizes: Sequence[int], activations: Sequence[str], dtype: np.dtype[Any]
 ) -> Weights:
-    """Return uniform random weights, as Glorot and Bengio (2010) advise.
+    """Return the weights that scikit-learn's MLP begins with, for the same seed.
+
+    They are uniform, as Glorot and Bengio (2010) advise, and drawn by NumPy's RandomState, which
+    gives the same numbers on every machine.
 
     Parameters
     ----------
@@ -26,14 +27,15 @@ def first_weights(
     sizes : sequence of int
         The number of inputs, then the width of each layer.
     activations : sequence of str
-        The name of each layer's activation.
+        The name of each layer's activation; the last layer, too, has one, for its range.
     dtype : dtype
     """
-    random, found = Random(seed, "weights"), []
+    random, found = np.random.RandomState(seed % 2**32), []
     for (n_in, n_out), name in zip(pairwise(sizes), activations, strict=True):
         limit = sqrt((2 if name == "logistic" else 6) / (n_in + n_out))
-        found.append(random.uniform((n_in + 1, n_out), -limit, limit).astype(dtype))
-    return [values[:-1] for values in found], [values[-1] for values in found]
+        W = random.uniform(-limit, limit, (n_in, n_out))
+        found.append((W.astype(dtype), random.uniform(-limit, limit, n_out).astype(dtype)))
+    return [W for W, _ in found], [b for _, b in found]
 
 
 def flat_of(weights: Weights) -> NumPyArray:
