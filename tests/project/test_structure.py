@@ -67,6 +67,8 @@ NEEDS = {
     "estimators/base.py": "sklearn",
     "estimators/classifier.py": "sklearn",
     "estimators/inputs.py": "sklearn",
+    "estimators/lbfgs.py": "sklearn",
+    "estimators/learnt.py": "sklearn",
     "estimators/regressor.py": "sklearn",
 }
 OPTIONAL = (

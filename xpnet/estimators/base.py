@@ -1,38 +1,31 @@
-"""What classifier and regressor share: parameters, fitting, and the network that predicts."""
+"""What classifier and regressor share when they fit."""
 
 from __future__ import annotations
 
 import warnings
-from copy import copy
 from math import inf
 from numbers import Integral
 from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from xpnet.backend import Backend, find_backend, get_backend, parse_name, say_once
+from xpnet.backend import Backend
 from xpnet.backend.random import Random
 from xpnet.data.sparse import SparseRows
 from xpnet.estimators import options
-from xpnet.estimators.inputs import features_of
 from xpnet.estimators.lbfgs import Objective, minimize
+from xpnet.estimators.learnt import Learnt, predict_rows
 from xpnet.estimators.solvers import make_optimizer
 from xpnet.estimators.training import Convergence, EstimatorTrainer, slices
-from xpnet.estimators.weights import first_weights, flat_of, scaled, weights_of
-from xpnet.layers import Layer
+from xpnet.estimators.weights import NumPyArray, first_weights, flat_of, scaled, weights_of
 from xpnet.losses import Loss, check_weights
 from xpnet.network import Sequential
 from xpnet.support.checks import count, on_host
-from xpnet.support.errors import BackendError, DivergenceError, OptionError, ShapeError
-from xpnet.training.trainer import Trainer
-
-NumPyArray = np.ndarray[Any, Any]
+from xpnet.support.errors import DivergenceError, OptionError, ShapeError
 
 
 def has_epochs(model: Any) -> bool:
@@ -44,36 +37,21 @@ def has_epochs(model: Any) -> bool:
     return True
 
 
-class MLP(BaseEstimator):  # type: ignore[misc]
+class MLP(Learnt):
     """A multi-layer perceptron; see `MLPClassifier` and `MLPRegressor`.
 
-    The weights are kept on the host, in ``coefs_`` and ``intercepts_``. Each `fit` and each
-    prediction makes a network from them, on the backend that is asked for then.
+    What `fit` does; what has been learnt is in `Learnt`.
     """
 
     # The parameters, all of which __init__ sets, and what fit sets.
-    hidden_layer_sizes: Any
-    activation: Any
-    dropout: Any
     alpha: float
-    backend: str | Backend | None
-    reproducible: bool | None
-    callbacks: Any
     early_stopping: bool
     max_iter: int
     random_state: Any
-    coefs_: list[NumPyArray]
-    intercepts_: list[NumPyArray]
     n_outputs_: int
     loss_curve_: list[float]
     validation_scores_: list[float] | None
     _seed: int
-
-    def _keep(self, parameters: dict[str, Any]) -> None:
-        """Keep the arguments of __init__ as they are."""
-        for name, value in parameters.items():
-            if name != "self":
-                setattr(self, name, value)
 
     # ---- what the two kinds define ------------------------------------------------------------
 
@@ -165,7 +143,13 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         """Return ``random_state`` if it is a seed, else a number drawn from it."""
         if isinstance(self.random_state, Integral):
             return count("random_state", self.random_state, least=0)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        try:
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        except (ValueError, AttributeError):
+            raise OptionError(
+                "random_state must be a whole number, a RandomState or None; got "
+                f"{self.random_state!r:.80}"
+            ) from None
 
     def _watch(self, first: bool) -> None:
         """Prepare the record of what decides when to stop: validation score or training loss."""
@@ -208,8 +192,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]
     ) -> None:
         """Train from the present weights on, and keep what comes out."""
         X, t, w = training
-        n, alpha = X.shape[0], 0.0 if self.solver == "adamw" else float(self.alpha)
-        w, alpha = scaled(w, alpha)
+        w, alpha = scaled(w, 0.0 if self.solver == "adamw" else float(self.alpha))
         net = self._network(xp, self._seed_of_masks())
         if self.solver == options.LBFGS:
             self._minimize(net, [X, t, w], alpha)
@@ -219,19 +202,19 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             self._resume(optimizer)
         trainer = EstimatorTrainer(net, self._loss(), optimizer, alpha, self._seed)
         trainer.epoch = len(self.loss_curve_)
+        watched = self._watched_by_callbacks(validation)
         score = None if validation is None else lambda: self._validate(net, *validation)
-        total = n if w is None else float(w.sum())
-        record = Convergence(self, score, total, n, trainer.penalty)
+        record = Convergence(self, score, [X, w], trainer.penalty, keeps_best=watched is None)
         how: dict[str, Any] = {
             "epochs": 1 if partial else self.max_iter,
             "batch_size": options.batch_size(self.batch_size),
             "sample_weight": w,
             "shuffle": bool(self.shuffle),
             "callbacks": [record, *(self.callbacks or ())],
-            "validation_data": self._watched_by_callbacks(validation),
+            "validation_data": watched,
         }
         self._run(trainer, SparseRows(X) if hasattr(X, "tocsr") else X, t, how)
-        self._take(xp.asnumpy(net.params) if record.weights is None else record.weights)
+        self._take(record.best())
         self._optimizer_state = optimizer.host_state() | {"solver": self.solver, "lr": optimizer.lr}
         self._optimizer = SimpleNamespace(learning_rate=optimizer.lr)  # where scikit-learn has it
         if not partial:
@@ -255,6 +238,11 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         p = minimize(objective, p, self, note)
         objective(p)
         self.loss_ = self._mean_of(objective.value) + objective.penalty
+        if not np.isfinite(self.loss_):
+            raise DivergenceError(
+                f"the loss is {self.loss_} after {self.n_iter_} iterations of lbfgs; scale the "
+                "features and the targets"
+            )
         self.best_loss_ = self.loss_
         self._take(net.xp.asnumpy(net.params))
 
@@ -312,79 +300,13 @@ class MLP(BaseEstimator):  # type: ignore[misc]
             )
         return self._score_of(t, Y, w)
 
-    def _take(self, flat: NumPyArray) -> None:
-        """Keep all parameters of a network as ``coefs_`` and ``intercepts_``."""
-        self.coefs_, self.intercepts_ = weights_of(flat, [W.shape for W in self.coefs_])
-
-    # ---- the network --------------------------------------------------------------------------
-
-    def _network(self, xp: Backend, seed: int, *output: Layer) -> Sequential:
-        """Return a network with the present weights."""
-        sizes = [len(self.coefs_[0]), *(W.shape[1] for W in self.coefs_)]
-        own = self.coefs_[0].dtype.name
-        net = Sequential(
-            *options.make_layers(sizes, self.activation, self.dropout),
-            *output,
-            dtype=own if own in xp.dtypes else "float32",
-            seed=seed,
-            backend=xp,
-        )
-        flat = flat_of((self.coefs_, self.intercepts_))
-        xp.copyto(net.params, xp.asarray(flat, net.dtype))
-        return net
-
-    def to_sequential(self) -> Sequential:
-        """Return what has been learnt as a network, which can be saved, drawn and exported.
-
-        Its outputs are those of ``predict_proba`` (for two classes the probability of the second
-        one alone), or of ``predict`` of a regressor; with the loss ``"poisson"`` their logarithms.
-
-        Returns
-        -------
-        Sequential
-            An independent copy, on the backend of the estimator.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from xpnet.estimators import MLPRegressor
-        >>> X = np.linspace(0, 1, 20).reshape(10, 2)
-        >>> model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=5, tol=1, random_state=0).fit(X, X[:, 0])
-        >>> model.to_sequential()
-        Sequential(Linear(2, 3), ReLU(), Linear(3, 1))
-        """
-        check_is_fitted(self)
-        return self._network(self._backend_to_predict(), 0, *self._output_layer())
-
-    def _output_layer(self) -> list[Layer]:
-        """Return the layer behind the scores, if there is one."""
-        return []
-
     def _seed_of_masks(self) -> int:
         """Return a seed for the dropout of this call of `fit`: a later one goes on differently."""
         return int(Random(self._seed, "masks", len(self.loss_curve_)).raw(1)[0])
 
-    def _backend(self) -> Backend:
-        """Return the backend that is asked for."""
-        asked = get_backend() if self.backend is None else self.backend
-        return find_backend(asked, self.reproducible)
-
-    def _backend_to_predict(self) -> Backend:
-        """Return the backend that is asked for, or NumPy if it cannot be used here."""
-        if not isinstance(self.backend, str):
-            return self._backend()
-        parse_name(self.backend)  # a word that names none is a mistake
-        try:
-            return self._backend()
-        except BackendError as error:
-            say_once(f"predicting with NumPy: {error}")
-            return find_backend("numpy", self.reproducible)
-
-    def _outputs(self, X: Any, *output: Layer) -> NumPyArray:
-        """Return the scores of samples, or what another layer makes of them."""
-        check_is_fitted(self)
-        X = features_of(self, X, first=False)
-        return predict_rows(self._network(self._backend_to_predict(), 0, *output), X)
+    def _take(self, flat: NumPyArray) -> None:
+        """Keep all parameters of a network as ``coefs_`` and ``intercepts_``."""
+        self.coefs_, self.intercepts_ = weights_of(flat, [W.shape for W in self.coefs_])
 
     # ---- scikit-learn -------------------------------------------------------------------------
 
@@ -392,18 +314,6 @@ class MLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle needs: nothing that belongs to a device.
-
-        A backend becomes its name, and callbacks forget the training that they have seen.
-        """
-        state: dict[str, Any] = dict(super().__getstate__())
-        if isinstance(self.backend, Backend):
-            state |= {"backend": self.backend.name, "reproducible": self.backend.reproducible}
-        if self.callbacks:
-            state["callbacks"] = [_without_training(callback) for callback in self.callbacks]
-        return state
 
 
 def weights_for(sample_weight: Any, n: int) -> NumPyArray:
@@ -433,19 +343,3 @@ def _first_not_finite(net: Sequential, row: Any) -> str:
         and not np.isfinite(net.xp.asnumpy(Y[:1])).all()
     ]
     return found[0] if found else "every layer's output for the first of them is finite"
-
-
-def predict_rows(net: Sequential, X: Any) -> NumPyArray:
-    """Return a network's outputs; sparse rows become dense a few at a time."""
-    if not hasattr(X, "tocsr"):
-        return np.asarray(net.predict(X))
-    return np.concatenate([net.predict(X[rows].toarray()) for rows in slices(X.shape[0])])
-
-
-def _without_training(callback: Any) -> Any:
-    """Return a copy of a callback that knows no trainer and no network."""
-    twin = copy(callback)
-    for name, value in vars(callback).items():
-        if isinstance(value, Trainer | Sequential):
-            setattr(twin, name, None)
-    return twin

@@ -13,8 +13,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, check_X_y, column_or_1d
 
-from xpnet.estimators.base import MLP, NumPyArray, has_epochs
+from xpnet.estimators.base import MLP, has_epochs
 from xpnet.estimators.inputs import FLOATS, features_of
+from xpnet.estimators.weights import NumPyArray
 from xpnet.layers import Layer, Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from xpnet.support.errors import DataError, OptionError
@@ -254,6 +255,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             return (Z > 0).astype(np.int64)
         return (Z[:, 0] > 0).astype(np.int64) if self._binary else np.asarray(Z.argmax(axis=1))
 
+    _sparse_labels = False  # in pickles of version 0.1
+
     def _validated(self, X: Any, y: Any, first: bool) -> tuple[Any, NumPyArray]:
         refuse_masked(y, "y")
         X = features_of(self, X, first)
@@ -280,26 +283,26 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
                 f"class_weight must be a dict, 'balanced' or None; got {self.class_weight!r:.80}"
             )
         try:
-            return np.asarray(compute_sample_weight(self.class_weight, y))
+            w = np.asarray(compute_sample_weight(self.class_weight, y), dtype=np.float64)
         except (ValueError, IndexError, AttributeError, TypeError) as error:
             raise OptionError(
                 f"class_weight={self.class_weight!r:.80} does not fit y: {error}"
             ) from None
+        if not (np.isfinite(w).all() and (w >= 0).all()):
+            raise OptionError(
+                f"the weights in class_weight must be 0 or more; got {self.class_weight!r:.80}"
+            )
+        return w
 
     def _targets(self, y: NumPyArray, first: bool, partial: bool, classes: Any) -> NumPyArray:
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
             raise DataError("y has columns with more than two classes; fit one model to each")
         multilabel = kind == "multilabel-indicator"
-        if first and partial and classes is None and not multilabel:
-            raise DataError(
-                "the first call of partial_fit needs classes: all that will ever come, not only "
-                "those of these samples"
-            )
         if first:
             self._multilabel = multilabel
-            self._note_classes(y, classes)
-        if not (first or partial or multilabel):
+            self._note_classes(y, partial, classes)
+        elif not (partial or multilabel):
             self._check_same_classes(y)
         self._check_classes(y, multilabel, classes)
         if multilabel:
@@ -307,8 +310,13 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         places = np.searchsorted(self.classes_, y)
         return places.astype(np.float64)[:, None] if self._binary else places
 
-    def _note_classes(self, y: NumPyArray, classes: Any) -> None:
+    def _note_classes(self, y: NumPyArray, partial: bool, classes: Any) -> None:
         """Note which classes there are, and the outputs that they need."""
+        if partial and classes is None and not self._multilabel:
+            raise DataError(
+                "the first call of partial_fit needs classes: all that will ever come, not only "
+                "those of these samples"
+            )
         if self._multilabel:
             self.classes_ = np.arange(y.shape[1])
         else:

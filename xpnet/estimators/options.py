@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from numbers import Integral
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from xpnet.layers import GELU, Dropout, Identity, Layer, LeakyReLU, Linear, ReLU
 from xpnet.support.checks import at_least_0, count, fraction, positive
 from xpnet.support.errors import OptionError
 from xpnet.support.messages import look_up
-from xpnet.training.callbacks import Callback, in_order
+from xpnet.training.callbacks import in_order
 
 T = TypeVar("T")
 LBFGS = "lbfgs"
@@ -52,6 +52,7 @@ def check_options(model: Any) -> None:
         at_least_0(name, getattr(model, name))
     for name in ("momentum", "beta_1", "beta_2", "validation_fraction"):
         fraction(name, getattr(model, name))
+    positive("validation_fraction", model.validation_fraction)
     count("max_iter", model.max_iter)
     count("max_fun", model.max_fun)
     if model.n_iter_no_change != inf:
@@ -68,12 +69,12 @@ def _check_callbacks(model: Any) -> None:
     callbacks = model.callbacks
     if callbacks is None:
         return
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+    if not isinstance(callbacks, Sequence):  # a generator would be used up here
         raise OptionError(
             f"callbacks must be a list of callbacks or None; got {callbacks!r:.80}; write "
             "callbacks=[...]"
         )
-    for callback in in_order(list(callbacks)):
+    for callback in in_order(callbacks):
         monitor = getattr(callback, "monitor", "")
         if isinstance(monitor, str) and monitor.startswith("val_") and not model.early_stopping:
             raise OptionError(

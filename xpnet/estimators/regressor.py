@@ -11,10 +11,11 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_X_y, column_or_1d
 
-from xpnet.estimators.base import MLP, NumPyArray, has_epochs
+from xpnet.estimators.base import MLP, has_epochs
 from xpnet.estimators.inputs import FLOATS, features_of
 from xpnet.estimators.options import chosen
 from xpnet.estimators.training import HalfSquaredError
+from xpnet.estimators.weights import NumPyArray
 from xpnet.losses import Huber, Loss
 from xpnet.support.checks import on_host
 from xpnet.support.errors import OptionError, ShapeError
@@ -160,8 +161,8 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
     def _loss(self) -> Loss:
         if not isinstance(self.loss, str):
             raise OptionError(
-                f"loss must be a name, {' or '.join(LOSSES)}; got {self.loss!r:.80}. It comes first, "
-                "as in scikit-learn; write hidden_layer_sizes=... for the sizes"
+                f"loss must be a name, {' or '.join(LOSSES)}; got {self.loss!r:.80}. It comes "
+                "first, as in scikit-learn; write hidden_layer_sizes=... for the sizes"
             )
         loss = chosen("loss", self.loss, LOSSES)()
         loss.mean_over_outputs = False

@@ -148,24 +148,27 @@ class Convergence(Callback):
         Its ``loss_curve_``, ``validation_scores_``, ``n_iter_`` ... go on from where they are.
     score : function or None
         Gives the score on the validation data; None: the training loss is watched.
-    total_weight : float
-        Σᵢ wᵢ of an epoch.
-    samples : int
-        Samples in an epoch.
+    data : list of X, w
+        The samples of an epoch, and what they weigh; None: 1 each.
     weight_penalty : WeightPenalty or None
         Its value is added to the loss of each epoch.
+    keeps_best : bool
+        True: the weights of the best score count, if there are validation data. False: those with
+        which the training ends, as a callback may have brought back others.
     """
 
     def __init__(
         self,
         model: Any,
         score: Callable[[], float] | None,
-        total_weight: float,
-        samples: int,
+        data: list[Any],
         weight_penalty: WeightPenalty | None,
+        keeps_best: bool,
     ) -> None:
-        self.model, self.score, self.samples = model, score, samples
-        self.total_weight, self.weight_penalty = total_weight, weight_penalty
+        X, w = data
+        self.model, self.score, self.samples = model, score, X.shape[0]
+        self.total_weight = float(self.samples if w is None else w.sum())
+        self.weight_penalty, self.keeps_best = weight_penalty, keeps_best
         self.weights: np.ndarray[Any, Any] | None = None  # the best so far on validation data
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
@@ -229,6 +232,10 @@ class Convergence(Callback):
                 f"{what} did not improve more than tol={model.tol:f} for "
                 f"{model.n_iter_no_change} consecutive epochs. {then}"
             )
+
+    def best(self) -> np.ndarray[Any, Any]:
+        """Return the weights that count."""
+        return self._copy() if self.weights is None or not self.keeps_best else self.weights
 
     def _copy(self) -> np.ndarray[Any, Any]:
         net = self.trainer.net

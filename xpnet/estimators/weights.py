@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.support.errors import OptionError
+
 NumPyArray = np.ndarray[Any, Any]
 Weights = tuple[list[NumPyArray], list[NumPyArray]]  # coefs_ and intercepts_
 
@@ -42,6 +44,31 @@ def flat_of(weights: Weights) -> NumPyArray:
     """Return all weights as the flat vector of a network's parameters."""
     pairs = zip(*weights, strict=True)
     return np.concatenate([np.ravel(a) for pair in pairs for a in pair])
+
+
+def checked_weights(model: Any) -> tuple[list[int], NumPyArray]:
+    """Return the width of each layer, and all weights as a flat vector.
+
+    Raises
+    ------
+    OptionError
+        If somebody has given ``coefs_`` and ``intercepts_`` values that make no network.
+    """
+    try:
+        W, b = ([np.asarray(a) for a in arrays] for arrays in (model.coefs_, model.intercepts_))
+        sizes = [W[0].shape[0], *(len(a) for a in b)]
+        flat = flat_of((W, b))
+    except (TypeError, ValueError, IndexError) as error:
+        raise OptionError(f"coefs_ and intercepts_ are not weights of a network: {error}") from None
+    for k, pair in enumerate(zip(W, pairwise(sizes), strict=True)):
+        if pair[0].shape != pair[1] or b[k].ndim != 1:
+            raise OptionError(
+                f"coefs_[{k}] must have the shape {pair[1]}, by those of its neighbours; got "
+                f"{pair[0].shape} with intercepts_[{k}] of shape {b[k].shape}"
+            )
+    if flat.dtype.kind != "f" or not np.isfinite(flat).all():
+        raise OptionError(f"coefs_ and intercepts_ must be finite numbers; got {flat.dtype} values")
+    return sizes, flat
 
 
 def weights_of(flat: NumPyArray, shapes: Sequence[tuple[int, ...]]) -> Weights:
