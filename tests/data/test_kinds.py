@@ -166,7 +166,7 @@ def test_a_sparse_matrix_is_a_table():
     dense = np.array([[200, 0], [0, 55], [3, 0]], np.uint8)
     sparse, y = scipy_sparse.csr_array(dense), np.arange(3.0)
     models = [
-        MLPRegressor((2,), max_iter=3, random_state=0).fit(X, y)
+        MLPRegressor(hidden_layer_sizes=(2,), max_iter=3, random_state=0).fit(X, y)
         for X in (sparse, dense.astype(float))
     ]
     np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], rtol=1e-12)

@@ -199,7 +199,9 @@ def validated(X, n):
 def estimator():
     from xpnet.estimators import MLPRegressor
 
-    return MLPRegressor((), "identity", max_iter=1, random_state=0, alpha=0, solver="sgd")
+    return MLPRegressor(
+        "squared_error", (), "identity", max_iter=1, random_state=0, alpha=0, solver="sgd"
+    )
 
 
 @cache

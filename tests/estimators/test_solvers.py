@@ -221,3 +221,88 @@ def test_what_has_been_learnt_is_a_network(kind, tmp_path):
     session = onnx.ReferenceEvaluator(str(tmp_path / "net.onnx"))
     found = session.run(None, {session.input_names[0]: X})[0]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+# ---- weights that a user sets, and older pickles ----
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.coefs_.__setitem__(0, np.zeros((4, 7))), r"coefs_\[0\] must have the shape"),
+        (lambda m: m.coefs_.pop(), "not weights of a network"),
+        (lambda m: setattr(m, "coefs_", None), "not weights of a network"),
+        (lambda m: m.coefs_[0].__setitem__((0, 0), np.nan), "must be finite numbers"),
+        (lambda m: m.intercepts_.__setitem__(0, 3.0), "not weights of a network|intercepts_"),
+        (lambda m: m.coefs_.__setitem__(0, [["a"] * 6] * 4), "not weights|must be finite numbers"),
+    ],
+)
+def test_weights_that_make_no_network_are_refused(change, words):
+    model = MLPClassifier((6,), solver="lbfgs", random_state=0).fit(X, LABELS)
+    change(model)
+    with pytest.raises(OptionError, match=words):
+        model.predict(X)
+
+
+def test_weights_that_a_user_sets_take_effect():
+    model = MLPRegressor(hidden_layer_sizes=(6,), tol=1, random_state=0)
+    model.fit(X, NUMBERS[:, 0])
+    model.coefs_ = [np.zeros_like(W).tolist() for W in model.coefs_]
+    model.intercepts_[1] = np.array([2.5])
+    np.testing.assert_array_equal(model.predict(X), np.full(40, 2.5))
+
+
+@pytest.mark.parametrize("kind", ["classes", "number"])
+def test_a_pickle_of_version_0_1_lacks_what_is_new(kind):
+    (ours, _), y = PAIRS[kind]
+    model = ours(hidden_layer_sizes=(6,), random_state=0, tol=1, max_iter=30).fit(X, y)
+    state = model.__getstate__()
+    for name in ("max_fun", "_sparse_labels", "_optimizer"):
+        state.pop(name, None)
+    old = ours.__new__(ours)
+    old.__setstate__(state)
+    np.testing.assert_array_equal(old.predict(X), model.predict(X))
+    assert "max_fun=15000" not in repr(old)
+    assert old.get_params()["max_fun"] == 15000
+    old.partial_fit(X, y)
+
+
+def test_a_callback_sees_weighted_and_sparse_validation_data():
+    for features, w in ((X, None), (scipy.sparse.csr_array(X), None)):
+        stop = xpnet.EarlyStopping("val_loss", patience=1, min_delta=100.0)
+        model = MLPClassifier((4,), early_stopping=True, callbacks=[stop], random_state=0)
+        model.set_params(validation_fraction=0.3).fit(features, LABELS, sample_weight=w)
+        assert model.n_iter_ == 2
+
+
+def test_the_weights_that_a_callback_brings_back_count():
+    stop = xpnet.EarlyStopping("val_loss", patience=3, min_delta=100.0)  # the first epoch is best
+    model = MLPClassifier(
+        (4,), early_stopping=True, validation_fraction=0.3, callbacks=[stop], random_state=0
+    )
+    model.fit(X, LABELS)
+    first = MLPClassifier(
+        (4,),
+        early_stopping=True,
+        validation_fraction=0.3,
+        max_iter=1,
+        random_state=0,
+        callbacks=[xpnet.EarlyStopping("val_loss")],
+    )
+    with pytest.warns(ConvergenceWarning):
+        first.fit(X, LABELS)
+    np.testing.assert_array_equal(model.coefs_[0], first.coefs_[0])
+
+
+def test_lbfgs_says_that_a_loss_is_not_finite():
+    with (
+        pytest.warns(ConvergenceWarning),
+        pytest.raises(DivergenceError, match="lbfgs; scale the features"),
+    ):
+        MLPRegressor(**LBFGS).fit(X * 1e200, NUMBERS)
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, np.random.default_rng(0)])
+def test_a_seed_that_is_none_is_refused_by_name(seed):
+    with pytest.raises(OptionError, match="random_state must be a whole number"):
+        MLPClassifier(random_state=seed).fit(X, LABELS)

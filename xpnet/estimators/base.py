@@ -280,7 +280,7 @@ class MLP(Learnt):
         if validation is None or not any(hasattr(c, "monitor") for c in self.callbacks or ()):
             return None
         X, t, w = validation
-        X = SparseRows(X) if hasattr(X, "tocsr") else X
+        X = X.toarray() if hasattr(X, "tocsr") else X  # whoever predicts takes dense rows
         return (X, t) if w is None else (X, t, w)
 
     def _validate(self, net: Sequential, X: Any, t: NumPyArray, w: NumPyArray | None) -> float:

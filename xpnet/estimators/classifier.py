@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -214,6 +213,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         """
         places = self._places_of(self._outputs(X))
         if self._sparse_labels:
+            from scipy.sparse import csr_matrix
+
             return csr_matrix(places)
         return places if self._multilabel else np.asarray(self.classes_[places])
 
