@@ -160,3 +160,41 @@ def test_callbacks_are_a_list_of_callbacks(case):
     with pytest.raises(xpnet.OptionError, match=words):
         made.fit(X, T, callbacks=given())
     assert made.optimizer.t == 0
+
+
+def test_what_is_assigned_to_a_trainer_between_two_fits_takes_effect():
+    """It is as if a trainer had been made so, with the same network."""
+    made = make()
+    made.fit(X, T, epochs=1, validation_data=(X, T))
+    made.loss, made.optimizer, made.seed = "mse", xpnet.Adam(made.net, 0.01), np.int64(3)
+    made.fit(X, np.eye(2)[T], epochs=1, validation_data=(X, np.eye(2)[T]))
+    other = make()
+    other.fit(X, T, epochs=1)
+    again = xpnet.Trainer(other.net, "mse", xpnet.Adam(other.net, 0.01), seed=3)
+    again.epoch = 1
+    again.fit(X, np.eye(2)[T], epochs=1, validation_data=(X, np.eye(2)[T]))
+    assert made.net.sha256() == other.net.sha256()
+    assert made.history["val_loss"][-1] == again.history["val_loss"][-1]
+    assert made.evaluate(X, np.eye(2)[T]) == again.evaluate(X, np.eye(2)[T])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("net", xpnet.Sequential(xpnet.Linear(2, 2)), "net of .* cannot be changed"),
+        ("optimizer", make().optimizer, "was made for another network"),
+        ("optimizer", "adm", "unknown optimizer 'adm'"),
+        ("loss", "softmax", "unknown loss 'softmax'"),
+        ("seed", -1, "seed must be a whole number"),
+        ("launch", 0, "launch must be a whole number"),
+        ("stop", "no", "stop must be True or False; got 'no'"),
+        ("stop", None, "stop must be True or False"),
+    ],
+)
+def test_what_cannot_be_assigned_to_a_trainer_is_refused_by_name(name, value, words):
+    made = make()
+    before = getattr(made, name)
+    with pytest.raises(xpnet.OptionError, match=words):
+        setattr(made, name, value)
+    assert getattr(made, name) is before
+    made.fit(X, T, epochs=1)

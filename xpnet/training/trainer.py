@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from copy import deepcopy
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
@@ -14,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.losses import Loss, find_loss
+from xpnet.losses import Loss
 from xpnet.network import Sequential
-from xpnet.optimizers import Optimizer, find_optimizer
+from xpnet.optimizers import Optimizer
 from xpnet.optimizers.settings import numbers_of
 from xpnet.parallel.batch import shared_backend, shared_predict
 from xpnet.parallel.communicator import ALONE, Communicator
 from xpnet.storage.training_file import find_training
 from xpnet.storage.training_state import TrainingState
+from xpnet.support.attributes import Checked, Fixed
 from xpnet.support.checks import count, yes_or_no
 from xpnet.support.errors import OptionError
 from xpnet.support.signals import interruptible, leave
@@ -35,6 +35,7 @@ from xpnet.training.failures import divergence
 from xpnet.training.metrics import Metric, find_metric
 from xpnet.training.preparation import check_sizes, make_step, make_what_fits
 from xpnet.training.processes import begin_fit
+from xpnet.training.reassigned import LossOf, OptimizerOf, seed_of, stop_of
 from xpnet.training.saving import Saving
 from xpnet.training.settings import Settings
 from xpnet.training.state import all_or_nothing, restore_callbacks
@@ -86,6 +87,14 @@ class Trainer(Saving):
         If a name is unknown or the optimizer belongs to another network.
     """
 
+    net: Any = Fixed()
+    loss: Any = LossOf()
+    optimizer: Any = OptimizerOf()
+    seed: Any = Checked(seed_of)
+    stop: Any = Checked(stop_of)
+    launch: Any = Checked(count)
+    _judge: Loss
+
     def __init__(
         self,
         net: Sequential,
@@ -98,8 +107,7 @@ class Trainer(Saving):
     ) -> None:
         if not isinstance(net, Sequential):
             raise OptionError(f"Trainer needs a Sequential first; got {net!r}")
-        self.net, self.loss = net, find_loss(loss)
-        self.optimizer = find_optimizer(optimizer, net)
+        self.net, self.loss, self.optimizer = net, loss, optimizer
         names = [metrics] if isinstance(metrics, str) else metrics
         self.metrics = dict(find_metric(metric, self.loss) for metric in names)
         if len(self.metrics) < len(names):
@@ -116,8 +124,6 @@ class Trainer(Saving):
         self._data: Columns | None = None  # on the device; not in the frame of an error
         self._steps = None  # made by `fit`
         self._stepping = False  # True in the middle of a step
-        self._judge = deepcopy(self.loss)  # has buffers of its own, for evaluation
-        self._judge.validate = False
 
     # ---- the step -----------------------------------------------------------------------------
 

@@ -1,0 +1,44 @@
+"""Attributes of a trainer that may be assigned between two fits, each checked as in `__init__`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from xpnet.losses import find_loss
+from xpnet.optimizers import find_optimizer
+from xpnet.support.checks import count
+from xpnet.support.errors import OptionError
+
+
+class LossOf:
+    """The loss; what checks data for it and evaluates it follows."""
+
+    def __set__(self, trainer: Any, value: Any) -> None:
+        own = vars(trainer)
+        own["loss"] = find_loss(value)
+        own["_judge"] = deepcopy(own["loss"])  # has buffers of its own, for evaluation
+        own["_judge"].validate = False
+        if "_reader" in own:
+            own["_reader"].loss = own["loss"]
+
+
+class OptimizerOf:
+    """The optimizer, which must be of the trainer's network."""
+
+    def __set__(self, trainer: Any, value: Any) -> None:
+        vars(trainer)["optimizer"] = find_optimizer(value, trainer.net)
+
+
+def seed_of(name: str, value: Any) -> int:
+    """Return a seed: a whole number of 0 or more."""
+    return count(name, value, least=0)
+
+
+def stop_of(name: str, value: Any) -> bool:
+    """Return True or False; numbers and arrays of one element count as Python counts them."""
+    if not isinstance(value, bool | int | np.generic | np.ndarray) or np.size(value) != 1:
+        raise OptionError(f"{name} must be True or False; got {value!r:.60}")
+    return bool(value)
