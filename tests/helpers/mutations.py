@@ -366,8 +366,8 @@ OPTIMIZERS = [
     *_in(
         "optimizers/rates.py",
         ("the rate stays", "        self.xp.add(self.position, 1, out=self.position)\n", ""),
-        ("rates one step late", "schedule(t + i)", "schedule(max(t + i - 1, 0))"),
-        ("rates one step early", "schedule(t + i)", "schedule(t + i + 1)"),
+        ("rates one step late", "schedule, t + i)", "schedule, max(t + i - 1, 0))"),
+        ("rates one step early", "schedule, t + i)", "schedule, t + i + 1)"),
     ),
     *_in(
         "optimizers/sgd.py",
@@ -404,8 +404,8 @@ OPTIMIZERS = [
         ),
         (
             "β₁ and β₂ swapped in the correction",
-            "np.array([self.beta1, self.beta2])",
-            "np.array([self.beta2, self.beta1])",
+            "self._betas = self.xp.asarray(np.array([self.beta1, self.beta2])",
+            "self._betas = self.xp.asarray(np.array([self.beta2, self.beta1])",
         ),
     ),
 ]
