@@ -283,3 +283,12 @@ def test_what_has_been_opened_is_what_is_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "open", swap)
     with within(5), pytest.raises(OSError, match="a folder or a device"):
         open_file(path)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, put_socket, put_device, os.mkdir, put_hard])
+@pytest.mark.parametrize("arguments", ["--resume here", "and --epochs 1 --out here"])
+def test_a_lock_that_is_no_file(run, here, put, arguments):
+    put(here / ".lock")
+    with within(20):
+        says(run("train", *arguments.split()), 1, "cannot write to the folder here (", ".lock")
+    assert VICTIM.read_text() == "precious"

@@ -66,7 +66,7 @@ def claimed(out: str | None, problem: str, resume: str | None = None) -> Iterato
             folder = make_new_folder(problem)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder, CHOOSE if resume is None else "wait for its end")
-        lock.acquire()
+        lock.acquire()  # here, where an error of the disk is one of the folder
     with lock:
         _make_ready(folder, way_out, new=resume is None)
         yield folder
