@@ -849,8 +849,12 @@ REST = [
             "(start - end) * (1 - share * share)",
         ),
         ("Cosine goes up again", "if progress < 1 else 0.0", ""),
-        ("Step without steps", "step // self.every", "step"),
-        ("Exponential without its power", "_power(self.factor, step)", "(self.factor * step)"),
+        ("Step without steps", "_whole(step) // self.every", "_whole(step)"),
+        (
+            "Exponential without its power",
+            "_power(self.factor, _whole(step))",
+            "(self.factor * _whole(step))",
+        ),
         ("OneCycle: peak a step late", "self.up * self.steps - 1", "self.up * self.steps"),
     ),
     *_in(
