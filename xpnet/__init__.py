@@ -33,6 +33,7 @@ from xpnet.losses import CrossEntropy as CrossEntropy
 from xpnet.losses import Huber as Huber
 from xpnet.losses import Loss as Loss
 from xpnet.losses import MeanSquaredError as MeanSquaredError
+from xpnet.losses import Poisson as Poisson
 from xpnet.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
 from xpnet.network import Sequential as Sequential
 from xpnet.optimizers import SGD as SGD
@@ -53,9 +54,9 @@ from xpnet.support.errors import ShapeError as ShapeError
 from xpnet.support.errors import XpnetError as XpnetError
 from xpnet.support.version import __version__ as __version__
 from xpnet.training.callbacks import Callback as Callback
-from xpnet.training.callbacks import EarlyStopping as EarlyStopping
 from xpnet.training.callbacks import ProgressBar as ProgressBar
 from xpnet.training.checkpoint import Checkpoint as Checkpoint
+from xpnet.training.early_stopping import EarlyStopping as EarlyStopping
 from xpnet.training.recording import Recorder as Recorder
 from xpnet.training.register import register as register
 from xpnet.training.trainer import Trainer as Trainer
@@ -79,5 +80,7 @@ for _room, _names in _MOVED.items():
     for _name in _names:
         _module = sys.modules[f"xpnet.{_name}"] = sys.modules[f"xpnet.{_room}.{_name}"]
         globals().setdefault(_name, _module)
+
+vars(sys.modules["xpnet.callbacks"])["EarlyStopping"] = EarlyStopping  # version 0.1 had it there
 
 globals().update(layers.LAYERS)  # those that have no line above: see xpnet/layers/__init__.py

@@ -114,7 +114,8 @@ def test_shapes_that_do_not_fit_say_what_to_do(inputs, t, words, backend):
         ((X, T[:-1]), xpnet.ShapeError, "^validation_data: .*20 samples but targets"),
         ((X * np.nan, T), xpnet.DataError, r"^validation_data: X must be .*X\[0, 0\] is nan"),
         ((X, T + 3), xpnet.DataError, "^validation_data: .*0 ... 3"),
-        ((X, T, T), xpnet.OptionError, "^validation_data must be a pair"),
+        ((X, T, T, T), xpnet.OptionError, "^validation_data must be a pair"),
+        ((X, T, -T - 1), xpnet.DataError, "^validation_data: sample_weight .*not negative"),
     ],
 )
 def test_errors_of_validation_data_say_so(data, error, words):

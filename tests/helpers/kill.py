@@ -114,6 +114,52 @@ def check_every_layer(xp):
             assert report.ok, report
 
 
+def option_cases(Y, Q, P, labels):
+    """Options of the losses: the loss, outputs, targets, and what value and slope must be."""
+    smooth, off, counts = 0.8 * np.eye(3)[labels] + 0.2 / 3, 1.0005 * Q, np.floor(9 * Q)
+    c = np.array([0.5, 2, 5])
+    weighed = (1 - Q) * np.log(1 + np.exp(Y)) + c * Q * np.log(1 + np.exp(-Y))
+    deviance = np.exp(Y) - counts * Y + counts * np.log(np.maximum(counts, 1)) - counts
+    return (
+        (
+            xpnet.SoftmaxCrossEntropy(label_smoothing=0.2),
+            Y,
+            labels,
+            -smooth * np.log(P),
+            P - smooth,
+        ),
+        (
+            xpnet.SoftmaxCrossEntropy(),
+            Y,
+            off,
+            -off * np.log(P),
+            P * off.sum(axis=1, keepdims=True) - off,
+        ),
+        (
+            xpnet.BinaryCrossEntropy(True, pos_weight=c),
+            Y,
+            Q,
+            weighed / 3,
+            (logistic(Y) * (1 + (c - 1) * Q) - c * Q) / 3,
+        ),
+        (xpnet.Poisson(), Y, counts, deviance / 3, (np.exp(Y) - counts) / 3),
+    )
+
+
+def check_options(xp):
+    """What is ignored does not count, and a sum is one."""
+    Y, labels = numbers(4, 3), np.array([2, 0, 1, 2])
+    P, kept = softmax(Y), labels != 2
+    loss = xpnet.SoftmaxCrossEntropy(ignore_index=2)
+    value = loss.forward(xp.asarray(Y), xp.asarray(labels))
+    close(xp.asnumpy(value), -np.log(P[[1, 2], [0, 1]]).mean(), "ignore_index")
+    slopes = kept[:, None] * (P - np.eye(3)[labels]) / 2
+    close(xp.asnumpy(loss.backward()), slopes, "the gradient with ignore_index")
+    loss = xpnet.MeanSquaredError(reduction="sum")
+    close(xp.asnumpy(loss.forward(xp.asarray(Y), xp.asarray(P))), ((Y - P) ** 2).sum(), "a sum")
+    close(xp.asnumpy(loss.backward()), 2 * (Y - P), "the gradient of a sum")
+
+
 def check_losses(xp):
     Y, T, w = numbers(4, 3), numbers(4, 3, seed=1), np.array([1, 0, 3, 0.5])
     P, Q, labels = softmax(Y), softmax(T), np.array([2, 0, 1, 2])
@@ -139,6 +185,7 @@ def check_losses(xp):
         (xpnet.SoftmaxCrossEntropy(), Y, Q, -Q * np.log(P), P - Q),
         (xpnet.SoftmaxCrossEntropy(), Y, labels, -one_hot * np.log(P), P - one_hot),
     )
+    cases += option_cases(Y, Q, P, labels)
     for loss, outputs, t, losses, slopes in cases:
         for weight, share in ((None, np.full(4, 0.25)), (w, w / w.sum())):
             given = None if weight is None else xp.asarray(weight)
@@ -451,6 +498,22 @@ def _refuses(use):
     return False
 
 
+def check_metrics(xp):
+    """Labels of which several hold, the direction of a metric, and the loss of an epoch."""
+    t = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 1.0]])
+    close(xpnet.training.metrics.accuracy(t, t, independent=True), 1, "labels")
+    script, early = iter([1.0, 3, 2]), xpnet.EarlyStopping("val_x")
+    metric = xpnet.training.metrics.Metric(lambda t, Y: next(script), "max", "x")
+    net = network(L(3, 1)).to(xp)
+    trainer = xpnet.Trainer(net, "mse", xpnet.SGD(net, 1e-9), metrics=[metric])
+    X, y = numbers(3, 3), numbers(3, 1)
+    right = np.mean((np.asarray(net.predict(X)) - y) ** 2)
+    data = {"validation_data": (X, y), "callbacks": [early]}
+    history = trainer.fit(X, y, epochs=3, batch_size=2, **data)
+    assert early.best == 3, "the best of a score"
+    assert abs(history["loss"][0] / right - 1) < 1e-6, "the loss of an epoch"
+
+
 def check_batches(xp):
     rows, pixels = np.arange(23.0).reshape(-1, 1), np.arange(46, dtype=np.uint8).reshape(23, 2)
     seen = []
@@ -558,7 +621,8 @@ def check_training(xp):
             places = np.flatnonzero(used)
             for rows in np.split(places, range(size or 11, len(places), size or 11)):
                 share = np.ones(len(rows)) if weight is None else weight[rows]
-                share = (share / share.sum())[:, None]
+                every = 1 if weight is None else weight[used].mean()
+                share = (share / (len(rows) * every))[:, None]
                 e = X[rows] @ W + b - t[rows]
                 total += (share * e**2).sum() * len(rows) / len(places)
                 v = [0.5 * v[0] + X[rows].T @ (2 * share * e), 0.5 * v[1] + (2 * share * e).sum(0)]
@@ -687,6 +751,8 @@ CHECKS = (
     check_network,
     check_changes,
     check_batches,
+    check_options,
+    check_metrics,
     check_data,
     check_image_files,
     check_labels,

@@ -236,10 +236,10 @@ LOSSES = [
         ),
         (
             "divided by n alone",
-            "self._share: Any = 1.0 / (n * self._outputs)",
-            "self._share: Any = 1.0 / n",
+            "return 1.0 / (n * self.outputs) if",
+            "return 1.0 / n if",
         ),
-        ("weights ignored", "if sample_weight is None:", "if True:"),
+        ("weights ignored", "alike = sample_weight is None and", "alike = True or"),
         (
             "weights ignored in the value",
             "        xp.multiply(elements, share, out=elements)\n",
@@ -247,13 +247,13 @@ LOSSES = [
         ),
         (
             "weights not divided by their sum",
-            "return xp.divide(share, self.value, out=share)",
+            "return xp.divide(share, value, out=share)",
             "return share",
         ),
-        ("weights divided by n", "xp.sum(share, out=self.value)", "xp.copyto(self.value, n)"),
+        ("weights divided by n", "xp.sum(share, out=value)", "xp.copyto(value, n)"),
         (
             "the number of outputs lost with weights",
-            "        xp.multiply(self.value, self._outputs, out=self.value)\n",
+            "        xp.multiply(value, self.outputs, out=value)\n",
             "",
         ),
         ("MSE: 2 missing", "        self.xp.multiply(out, 2.0, out=out)\n", ""),
@@ -288,8 +288,8 @@ LOSSES = [
         ),
         (
             "BCE on scores: - t missing in the slope",
-            "            xp.sigmoid(Y, out=out)\n            xp.subtract(out, T, out=out)\n",
-            "            xp.sigmoid(Y, out=out)\n",
+            "            xp.subtract(out, T, out=out)\n            return\n",
+            "            return\n",
         ),
         (
             "BCE on scores: sign of the second term",
@@ -301,7 +301,11 @@ LOSSES = [
             "            xp.multiply(out, work, out=out)\n            xp.add(",
             "            xp.add(",
         ),
-        ("BCE on scores: y for -y", "xp.multiply(Y, -1.0, out=work)", "xp.copyto(work, Y)"),
+        (
+            "BCE on scores: y for -y",
+            "xp.multiply(Y, -1.0, out=work)\n            xp.softplus",
+            "xp.copyto(work, Y)\n            xp.softplus",
+        ),
         ("CE: sign of the value", "self.xp.multiply(out, -1.0,", "self.xp.multiply(out, 1.0,", 0),
         ("CE: sign of the slope", "self.xp.multiply(out, -1.0,", "self.xp.multiply(out, 1.0,", 1),
         (
@@ -314,6 +318,28 @@ LOSSES = [
             "            return self.dZ\n",
             "            return self.xp.multiply(self.dZ, -1, out=self.dZ)\n",
         ),
+        (
+            "softmax CE: targets taken to sum to 1",
+            "        if T.ndim == 2:\n            self._add_rest(T, scale)\n",
+            "",
+        ),
+        (
+            "pos_weight: not in the slope",
+            "xp.multiply(T, self._slope_of_c, out=work)",
+            "xp.multiply(T, 0.0, out=work)",
+        ),
+        ("label_smoothing: nothing added", "alpha / self._shape[1], out=T", "0.0, out=T"),
+        (
+            "ignore_index: a class that counts",
+            "            xp.copyto(hot[:, k], 0.0)\n",
+            "            pass\n",
+        ),
+        (
+            "Poisson: t for exp y",
+            "        self._exp(Y, out=out, work=self.work)\n",
+            "        self.xp.copyto(out, Y)\n",
+        ),
+        ("a sum is a mean", 'self.outputs) if self.reduction == "mean" else 1.0', "self.outputs)"),
     ),
 ]
 
@@ -783,14 +809,14 @@ REST = [
         ("training at rest", "        self.net.train()\n", "        self.net.train(False)\n"),
     ),
     *_in(
-        "data/batches.py",
+        "training/epoch_loss.py",
         (
             "a mean of means for the epoch",
-            "np.array(self.sizes()) / self.n",
-            "np.full(len(self), 1 / len(self))",
+            "step.loss.counts(sizes)) / step.batches.n",
+            "np.ones(len(sizes))) / len(sizes)",
         ),
     ),
-    *_in("training/data.py", ("samples of weight 0 used", "used = w > 0", "used = w >= 0")),
+    *_in("training/data.py", ("samples of weight 0 used", "columns[2] > 0", "columns[2] >= 0")),
     *_in(
         "network/checks.py",
         ("infinity taken", "np.isfinite(rows) if own", "(rows == rows) if own"),
@@ -878,11 +904,24 @@ REST = [
         ("permutation not sorted", "(np.sort(keys) & low)", "(keys & low)"),
     ),
     *_in(
-        "training/metrics.py",
-        ("the least score", "a.argmax(axis=1)", "a.argmin(axis=1)"),
-        ("any threshold", "> threshold)", "> 0.5)"),
-        ("rmse without its root", "np.sqrt(np.mean((Y", "np.abs(np.mean((Y"),
-        ("r2 over the wrong sum", "t - t.mean(axis=0)", "Y - t.mean(axis=0)"),
+        "training/metrics",
+        (
+            "the least score",
+            "t.reshape(n), width), one_hot(Y.argmax(axis=1)",
+            "t.reshape(n), width), one_hot(Y.argmin(axis=1)",
+        ),
+        (
+            "any threshold",
+            "t.reshape(n, 1) > 0.5, np.greater(Y, threshold)",
+            "t.reshape(n, 1) > 0.5, np.greater(Y, 0.5)",
+        ),
+        ("labels are classes", "    if independent:\n", "    if False:\n"),
+        ("rmse without its root", "return sqrt(mse(t, Y, sample_weight))", "return mse(t, Y)"),
+        ("r2 over the wrong sum", "(t - total(w * t) / total(w)) ** 2", "t**2"),
+    ),
+    *_in(
+        "training/early_stopping.py",
+        ("more is never better", "sign * (self.best - value)", "(self.best - value)"),
     ),
 ]
 
@@ -993,7 +1032,7 @@ PROCESSES = [
             "xp.divide(self._sum, count, out=loss.value)",
             "xp.copyto(loss.value, self._sum)",
         ),
-        ("weights not counted", "if weights is None or not share.rows:", "if True:"),
+        ("weights not counted", "if alike or not share.rows:", "if True:"),
         ("another's rows of dY", "loss.backward()[first : first + rows]", "loss.backward()[:rows]"),
     ),
 ]

@@ -486,6 +486,7 @@ def test_losses_have_names():
     assert {name: repr(loss) for name, loss in made.items()} == {
         "mse": MSE,
         "huber": "Huber(1.0)",
+        "poisson": "Poisson()",
         "bce": BCE,
         "bce_logits": LOGITS,
         "cross_entropy": CE,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import xpnet
-from xpnet import data, initializers, layers, losses, schedules
+from xpnet import data, initializers, layers, losses, metrics, schedules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS, PACKAGE = ROOT / "docs", Path(xpnet.__file__).parent
@@ -189,6 +189,8 @@ def public_names():
     names = re_exported(PACKAGE / "__init__.py") - modules
     found = [f"xpnet.{name}" for name in names]
     found += [f"xpnet.data.{name}" for name in data.__all__]
+    found += [f"xpnet.metrics.{name}" for name in metrics.__all__ if "find" not in name.lower()]
+    found.remove("xpnet.metrics.METRICS")
     for part in ("estimators", "exchange", "parallel", "plots"):
         found += [f"xpnet.{part}.{name}" for name in re_exported(PACKAGE / part / "__init__.py")]
     for module in (schedules, initializers):

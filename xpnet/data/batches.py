@@ -47,11 +47,6 @@ class Batches:
         Of the order.
     pieces : sequence of function, optional
         For each column, which piece of a batch is gathered; by default the whole.
-
-    Attributes
-    ----------
-    shares : ndarray of float64, shape (batches,)
-        The part of the samples of an epoch that each batch has.
     """
 
     def __init__(
@@ -67,7 +62,6 @@ class Batches:
         self.xp, self.columns, self.seed = xp, columns, seed
         self.n = len(columns[0])
         self.batch_size = min(batch_size, self.n)
-        self.shares = np.array(self.sizes()) / self.n
         self.shuffle = shuffle and self.batch_size < self.n
         self._pieces = [whole] * len(columns) if pieces is None else pieces
         lengths = [piece(self.batch_size)[1] for piece in self._pieces]

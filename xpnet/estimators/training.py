@@ -89,6 +89,8 @@ class WeightPenalty:
 class CheckedData(DataReader):
     """Data that scikit-learn has checked; sparse rows stay sparse on the host."""
 
+    mean_weight = False
+
     def check(self, X: Any, t: Any) -> tuple[Any, np.ndarray[Any, Any]]:
         """Return inputs and targets as they are: only these may be too large for the network."""
         check_values(t, self.net.dtype, "y")

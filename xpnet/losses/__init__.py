@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from xpnet.losses.base import Loss
-from xpnet.losses.classification import BinaryCrossEntropy, CrossEntropy, SoftmaxCrossEntropy
-from xpnet.losses.regression import Huber, MeanSquaredError
+from xpnet.losses.binary import BinaryCrossEntropy
+from xpnet.losses.classification import CrossEntropy, SoftmaxCrossEntropy
+from xpnet.losses.regression import Huber, MeanSquaredError, Poisson
 from xpnet.losses.targets import check_targets, check_weights
 from xpnet.support.errors import OptionError
 from xpnet.support.messages import look_up
@@ -18,6 +19,7 @@ __all__ = [
     "Huber",
     "Loss",
     "MeanSquaredError",
+    "Poisson",
     "SoftmaxCrossEntropy",
     "check_targets",
     "check_weights",
@@ -26,6 +28,7 @@ __all__ = [
 LOSSES: dict[str, Any] = {
     "mse": MeanSquaredError,
     "huber": Huber,
+    "poisson": Poisson,
     "bce": BinaryCrossEntropy,
     "bce_logits": lambda: BinaryCrossEntropy(from_logits=True),
     "cross_entropy": CrossEntropy,

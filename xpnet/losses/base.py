@@ -10,19 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 from xpnet.backend import Array
-from xpnet.losses.memory import LossMemory
-from xpnet.losses.targets import check_targets, check_weights
+from xpnet.losses.shares import Shares
+from xpnet.losses.targets import check_targets
 from xpnet.support.checks import on_host
 from xpnet.support.errors import XpnetError
 
 
-class Loss(LossMemory):
+class Loss(Shares):
     """L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ,  dYᵢ = (wᵢ / Σ w) ∂ℓᵢ/∂Yᵢ
 
     A loss of your own defines `elements` and `slope`.
 
     Attributes
     ----------
+    reduction : {"mean", "sum"}
+        "sum": L = Σᵢ wᵢ ℓᵢ, and ℓᵢ is the sum over the outputs.
     value : array, shape ()
         L of the last `forward`, on the device; the next call overwrites it.
     validate : bool
@@ -30,7 +32,6 @@ class Loss(LossMemory):
         whole data set, turns it off.
     """
 
-    mean_over_outputs = True  # ℓᵢ is the mean over the outputs of a sample, else their sum
     target_range: tuple[float, float] | None = None
     threshold = 0.5  # a single output above this means class 1
 
@@ -84,10 +85,8 @@ class Loss(LossMemory):
             check_targets(self, on_host(t, f"{self!r}: t"), Y.shape)
         n = len(Y)
         self.Y, self.T = Y, self._targets(t, n)
-        if sample_weight is None:
-            self._share: Any = 1.0 / (n * self._outputs)
-        else:
-            self._share = self._shares(sample_weight)
+        alike = sample_weight is None and not self.leaves_out(t)
+        self._share: Any = self._equal(n) if alike else self._shares(t, sample_weight)
         self.elements(Y, self.T, out=self._elements[:n])
         with self.xp.off_path():
             return self._mean(self._elements[:n])
@@ -102,22 +101,6 @@ class Loss(LossMemory):
     def _need_forward(self) -> None:
         if self.Y is None:
             raise XpnetError(f"{self!r}: backward needs the forward pass of the batch first")
-
-    @property
-    def _outputs(self) -> int:
-        """Over how many numbers of a sample ℓ is a mean."""
-        return self._shape[1] if self.mean_over_outputs else 1
-
-    def _shares(self, sample_weight: Any) -> Array:
-        """Return wᵢ / Σ w, over the number of outputs if ℓ is their mean."""
-        xp, n = self.xp, len(self.Y)
-        w = self._received(sample_weight, "sample_weight")
-        if self.validate:
-            check_weights(on_host(w, "sample_weight"), n)
-        share = xp.copyto(self._weights[:n], w.reshape(n, 1))
-        xp.sum(share, out=self.value)
-        xp.multiply(self.value, self._outputs, out=self.value)
-        return xp.divide(share, self.value, out=share)
 
     def _mean(self, elements: Array) -> Array:
         """L = Σ share · ℓ"""

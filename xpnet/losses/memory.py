@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet.backend import Array, Backend, backend_of, get_backend
-from xpnet.support.checks import must_be_read, on_host
+from xpnet.support.attributes import Checked
+from xpnet.support.checks import must_be_read, on_host, yes_or_no
 from xpnet.support.errors import DataError, ShapeError
 
 OUTPUTS = {np.dtype(name) for name in ("float32", "float64", "complex128")}  # what networks give
@@ -19,6 +20,9 @@ class LossMemory:
 
     one_element = False  # `elements` writes one value for each sample, not one for each output
     distribution = False  # a row of targets is a distribution over classes; labels are accepted too
+    numbers = False  # the targets are numbers that are measured, not classes
+    link: Any = None  # what turns an output into what it means, if that is not the output itself
+    validate: Any = Checked(yes_or_no)
     value: Array
     xp: Backend  # of the outputs that came last
     Y: Array = None
@@ -27,6 +31,7 @@ class LossMemory:
     _T: Array
     _scratch: Array
     _weights: Array
+    _column: Array
     _dtype: Any = None
 
     def __init__(self) -> None:
@@ -63,6 +68,10 @@ class LossMemory:
         if n > self._shape[0] or width != self._shape[1] or self._dtype != dtype:
             self._make(n, width, dtype)
 
+    def forget(self) -> None:
+        """Let go of the buffers: the next outputs get new ones."""
+        self._shape, self.Y = (0, 0), None
+
     def use(self, xp: Backend) -> None:
         """Compute on a backend from now on."""
         if xp is not self.xp:
@@ -74,7 +83,8 @@ class LossMemory:
         empty, self._shape, self._dtype = self.xp.empty, (0, 0), dtype
         self._elements = empty((n, 1 if self.one_element else width), dtype)
         self._dY, self._T, self._scratch = (empty((n, width), dtype) for _ in range(3))
-        self._weights, self.value = empty((n, 1), dtype), self.xp.zeros((), dtype)
+        self._weights, self._column = empty((n, 1), dtype), empty((n, 1), dtype)
+        self.value = self.xp.zeros((), dtype)
         self._shape = n, width
 
     def _received(self, a: Any, argument: str) -> Array:

@@ -53,7 +53,7 @@ def _check_labels(loss: Any, t: np.ndarray[Any, Any], classes: int) -> None:
             f"{loss!r}: class labels must be whole numbers; got the dtype {t.dtype} "
             f"(first value {t[0]!r}), convert them with t.astype(int)"
         )
-    outside = (t < 0) | (t >= classes)
+    outside = ((t < 0) | (t >= classes)) & ~loss.ignored(t)
     _refuse(
         loss, t, outside, f"class labels must be 0 ... {classes - 1}, one for each network output"
     )
@@ -66,8 +66,8 @@ def _refuse(loss: Any, t: np.ndarray[Any, Any], bad: Any, rule: str) -> None:
         raise DataError(f"{loss!r}: {rule}; row {row} is {t[row]}, and {bad.sum()} rows are wrong")
 
 
-def check_weights(w: np.ndarray[Any, Any], n: int) -> None:
-    """Check sample weights on the host.
+def check_weights(w: np.ndarray[Any, Any], n: int, used: Any = True) -> None:
+    """Check sample weights on the host; ``used`` are the samples of which one must count.
 
     Raises
     ------
@@ -77,6 +77,13 @@ def check_weights(w: np.ndarray[Any, Any], n: int) -> None:
         If one is negative, NaN or infinite, or all are zero.
     """
     if w.shape not in ((n,), (n, 1)):
-        raise ShapeError(f"sample_weight must have the shape ({n},); got {w.shape}")
-    if not (np.isfinite(w).all() and (w >= 0).all() and w.any()):
-        raise DataError("sample_weight must be finite, not negative, and not zero everywhere")
+        raise ShapeError(
+            f"sample_weight must have the shape ({n},); got {w.shape}: give one for each sample"
+        )
+    w, rule = w.reshape(n), "sample_weight must be finite, not negative, and not zero everywhere"
+    wrong = ~np.isfinite(w) | (w < 0)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise DataError(f"{rule}; sample_weight[{i}] is {w[i]}, and {wrong.sum()} are wrong")
+    if not (w * used).any():
+        raise DataError(f"{rule}; all {n} are 0: no sample counts")

@@ -88,8 +88,11 @@ class SharedBatch(WholeBatch):
         self.vector = xp.zeros(net.size + 2, net.dtype)
         net.bind(xp, net.params, self.vector[:-2])
         self._sum, self._count = self.vector[-2:-1].reshape(()), self.vector[-1:].reshape(())
+        rows = {size: self.comm.share(size).rows for size in sizes}
+        if self.loss.reduction == "sum":
+            rows = {size: min(number, 1) for size, number in rows.items()}
         self._rows = {  # on the device: a captured step can copy them from there
-            size: xp.asarray(np.array(self.comm.share(size).rows), net.dtype) for size in sizes
+            size: xp.asarray(np.array(number), net.dtype) for size, number in rows.items()
         }
 
     def rows(self, size: int) -> tuple[int, int]:
@@ -120,12 +123,17 @@ class SharedBatch(WholeBatch):
             xp.copyto(net.grads, 0.0)
         xp.multiply(loss.value, count, out=self._sum)
         xp.across.allreduce(self.vector)
+        if loss.reduction == "sum":
+            xp.copyto(loss.value, self._sum)
+            return
         xp.divide(net.grads, count, out=net.grads)
         xp.divide(self._sum, count, out=loss.value)
 
     def _write_count(self, share: Share, weights: Array = None) -> None:
         """Write nᵣ: the number of samples of this process, or the sum of their weights."""
-        if weights is None or not share.rows:
+        loss = self.loss
+        alike = weights is None or loss.mean_weight or loss.reduction == "sum"
+        if alike or not share.rows:
             self.xp.copyto(self._count, self._rows[share.total])
         else:
             self.xp.sum(weights, out=self._count)

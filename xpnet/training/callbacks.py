@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any, TextIO
 
 from xpnet.backend import say_once
-from xpnet.network.checks import check_values_of
-from xpnet.support.checks import at_least_0, count
 from xpnet.support.errors import OptionError
 from xpnet.training.training import Training
 
@@ -83,84 +80,6 @@ def acts_between_steps(callback: Callback) -> bool:
         getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
         for hook in hooks
     )
-
-
-class EarlyStopping(Callback):
-    """Stops when a number has not improved for a while, and brings back the best weights.
-
-    Parameters
-    ----------
-    monitor : str
-        A name in the history. Accuracies, R² and scores are to grow, all others to shrink.
-    patience : int
-        Epochs without improvement that are waited for.
-    min_delta : float
-        What counts as an improvement.
-    restore_best_weights : bool
-        True: the network ends with the weights of its best epoch.
-
-    Attributes
-    ----------
-    best : float or None
-        The best value so far, that of the epoch ``best_epoch``.
-    """
-
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        patience: int = 5,
-        min_delta: float = 0.0,
-        restore_best_weights: bool = True,
-    ) -> None:
-        self.monitor, self.patience = monitor, count("patience", patience)
-        self.min_delta = at_least_0("min_delta", min_delta)
-        self.restore_best_weights = restore_best_weights
-        grows = "accuracy" in monitor or "r2" in monitor or monitor.endswith("score")
-        self.sign = -1.0 if grows else 1.0
-
-    def on_train_begin(self, logs: Mapping[str, float]) -> None:
-        """Forget the training before."""
-        self.best: float | None = None
-        self.best_epoch = self.trainer.epoch - 1  # patience begins with this fit
-        self._weights: Any = None
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Keep the weights if they are the best; else see whether patience is at its end."""
-        if self.monitor not in logs:
-            raise OptionError(
-                f"EarlyStopping watches {self.monitor!r}, but the history has {', '.join(logs)}; "
-                "values that begin with val_ need validation_data"
-            )
-        value = logs[self.monitor]
-        first = self.best is None and isfinite(value)
-        if first or (self.best is not None and self.sign * (self.best - value) > self.min_delta):
-            self.best, self.best_epoch = value, epoch
-            if self.restore_best_weights:
-                self._weights = self.trainer.net.state_dict()
-        elif epoch - self.best_epoch >= self.patience:
-            self.trainer.stop = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best value, its epoch, and the weights it had."""
-        weights = {f"weights.{name}": a for name, a in (self._weights or {}).items()}
-        return {"best": self.best, "best_epoch": self.best_epoch, **weights}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        values = dict(state)
-        self.best = values.pop("best")
-        self.best_epoch = count("best_epoch", values.pop("best_epoch"), least=-1)
-        if self.best is not None and not isinstance(self.best, float):
-            raise OptionError(f"best must be a number; got {self.best!r}")
-        weights = {name.removeprefix("weights."): a for name, a in values.items()}
-        if weights:
-            check_values_of(self.trainer.net, weights)
-        self._weights = weights or None
-
-    def on_train_end(self, logs: Mapping[str, float]) -> None:
-        """Bring back the best weights."""
-        if self._weights is not None:
-            self.trainer.net.load_state_dict(self._weights)
 
 
 class ProgressBar(Callback):

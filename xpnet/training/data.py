@@ -14,6 +14,7 @@ from xpnet.network import Sequential
 from xpnet.network.checks import check_batch, check_values
 from xpnet.support.checks import on_host
 from xpnet.support.errors import DataError, OptionError, OutOfMemoryError, ShapeError
+from xpnet.training.metrics.sums import total, weights_of
 
 
 class Columns(NamedTuple):
@@ -51,7 +52,15 @@ class DataReader:
     ----------
     net : Sequential
     loss : Loss
+
+    Attributes
+    ----------
+    mean_weight : bool
+        True: the weights of a data set have the mean 1, and a batch is divided by its number of
+        samples. False: a batch is divided by the sum of its weights, as in scikit-learn.
     """
+
+    mean_weight = True
 
     def __init__(self, net: Sequential, loss: Loss) -> None:
         self.net, self.loss = net, loss
@@ -73,14 +82,31 @@ class DataReader:
                 f"the network gives outputs of shape {shape}, but {self.loss!r} takes vectors; "
                 "end the network with Flatten() or Linear(...)"
             )
+        if self.loss.distribution and shape[0] == 1:
+            raise ShapeError(
+                f"{self.loss!r} needs an output for each class, and the network has one: the "
+                "probability of a single class is always 1. Give it 2 outputs, or use the loss "
+                '"bce_logits" with targets 0 and 1'
+            )
         check_targets(self.loss, t, (len(X), shape[0]))
         check_values(t, self.net.dtype, f"{self.loss!r}: t")
         return X, t
 
-    def check_pair(self, data: Any) -> tuple[Array, np.ndarray[Any, Any]]:
-        """Return validation data (X, t), checked; the errors say that they are validation data."""
+    def check_all(self, X: Any, t: Any, weights: Any = None) -> list[Any]:
+        """Return inputs, targets and perhaps weights, checked, of the samples that count."""
+        return counted(self.loss, *self.check(X, t), weights)
+
+    def check_validation(self, data: Any) -> list[Any] | None:
+        """Return validation data (X, t) or (X, t, weights); errors say what they are."""
+        if data is None:
+            return None
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise OptionError(
+                "validation_data must be a pair (X, t), or (X, t, sample_weight); "
+                f"got {type(data).__name__}"
+            )
         try:
-            return self.check(*pair_of(data))
+            return self.check_all(*data)
         except (DataError, ShapeError) as error:
             raise type(error)(f"validation_data: {error}") from None
 
@@ -99,14 +125,14 @@ class DataReader:
     def columns(self, X: Any, t: Any, weights: Any) -> Columns:
         """Return the checked columns; samples of weight 0 are left out."""
         net = self.net
-        X, t = self.check(X, t)
+        X, t, *w = columns = self.check_all(X, t, weights)
         stored = [X.dtype if X.dtype == np.uint8 else net.dtype]
         targets = np.dtype(np.int64) if t.dtype.kind in "iu" else net.dtype
         dtypes = [net.input_dtype(X.dtype), targets]
-        columns = [X, t]
-        if weights is not None:
-            columns = _weighted(X, t, weights)
+        if w:
             dtypes.append(net.dtype)
+            if self.mean_weight:
+                columns = [X, t, w[0] * (len(t) / total(w[0]))]
         return Columns(columns, [*stored, *dtypes[1:]], dtypes)
 
     def place(self, columns: Columns) -> Columns:
@@ -132,18 +158,19 @@ class DataReader:
         return self.net.xp.asarray(column, dtype)
 
 
-def _weighted(X: Array, t: np.ndarray[Any, Any], weights: Any) -> list[Array]:
-    """Return the samples whose weight is not 0, and their weights: the largest is at most 1."""
-    w = on_host(weights, "sample_weight")
-    check_weights(w, len(X))
-    w = w.reshape(-1).astype(np.float64)
-    used = w > 0  # a batch must not consist of weights 0
-    w = np.ldexp(w, -np.frexp(w.max())[1])  # by a power of 2: no sum overflows
-    return [X, t, w] if used.all() else [on_host(X, "X")[used], t[used], w[used]]
+def counted(loss: Loss, X: Array, t: np.ndarray[Any, Any], weights: Any) -> list[Any]:
+    """Return the samples that count, and perhaps their weights, of which the largest is at most 1.
 
-
-def pair_of(data: Any) -> tuple[Any, Any]:
-    """Return (X, t), after checking that ``validation_data`` is a pair."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise OptionError(f"validation_data must be a pair (X, t); got {type(data).__name__}")
-    return data[0], data[1]
+    Samples of weight 0, and those that the loss ignores, are left out: no batch has only such.
+    """
+    columns, used = [X, t], ~loss.ignored(t)
+    if not used.any():
+        raise DataError(f"{loss!r}: all {len(t)} targets are ignored; there is nothing to learn")
+    if weights is not None:
+        w = on_host(weights, "sample_weight")
+        check_weights(w, len(t), used)
+        columns.append(weights_of(w, len(t)))  # by a power of 2: no sum overflows
+        used &= columns[2] > 0
+    if used.all():
+        return columns
+    return [on_host(X, "X")[used], *(column[used] for column in columns[1:])]

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet.parallel.agreement import require_equal
 from xpnet.training.failures import divergence, require_finite
+from xpnet.training.metrics.sums import total
 from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
 
@@ -20,7 +21,9 @@ def sum_squares(training: Training, step: TrainingStep) -> None:
 
 
 def mean_loss(training: Training, step: TrainingStep) -> float:
-    """Return the mean loss of the epoch's samples: the one time that the device is read.
+    """Return the mean loss of the epoch's samples, Σ nᵢ Lᵢ / Σ nᵢ over the batches.
+
+    It is the one time that the device is read. The sum is exact, so its bits depend on no library.
 
     Raises
     ------
@@ -31,11 +34,11 @@ def mean_loss(training: Training, step: TrainingStep) -> float:
     """
     read = step.xp.asnumpy(step.losses)
     require_equal(training.comm, "the losses or parameters", read)
-    losses, squares = read[:-1], read[-1]
-    mean = float(losses.astype(np.float64) @ step.batches.shares)
+    losses, squares, sizes = read[:-1], read[-1], np.array(step.batches.sizes())
+    mean = total(losses.astype(np.float64) * step.loss.counts(sizes)) / step.batches.n
     if not isfinite(mean):
         first = int(np.argmin(np.isfinite(losses)))
         raise divergence(training, step, "loss", float(losses[first]), first)
     if not isfinite(squares):
-        require_finite(training, training.net.state_dict())
+        require_finite(training, training.net.state_dict(), step)
     return mean

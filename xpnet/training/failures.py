@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.support.errors import DivergenceError
+from xpnet.training.advice import advice
 from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
 
@@ -34,15 +35,20 @@ def divergence(
         if Y is not None and not np.isfinite(net.xp.asnumpy(Y[:rows])).all():
             found = f"the first output that is not finite is that of layer {path}, {layer!r}"
             break
+    first = what == "loss" and number == training.epoch == 0
     finite = "every layer's output is still finite, the loss itself overflows"
     where = next(filter(None, training.comm.allgather(found)), finite)
     return DivergenceError(
         f"the {what} became {value} in step {number + 1} of epoch {training.epoch + 1}: {where}; "
-        f"{_way_out(training)}"
+        f"{advice(training, step, first)}"
     )
 
 
-def require_finite(training: Training, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def require_finite(
+    training: Training,
+    values: Mapping[str, np.ndarray[Any, Any]],
+    step: TrainingStep | None = None,
+) -> None:
     """Check all parameters, and what the layers keep beside them.
 
     Raises
@@ -57,9 +63,5 @@ def require_finite(training: Training, values: Mapping[str, np.ndarray[Any, Any]
             where = f"{name}[{', '.join(map(str, place))}] of layer {layer!r}"
             raise DivergenceError(
                 f"{where} is {a[place]} after step {training.batch or training.steps_per_epoch} of "
-                f"epoch {training.epoch + (training.batch > 0)}; {_way_out(training)}"
+                f"epoch {training.epoch + (training.batch > 0)}; {advice(training, step)}"
             )
-
-
-def _way_out(training: Training) -> str:
-    return f"lower the learning rate (now {training.optimizer.lr:g}) or set clip_norm"

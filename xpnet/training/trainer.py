@@ -17,7 +17,7 @@ from xpnet.losses import Loss
 from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.optimizers.settings import numbers_of
-from xpnet.parallel.batch import shared_backend, shared_predict
+from xpnet.parallel.batch import shared_backend
 from xpnet.parallel.communicator import ALONE, Communicator
 from xpnet.storage.training_file import find_training
 from xpnet.storage.training_state import TrainingState
@@ -31,8 +31,11 @@ from xpnet.training.callbacks import Callback, acts_between_steps
 from xpnet.training.data import Columns, DataReader
 from xpnet.training.differences import checked_override
 from xpnet.training.epoch_loss import mean_loss, sum_squares
+from xpnet.training.evaluation import evaluate
 from xpnet.training.failures import divergence
-from xpnet.training.metrics import Metric, find_metric
+from xpnet.training.fitting import logged_names, looked_at
+from xpnet.training.metrics import Metric, find_metrics
+from xpnet.training.metrics.metric import Function
 from xpnet.training.preparation import check_sizes, make_step, make_what_fits
 from xpnet.training.processes import begin_fit
 from xpnet.training.reassigned import LossOf, OptimizerOf, seed_of, stop_of
@@ -56,9 +59,9 @@ class Trainer(Saving):
         Such as `xpnet.SoftmaxCrossEntropy`, or its name ``"softmax_cross_entropy"``.
     optimizer : Optimizer or str
         Such as ``xpnet.Adam(net, lr=1e-3)``, or its name ``"adam"``.
-    metrics : sequence of str or function
-        ``"accuracy"``, ``"rmse"``, ``"r2"``, or functions of (targets, outputs) such as those of
-        scikit-learn; computed on the validation data.
+    metrics : sequence of str, function or Metric
+        ``"accuracy"``, ``"rmse"``, ``"r2"`` ..., see `xpnet.metrics`, or functions of (targets,
+        outputs) such as those of scikit-learn; computed on the validation data and by `evaluate`.
     seed : int
         Of the shuffles: the order of an epoch depends on this and the number of the epoch.
     comm : Communicator, optional
@@ -69,6 +72,8 @@ class Trainer(Saving):
     ----------
     history : History
         ``loss``, the mean over the epoch's steps, and ``val_loss`` and ``val_...`` for each metric.
+    logged : tuple of str
+        The names of the numbers that each epoch of the present `fit` writes into the history.
     epoch, epochs : int
         Epochs done, and how many will be after the present `fit`; a second one goes on from there.
     batch, first_epoch : int
@@ -101,17 +106,14 @@ class Trainer(Saving):
         loss: Loss | str,
         optimizer: Optimizer | str = "adam",
         *,
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric | Function] = (),
         seed: int = 0,
         comm: Communicator | None = None,
     ) -> None:
         if not isinstance(net, Sequential):
             raise OptionError(f"Trainer needs a Sequential first; got {net!r}")
         self.net, self.loss, self.optimizer = net, loss, optimizer
-        names = [metrics] if isinstance(metrics, str) else metrics
-        self.metrics = dict(find_metric(metric, self.loss) for metric in names)
-        if len(self.metrics) < len(names):
-            raise OptionError(f"each metric needs a name of its own; got {names!r}")
+        self.metrics, self.logged = find_metrics(metrics, self.loss), tuple[str, ...]()
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self.batch, self.first_epoch, self.resumed = 0, 0, False
@@ -156,7 +158,7 @@ class Trainer(Saving):
         epochs: int = 10,
         batch_size: int | None = 32,
         sample_weight: Any = None,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         resume: str | os.PathLike[str] | None = None,
@@ -175,8 +177,9 @@ class Trainer(Saving):
         batch_size : int or None
             Samples per step; None means all of them. A shorter last batch is used, not dropped.
         sample_weight : array or list, shape (n,), optional
-            The weight of each sample in the loss.
-        validation_data : (X, t), optional
+            The weight of each sample: the loss of a batch is Σ wᵢ ℓᵢ / (n w̄), where w̄ is the mean
+            weight of the data set, and that of an epoch is Σ wᵢ ℓᵢ / Σ wᵢ.
+        validation_data : (X, t) or (X, t, sample_weight), optional
             The loss and the metrics are computed on it after each epoch.
         shuffle : bool
             False: the samples keep their order.
@@ -224,20 +227,18 @@ class Trainer(Saving):
             net.to(xp)
         with one_at_a_time(trainer=self, network=net):
             self._load(X, t, sample_weight, batch_size, shuffle)
-            validation = None
-            if validation_data is not None:
-                validation = self._reader.check_pair(validation_data)
+            validation = self._reader.check_validation(validation_data)
+            self.logged = logged_names(self, X, validation)
             batches = self._ready.step.batches
             self._settings = Settings(self, batches, self._data, validation, callbacks)
             self._begin(callbacks, epochs, saved, may_differ)
-            validate, self.loss.validate = self.loss.validate, False  # all have been looked at
             try:
-                with net.in_use, net.xp.here(), interruptible() as interrupted, comm.watched():
+                told, watched = looked_at(self.loss, self._reader.mean_weight), comm.watched()
+                with net.in_use, net.xp.here(), interruptible() as interrupted, watched, told:
                     while self.epoch < self.epochs and not self.stop:
                         self._run_epoch(validation, interrupted)
                         self._leave_if(interrupted)
             finally:
-                self.loss.validate = validate
                 self._end()
         return self.history
 
@@ -311,7 +312,7 @@ class Trainer(Saving):
 
     # ---- the epochs ---------------------------------------------------------------------------
 
-    def _run_epoch(self, validation: tuple[Any, Any] | None, interrupted: list[int]) -> None:
+    def _run_epoch(self, validation: Sequence[Any] | None, interrupted: list[int]) -> None:
         """Run the steps of one epoch, then the validation, then write the row of the history."""
         self._call("on_epoch_begin", self.epoch)
         steps = self._ready
@@ -327,7 +328,7 @@ class Trainer(Saving):
             steps.step.batches.prepare(self.epoch + 1)
         row = {"loss": mean_loss(self, steps.step)}
         if validation is not None:
-            row |= {f"val_{name}": v for name, v in self._evaluate(*validation).items()}
+            row |= {f"val_{name}": v for name, v in evaluate(self, *validation).items()}
             if not isfinite(row["val_loss"]):
                 last = len(steps.sizes) - 1
                 raise divergence(self, steps.step, "validation loss", row["val_loss"], last)
@@ -381,25 +382,19 @@ class Trainer(Saving):
 
     # ---- evaluation ---------------------------------------------------------------------------
 
-    def evaluate(self, X: Any, t: Any) -> dict[str, float]:
+    def evaluate(self, X: Any, t: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return the loss and the metrics on some data, with the network at rest.
+
+        They are computed in float64; with weights they are weighted means, Σ wᵢ ℓᵢ / Σ wᵢ.
 
         Raises
         ------
         DataError, ShapeError
             As `fit`.
+        OptionError
+            If there are weights, and a metric's function has no argument ``sample_weight``.
         """
-        return self._evaluate(*self._reader.check(X, t))
-
-    def _evaluate(self, X: Array, t: np.ndarray[Any, Any]) -> dict[str, float]:
-        """Return the loss and the metrics of checked data."""
-        xp = self.net.xp
-        self._judge.use(xp)
-        with np.errstate(all="ignore"):
-            Y = shared_predict(self.net, X, self.comm, self.net.prediction_batch(len(X)))
-            loss = float(self._judge.forward(xp.asarray(Y), xp.asarray(t)))
-            Y = Y if isinstance(Y, np.ndarray) else xp.asnumpy(Y)
-            return {"loss": loss} | {name: float(f(t, Y)) for name, f in self.metrics.items()}
+        return evaluate(self, *self._reader.check_all(X, t, sample_weight))
 
 
 ITS_STEP = Trainer.step, Trainer.backpropagate

@@ -37,6 +37,7 @@ class Training(Protocol):
     loss: Loss
     optimizer: Optimizer
     metrics: dict[str, Metric]
+    logged: tuple[str, ...]
     seed: int
     comm: Communicator
     history: History
@@ -52,7 +53,7 @@ class Training(Protocol):
     def steps_per_epoch(self) -> int:
         """Steps in an epoch of the present `fit`."""
 
-    def evaluate(self, X: Any, t: Any) -> dict[str, float]:
+    def evaluate(self, X: Any, t: Any, sample_weight: Any = None) -> dict[str, float]:
         """Return the loss and the metrics on some data."""
 
     def state(self) -> TrainingState:

@@ -28,6 +28,7 @@ from xpnet.losses import (
     Huber,
     Loss,
     MeanSquaredError,
+    Poisson,
     SoftmaxCrossEntropy,
 )
 from xpnet.network import Sequential
@@ -120,6 +121,7 @@ LOSS_TWINS: dict[type[Loss], Callable[[Any, Any, Any, Any], Any]] = {
     Huber: lambda torch, loss, Y, T: torch.nn.functional.huber_loss(
         Y, T, delta=loss.delta, reduction="none"
     ),
+    Poisson: lambda torch, loss, Y, T: torch.exp(Y) - T * Y + torch.special.xlogy(T, T) - T,
     BinaryCrossEntropy: _bce,
     CrossEntropy: lambda torch, loss, Y, T: -T * torch.log(Y + loss.eps),
     SoftmaxCrossEntropy: lambda torch, loss, Y, T: -T * torch.log_softmax(Y, dim=1),
