@@ -320,3 +320,11 @@ def test_metrics_without_validation_data_are_spoken_of(caplog):
     assert len(said) == 1
     assert "validation_data" in said[0]
     assert made.logged == ("loss",)
+
+
+def test_a_loss_that_is_assigned_is_the_one_that_metrics_ask():
+    Y, t = np.array([[0.2], [0.4], [0.9]]), np.array([0, 1, 1])
+    made = xpnet.Trainer(xpnet.Sequential(xpnet.Identity()), "bce", metrics=["accuracy"])
+    assert made.evaluate(Y, t)["accuracy"] == 2 / 3
+    made.loss = "bce_logits"
+    assert made.evaluate(Y - 0.3, t)["accuracy"] == 1

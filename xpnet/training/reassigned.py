@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ from xpnet.support.errors import OptionError
 
 
 class LossOf:
-    """The loss; what checks data for it and evaluates it follows."""
+    """The loss; what checks data for it, and the metrics that ask it, follow."""
 
     def __set__(self, trainer: Any, value: Any) -> None:
         own = vars(trainer)
         own["loss"] = find_loss(value)
-        own["_judge"] = deepcopy(own["loss"])  # has buffers of its own, for evaluation
-        own["_judge"].validate = False
+        for metric in own.get("metrics", {}).values():
+            if getattr(metric, "is_ours", False):
+                metric.function.loss = own["loss"]
         if "_reader" in own:
             own["_reader"].loss = own["loss"]
 

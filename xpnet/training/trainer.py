@@ -98,7 +98,6 @@ class Trainer(Saving):
     seed: Any = Checked(seed_of)
     stop: Any = Checked(stop_of)
     launch: Any = Checked(count)
-    _judge: Loss
 
     def __init__(
         self,
