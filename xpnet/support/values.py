@@ -17,8 +17,8 @@ WAYS_OUT = {  # by the kind of a dtype
     "c": "Complex data not supported: use {a}.real, or real and imaginary part as two features",
     "M": "turn dates into numbers, such as the days since the first date",
     "m": "turn times into numbers, {a} / numpy.timedelta64(1, 's')",
-    "V": "use {a}.astype('float32'), or for named fields "
-    "numpy.lib.recfunctions.structured_to_unstructured({a})",
+    "V": "use {a}.astype('float32'), or for named fields structured_to_unstructured({a}), which is "
+    "imported from numpy.lib.recfunctions",
 }
 WORDS = (
     "turn words and categories into numbers, such as labels by "
