@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 import xpnet
@@ -20,6 +22,7 @@ def fit(estimator):
 
 def outcome(estimator):
     estimator.fit(X, Y)
+    estimator.fit(X, Y)  # once more, for warm_start
     more = [estimator.predict_proba(X)] if hasattr(estimator, "predict_proba") else []
     scores = getattr(estimator, "validation_scores_", None)
     return plain_data(
@@ -36,7 +39,7 @@ CONTEXT = {
     "nesterovs_momentum": SGD,
     "shuffle": {"batch_size": 5},
     "tol": {"max_iter": 60, "n_iter_no_change": 2, "tol": 1e-9},
-    "n_iter_no_change": {**EARLY},
+    "n_iter_no_change": {**EARLY, "tol": 0.5},
     "early_stopping": {"validation_fraction": 0.4},
     "validation_fraction": EARLY,
     "max_fun": {"solver": "lbfgs", "max_iter": 60, "max_fun": 3},
@@ -50,6 +53,7 @@ def subjects():
         "activation": "tanh",
         "solver": "sgd",
         "batch_size": 7,
+        "n_iter_no_change": 4,
         "learning_rate": "invscaling",
         "random_state": 2,
         "dropout": 0.5,

@@ -75,7 +75,7 @@ VALUES = {
     "training": False,
     "init": "normal",
     "pixels": "takes",
-    "state": New(dict),
+    "state": New(lambda: {"mean": np.full((1, N), 0.5), "variance": np.full((1, N), 2.0)}),
 }
 OF_THE_STEP = {
     "xp": "the network's; `net.to` moves the network",

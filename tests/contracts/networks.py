@@ -29,7 +29,6 @@ def use(net):
 
 def outcome(net):
     """Return all that the network computes, after another step."""
-    net.train()
     Y = np.array(net.forward(X))
     dX = net.backward(DY.astype(net.dtype))
     values = net.state_dict(), net.grads, net.predict(X), Y, dX
@@ -64,5 +63,9 @@ def subjects():
             xpnet.Sequential,
             given={"dtype": "float64", "seed": 1, "backend": "numpy"},
             other=other,
+            fixed={
+                "grads": "memory that each `backward` overwrites",
+                "state": "a network has none; its layers have",
+            },
         ),
     ]

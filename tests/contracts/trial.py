@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import signal
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import XpnetError
+from xpnet.backend import say_once
 
 # What Python itself says of an unknown argument, and of an attribute that cannot be set: it names
 # the thing as the user wrote it.
@@ -102,8 +104,13 @@ def refusal(error: Exception) -> Verdict:
 
 def quietly(run: Callable[[], Any]) -> Any:
     """Return what ``run`` returns, and what it said: a warning is part of the outcome."""
-    out = io.StringIO()
+    out, log = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(log)
+    logger = logging.getLogger("xpnet")
+    logger.addHandler(handler)
+    say_once.cache_clear()
     with (
+        contextlib.closing(_Removed(logger, handler)),
         warnings.catch_warnings(record=True) as said,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(out),
@@ -111,7 +118,18 @@ def quietly(run: Callable[[], Any]) -> Any:
     ):
         warnings.simplefilter("always")
         outcome = run()
-    return outcome, [str(w.message) for w in said]
+    return outcome, [str(w.message) for w in said], log.getvalue()
+
+
+class _Removed:
+    """Takes a handler from a logger when it is closed."""
+
+    def __init__(self, logger: logging.Logger, handler: logging.Handler) -> None:
+        self.logger, self.handler = logger, handler
+
+    def close(self) -> None:
+        """Take it away."""
+        self.logger.removeHandler(self.handler)
 
 
 @contextlib.contextmanager
