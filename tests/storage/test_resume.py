@@ -208,7 +208,7 @@ PLACES = {
     "between an epoch and its row": (RunFolder, "on_epoch_end", 3),
     "between a row and its checkpoint": (Checkpoint, "on_epoch_end", 3),
     "at the end of an epoch": (Trainer, "_launch", 22),
-    "in the last evaluation": (Trainer, "_evaluate", 6),
+    "in the last evaluation": (xpnet.training.trainer, "evaluate", 6),
     "between the last row and its checkpoint": (Checkpoint, "on_epoch_end", 6),
     "before the results": (cli, "results_of", 1),
     "between the results and the weights": (RunFolder, "write_weights", 1),
