@@ -62,7 +62,7 @@ def subject(kind, given=None, other=None, fixed=None, right=None):
         arguments=kind,
         given=given or {},
         other={**VALUES, **(other or {})},
-        fixed={**OF_THE_STEP, **(fixed or {})},
+        fixed={**OF_THE_STEP, **GRADIENTS, **(fixed or {})},
         target=lambda used: used.layer,
         right=right or {},
     )
@@ -77,6 +77,9 @@ VALUES = {
     "pixels": "takes",
     "state": New(lambda: {"mean": np.full((1, N), 0.5), "variance": np.full((1, N), 2.0)}),
 }
+GRADIENTS = dict.fromkeys(
+    ("dW", "db", "dgamma", "dbeta"), "memory that each `backward` overwrites; assigning copies"
+)
 OF_THE_STEP = {
     "xp": "the network's; `net.to` moves the network",
     "Y": "memory that each `forward` overwrites",

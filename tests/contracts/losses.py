@@ -18,6 +18,12 @@ def run(loss, out):
     return value, np.array(loss.backward())
 
 
+def evaluated(loss, out):
+    """Return what a trainer makes of the loss: it looks at the names of its attributes, too."""
+    net = xpnet.Sequential(xpnet.Identity(), dtype="float64", backend="numpy")
+    return xpnet.Trainer(net, loss).evaluate(out, T)
+
+
 def subject(kind, given=None, other=None):
     out = P if kind in (xpnet.CrossEntropy, xpnet.BinaryCrossEntropy) else 3 * Y
     return Subject(
@@ -25,9 +31,13 @@ def subject(kind, given=None, other=None):
         kind.__name__,
         make=lambda **a: kind(**a),
         use=lambda loss: run(loss, out),
-        outcome=lambda loss: plain_data([run(loss, out), run(loss, out[::-1].copy())]),
+        outcome=lambda loss: plain_data(
+            [run(loss, out), run(loss, out[::-1].copy()), evaluated(loss, out)]
+        ),
         arguments=kind,
         given=given or {},
+        fixed={"value": "memory that each `forward` overwrites"},
+        right={"ignore_index": ("-1",)},
         other=other or {},
     )
 

@@ -59,7 +59,7 @@ class Subject:
     context : dict of str to dict
         What else is given where a name is tried: what it needs to have an effect.
     right : dict of str to tuple of str
-        For a name, the labels of nonsense that is none: -1 is a slope.
+        For a name, the labels of values that are right or mean something else: -1 is a slope.
     """
 
     room: str
@@ -118,7 +118,8 @@ class Subject:
     def _of_argument(self, name: str) -> Iterator[Trial]:
         value = self._other(name)
         yield self._trial(name, GIVEN, **{name: value})
-        for label, same in same_in_other_types(value):
+        skipped = self.right.get(name, ())
+        for label, same in ((w, v) for w, v in same_in_other_types(value) if w not in skipped):
             trial = self._trial(name, f"other types: {label}", **{name: same})
             yield replace(trial, meant=once(partial(self._made, name, **{name: value})))
         for label, wrong in self._nonsense(name, value):

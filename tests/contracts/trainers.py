@@ -84,6 +84,7 @@ def callback(kind, seen, given=None, other=None, epochs=6, context=None):
         other=other or {},
         target=lambda fitted: fitted.thing,
         fixed=OF_CALLBACKS,
+        right={"folder": ("'nonsense'",)},
         context=context or {},
     )
 
@@ -146,6 +147,7 @@ def subjects():
         attributes=False,
         fixed={"self": "", **data},
         context={"callbacks": {"epochs": 5}},
+        right={"resume": ("capitals",)},
     )
     stops = {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.5, "mode": "max"}
     yield callback(

@@ -27,6 +27,7 @@ PAIRS = {
     "classes": ((MLPClassifier, neural_network.MLPClassifier), LABELS),
     "two": ((MLPClassifier, neural_network.MLPClassifier), LABELS > 0),
     "number": ((MLPRegressor, neural_network.MLPRegressor), NUMBERS[:, 0]),
+    "counts": ((MLPRegressor, neural_network.MLPRegressor), np.arange(40) % 5),
 }
 LBFGS = {"solver": "lbfgs", "hidden_layer_sizes": (6,), "random_state": 0, "alpha": 0.1}
 
@@ -39,7 +40,8 @@ LBFGS = {"solver": "lbfgs", "hidden_layer_sizes": (6,), "random_state": 0, "alph
 def test_lbfgs_takes_the_way_of_scikit_learn(kind, weighted):
     """The same first weights, loss and gradient: both reach the same place in as many steps."""
     models, y = PAIRS[kind]
-    both = [model(**LBFGS, max_iter=12, activation="tanh") for model in models]
+    loss = {"loss": "poisson"} if kind == "counts" else {}
+    both = [model(**LBFGS, **loss, max_iter=12, activation="tanh") for model in models]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for model in both:
@@ -49,6 +51,13 @@ def test_lbfgs_takes_the_way_of_scikit_learn(kind, weighted):
     assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-8)
     for a, b in zip(ours.coefs_, theirs.coefs_, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-4)
+    assert ours.out_activation_ == theirs.out_activation_
+
+
+def test_counts_are_not_negative():
+    with pytest.raises(DataError, match="y must be 0 or more for the loss 'poisson'; got -1"):
+        MLPRegressor(loss="poisson").fit(X, np.arange(40) - 1)
 
 
 def test_the_gradient_of_the_objective_is_that_of_its_value():
@@ -268,7 +277,7 @@ def test_a_pickle_of_version_0_1_lacks_what_is_new(kind):
 
 
 def test_a_callback_sees_weighted_and_sparse_validation_data():
-    for features, w in ((X, None), (scipy.sparse.csr_array(X), None)):
+    for features, w in ((X, WEIGHTS), (scipy.sparse.csr_array(X), None)):
         stop = xpnet.EarlyStopping("val_loss", patience=1, min_delta=100.0)
         model = MLPClassifier((4,), early_stopping=True, callbacks=[stop], random_state=0)
         model.set_params(validation_fraction=0.3).fit(features, LABELS, sample_weight=w)

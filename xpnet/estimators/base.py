@@ -78,6 +78,7 @@ class MLP(Learnt):
     ) -> Self:
         """Train for ``max_iter`` epochs, or if ``partial`` for one."""
         options.check_options(self)
+        options.require_known_parameters(self)
         if partial and self.early_stopping:
             raise OptionError(
                 "partial_fit does not support early_stopping=True: it has no validation data; set "

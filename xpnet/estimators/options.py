@@ -13,7 +13,7 @@ from xpnet.estimators.solvers import SOLVERS
 from xpnet.layers import GELU, Dropout, Identity, Layer, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
 from xpnet.support.checks import at_least_0, count, fraction, positive
 from xpnet.support.errors import OptionError
-from xpnet.support.messages import look_up
+from xpnet.support.messages import look_up, unknown
 from xpnet.training.callbacks import in_order
 
 T = TypeVar("T")
@@ -62,6 +62,19 @@ def check_options(model: Any) -> None:
     _check_callbacks(model)
     if model.solver == LBFGS:
         _check_lbfgs(model)
+
+
+def require_known_parameters(model: Any) -> None:
+    """Refuse public attributes that are neither parameters nor what `fit` learns.
+
+    Those of a user's subclass may have any names, and so may those that end in "_".
+    """
+    if type(model).__module__.partition(".")[0] != "xpnet":
+        return
+    known = model.get_params(deep=False)
+    for name in vars(model):
+        if name not in known and name[0] != "_" and name[-1] != "_":
+            raise OptionError(f"{type(model).__name__}: {unknown('parameter', name, known)}")
 
 
 def _check_callbacks(model: Any) -> None:

@@ -16,11 +16,15 @@ from xpnet.estimators.inputs import FLOATS, features_of
 from xpnet.estimators.options import chosen
 from xpnet.estimators.training import HalfSquaredError
 from xpnet.estimators.weights import NumPyArray
-from xpnet.losses import Huber, Loss
+from xpnet.losses import Huber, Loss, Poisson
 from xpnet.support.checks import on_host
-from xpnet.support.errors import OptionError, ShapeError
+from xpnet.support.errors import DataError, OptionError, ShapeError
 
-LOSSES: dict[str, Callable[[], Loss]] = {"squared_error": HalfSquaredError, "huber": Huber}
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "squared_error": HalfSquaredError,
+    "huber": Huber,
+    "poisson": Poisson,
+}
 
 
 class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
@@ -48,7 +52,7 @@ backend, reproducible, callbacks
 best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feature_names_in_
         See `MLPClassifier`.
     out_activation_ : str
-        ``"identity"``.
+        ``"identity"``; ``"exp"`` for the loss ``"poisson"``.
 
     Examples
     --------
@@ -138,8 +142,13 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
 
     def predict(self, X: Any) -> NumPyArray:
         """Return the predicted numbers, shape (n,), or (n, outputs) if there are several."""
-        Y = self._outputs(X)
+        Y = self._numbers_of(self._outputs(X))
         return Y[:, 0] if self.n_outputs_ == 1 else Y
+
+    def _numbers_of(self, Y: NumPyArray) -> NumPyArray:
+        """Return the predictions that outputs of the network mean."""
+        with np.errstate(over="ignore"):
+            return np.exp(Y) if self.out_activation_ == "exp" else Y
 
     # ---- numbers ------------------------------------------------------------------------------
 
@@ -151,7 +160,10 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
     def _targets(self, y: NumPyArray, first: bool, partial: bool, classes: Any) -> NumPyArray:
         t = y.reshape(len(y), -1).astype(np.float64)
         if first:
-            self.n_outputs_, self.out_activation_ = t.shape[1], "identity"
+            self.n_outputs_ = t.shape[1]
+            self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
+        if self.loss == "poisson" and (t < 0).any():
+            raise DataError(f"y must be 0 or more for the loss 'poisson'; got {t.min():g}")
         if t.shape[1] != self.n_outputs_:
             raise ShapeError(
                 f"y has {t.shape[1]} outputs; the first call of the training had {self.n_outputs_}"
@@ -172,7 +184,7 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
         return loss / self.n_outputs_
 
     def _score_of(self, t: NumPyArray, Y: NumPyArray, sample_weight: NumPyArray | None) -> float:
-        return float(r2_score(t, Y, sample_weight=sample_weight))
+        return float(r2_score(t, self._numbers_of(Y), sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

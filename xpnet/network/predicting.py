@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -14,6 +13,7 @@ from xpnet.network.checks import check_batch, check_values
 from xpnet.network.layer_list import LayerList
 from xpnet.network.storing import Storing
 from xpnet.network.watching import LastBatch, depends_on_training
+from xpnet.support.attributes import Fixed, require_known_in
 from xpnet.support.checks import on_host, yes_or_no
 
 PREDICTION_BATCH = 1024  # rows per pass during prediction: activations stay in the cache
@@ -30,7 +30,7 @@ class Predicting(Storing):
 
     capacity: int
     _last: LastBatch
-    in_use: threading.RLock
+    in_use: Any = Fixed()  # an RLock
     _arranged: list[Any]
     _training = True
 
@@ -62,6 +62,7 @@ class Predicting(Storing):
         X = X if from_device else on_host(X, "X")
         check_batch(X)
         self._bound()
+        require_known_in(self)
         if not self.in_use.acquire(blocking=False):
             return self.twin()._outputs(X, from_device)
         try:

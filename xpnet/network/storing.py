@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet, ref
@@ -23,7 +23,7 @@ from xpnet.network.layer_list import LayerList
 from xpnet.network.watching import LastBatch
 from xpnet.support.archive import write_archive
 from xpnet.support.assigned import write
-from xpnet.support.attributes import Managed
+from xpnet.support.attributes import Managed, require_known_in
 from xpnet.support.checks import count, on_host
 from xpnet.support.errors import DataError, OptionError
 from xpnet.support.messages import look_up
@@ -46,6 +46,7 @@ class Storing(Layer, Habits):
     optimizers: WeakSet[Any]
     _last: LastBatch
     _changes = 0  # of the list of layers
+    _number_of_names = 0  # that attributes of network and layers have, when they were looked at
     _params: Array | None
     _grads: Array | None
 
@@ -59,6 +60,8 @@ class Storing(Layer, Habits):
     @layers.setter
     def layers(self, layers: Any) -> None:
         if layers is not self._layers:  # as after ``net.layers += [...]``
+            if not isinstance(layers, Iterable):
+                raise OptionError(f"layers must be a list of layers; got {layers!r:.60}")
             self._layers.become(list(layers))
 
     def __len__(self) -> int:
@@ -191,7 +194,7 @@ class Storing(Layer, Habits):
     def host_states(self) -> list[dict[str, np.ndarray[Any, Any]]]:
         """Return a copy of the state of each layer on the host."""
         return [
-            {name: np.array(layer.xp.asnumpy(value)) for name, value in layer.state.items()}
+            {name: np.array(_host(layer, value)) for name, value in layer.state.items()}
             for _, layer in self.walk("")
         ]
 
@@ -298,6 +301,7 @@ class Storing(Layer, Habits):
         OSError
             If the file cannot be written; an old one stays as it was.
         """
+        require_known_in(self)
         write_archive(Path(path), self.state_dict(), {"network": self.config()})
 
     def sha256(self) -> str:
@@ -325,3 +329,8 @@ def demanded(arrays: dict[str, Array], given: Collection[str], layout: str) -> d
     """Return the values that must be given, and those that are given though they may lack."""
     optional = MAY_LACK.get(layout)
     return {k: a for k, a in arrays.items() if k in given or k.rpartition(".")[2] != optional}
+
+
+def _host(layer: Layer, value: Any) -> Any:
+    """Return a value of a layer's state on the host; a layer that is new has no backend yet."""
+    return layer.xp.asnumpy(value) if hasattr(layer, "xp") else value

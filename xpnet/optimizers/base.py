@@ -13,6 +13,7 @@ from xpnet.network import Sequential
 from xpnet.optimizers.gradient import effective_gradient
 from xpnet.optimizers.memory import OptimizerMemory
 from xpnet.schedules import Schedule
+from xpnet.support.attributes import require_known
 from xpnet.support.errors import OptionError
 
 
@@ -70,6 +71,7 @@ class Optimizer(OptimizerMemory):
 
     def step(self) -> None:
         """Update the parameters once, from the gradients of the last ``net.backward``."""
+        require_known(self)
         self.prepare(1)
         self.advance()
         self.descend()

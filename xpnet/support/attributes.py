@@ -32,6 +32,16 @@ def require_known(thing: Any) -> None:
             raise OptionError(f"{thing!r}: {unknown('attribute', name, settings)}")
 
 
+def require_known_in(net: Any) -> None:
+    """Check the names of a network and of its layers, where their number has changed since."""
+    things = [net, *(layer for _, layer in net.walk(""))]
+    number = sum([len(vars(thing)) for thing in things])
+    if number != net._number_of_names:
+        for thing in things:
+            require_known(thing)
+        net._number_of_names = number
+
+
 @cache
 def names_of(kind: type) -> frozenset[str]:
     """Return the names that a class has, and those that its methods and its bases' read or set."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from math import inf
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from xpnet.support.arrays import read
 from xpnet.support.errors import OptionError
+
+T = TypeVar("T")
 
 
 def positive(name: str, value: Any) -> float:
@@ -30,6 +35,18 @@ def fraction(name: str, value: Any) -> float:
 def finite(name: str, value: Any) -> float:
     """Return a finite number, else raise OptionError."""
     return _checked(name, value, -inf < _number(name, value) < inf, "finite")
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return a path that is given as words or as a path, else raise OptionError."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise OptionError(f"{name} must be a path; got {value!r:.60}")
+    return Path(value)
+
+
+def or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
+    """Return a check that lets None pass."""
+    return lambda name, value: None if value is None else check(name, value)
 
 
 def count(name: str, n: Any, least: int = 1) -> int:

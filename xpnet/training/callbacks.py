@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from xpnet.backend import say_once
+from xpnet.support.attributes import Checked
 from xpnet.support.errors import OptionError
 from xpnet.training.training import Training
 
@@ -82,6 +83,13 @@ def acts_between_steps(callback: Callback) -> bool:
     )
 
 
+def _file_of(name: str, value: Any) -> Any:
+    """Return a text file, or None for standard output."""
+    if value is not None and not hasattr(value, "write"):
+        raise OptionError(f"{name} must be an open text file or None; got {value!r:.60}")
+    return value
+
+
 class ProgressBar(Callback):
     """A bar on standard error over all epochs, and a row for each.
 
@@ -96,6 +104,8 @@ class ProgressBar(Callback):
 
     every_step = False
     once = True
+
+    file: Any = Checked(_file_of)
 
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file

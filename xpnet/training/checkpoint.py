@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from xpnet.storage.training_file import NAME, step_of
 from xpnet.storage.training_file import find_checkpoints as find_checkpoints
-from xpnet.support.checks import count, positive
+from xpnet.support.attributes import Checked
+from xpnet.support.checks import count, or_none, path_of, positive
 from xpnet.support.errors import OptionError
 from xpnet.support.files import sweep, writing
 from xpnet.support.locks import FolderLock
@@ -59,6 +61,10 @@ class Checkpoint(Callback):
     ['step-000000003.npz', 'step-000000004.npz', 'step-000000005.npz']
     """
 
+    folder: Any = Checked(path_of)
+    keep: Any = Checked(count)
+    every_steps: Any = Checked(or_none(count))
+    every_minutes: Any = Checked(or_none(positive))
     every_step = False
     after_others = True
     once = True
@@ -71,12 +77,8 @@ class Checkpoint(Callback):
         every_minutes: float | None = None,
         keep: int = 3,
     ) -> None:
-        self.folder, self.keep = Path(folder), count("Checkpoint: keep", keep)
+        self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
-        if every_steps is not None:
-            count("Checkpoint: every_steps", every_steps)
-        if every_minutes is not None:
-            positive("Checkpoint: every_minutes", every_minutes)
         self._of: Training | None = None
         self._lock = FolderLock(folder)  # taken when a training begins
 

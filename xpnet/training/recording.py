@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Array
 from xpnet.network import Sequential
+from xpnet.support.attributes import Checked
 from xpnet.support.checks import count
 from xpnet.support.errors import DataError
 from xpnet.support.files import append, read_bytes, write_atomically
@@ -57,12 +59,12 @@ class Recorder(Callback):
     [0.0, 8.0, 23.0, 42.0, 64.0]
     """
 
+    frames: Any = Checked(partial(count, least=2))
     every_step = False
-
     once = True
 
     def __init__(self, frames: int = 100) -> None:
-        self.frames = count("Recorder: frames", frames, least=2)
+        self.frames = frames
         self.epochs: list[float] = []
         self.values: list[NDArray[Any]] = []
         self._copy: Sequential | None = None

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from math import isfinite
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,11 +17,11 @@ from xpnet.network import Sequential
 from xpnet.optimizers import Optimizer
 from xpnet.optimizers.settings import numbers_of
 from xpnet.parallel.batch import shared_backend
-from xpnet.parallel.communicator import ALONE, Communicator
+from xpnet.parallel.communicator import Communicator
 from xpnet.storage.training_file import find_training
 from xpnet.storage.training_state import TrainingState
 from xpnet.support.attributes import Checked, Fixed
-from xpnet.support.checks import count, yes_or_no
+from xpnet.support.checks import count, path_of, yes_or_no
 from xpnet.support.errors import OptionError
 from xpnet.support.signals import interruptible, leave
 from xpnet.support.turns import one_at_a_time
@@ -34,11 +33,19 @@ from xpnet.training.epoch_loss import mean_loss, sum_squares
 from xpnet.training.evaluation import evaluate
 from xpnet.training.failures import divergence
 from xpnet.training.fitting import logged_names, looked_at
-from xpnet.training.metrics import Metric, find_metrics
+from xpnet.training.metrics import Metric
 from xpnet.training.metrics.metric import Function
 from xpnet.training.preparation import check_sizes, make_step, make_what_fits
 from xpnet.training.processes import begin_fit
-from xpnet.training.reassigned import LossOf, OptimizerOf, seed_of, stop_of
+from xpnet.training.reassigned import (
+    LossOf,
+    MetricsOf,
+    OptimizerOf,
+    ProcessesOf,
+    require_known_names,
+    seed_of,
+    stop_of,
+)
 from xpnet.training.saving import Saving
 from xpnet.training.settings import Settings
 from xpnet.training.state import all_or_nothing, restore_callbacks
@@ -95,6 +102,8 @@ class Trainer(Saving):
     net: Any = Fixed()
     loss: Any = LossOf()
     optimizer: Any = OptimizerOf()
+    metrics: Any = MetricsOf()
+    comm: Any = ProcessesOf()
     seed: Any = Checked(seed_of)
     stop: Any = Checked(stop_of)
     launch: Any = Checked(count)
@@ -112,14 +121,12 @@ class Trainer(Saving):
         if not isinstance(net, Sequential):
             raise OptionError(f"Trainer needs a Sequential first; got {net!r}")
         self.net, self.loss, self.optimizer = net, loss, optimizer
-        self.metrics, self.logged = find_metrics(metrics, self.loss), tuple[str, ...]()
+        self.metrics, self.logged = metrics, tuple[str, ...]()
         self.seed, self.callbacks = count("seed", seed, least=0), list[Callback]()
         self.history, self.epoch, self.epochs, self.stop = History(), 0, 0, False
         self.batch, self.first_epoch, self.resumed = 0, 0, False
         self.launch, self._at_once = LAUNCH, 1
-        self.comm = ALONE if comm is None else comm
-        if not isinstance(self.comm, Communicator):
-            raise OptionError(f"comm is xpnet.parallel.communicator(); got {comm!r}")
+        self.comm = comm
         self._reader = DataReader(net, self.loss)
         self._penalty: Penalty | None = None  # a subclass may add one
         self._data: Columns | None = None  # on the device; not in the frame of an error
@@ -218,9 +225,11 @@ class Trainer(Saving):
             checked_override(override, numbers_of(self.optimizer)),
         )
         callbacks, shuffle = checked_callbacks(callbacks), yes_or_no("shuffle", shuffle)
+        require_known_names(self, callbacks)
         net, comm, saved = self.net, self.comm, None
         if resume is not None:
-            saved = comm.from_rank_0(lambda: find_training(Path(resume)))
+            place = path_of("resume", resume)
+            saved = comm.from_rank_0(lambda: find_training(place))
         xp = shared_backend(net.xp, comm)
         if xp is not net.xp:
             net.to(xp)
@@ -368,7 +377,7 @@ class Trainer(Saving):
     def _steps_at_once(self) -> int:
         """Return the number of steps per launch: the smallest that any process allows."""
         one_by_one = self._between_steps or not self.net.xp.captures
-        return -self.comm.greatest(-1 if one_by_one else -self.launch)
+        return int(-self.comm.greatest(-1 if one_by_one else -self.launch))
 
     @property
     def _between_steps(self) -> bool:
@@ -393,6 +402,7 @@ class Trainer(Saving):
         OptionError
             If there are weights, and a metric's function has no argument ``sample_weight``.
         """
+        require_known_names(self, ())
         return evaluate(self, *self._reader.check_all(X, t, sample_weight))
 
 
