@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet.backend import Array
+from xpnet.layers.base import Layer
 from xpnet.network.checks import check_batch, check_values
 from xpnet.network.layer_list import LayerList
 from xpnet.network.storing import Storing
@@ -101,7 +102,9 @@ class Predicting(Storing):
 
     def prediction_batch(self, n: int) -> int:
         """Return how many of n samples one pass takes: all, where a layer needs them together."""
-        return PREDICTION_BATCH if all(layer.splits for _, layer in self.walk("")) else n
+        if n <= PREDICTION_BATCH:
+            return PREDICTION_BATCH
+        return PREDICTION_BATCH if all(layer.splits for layer in self._all_layers()) else n
 
     def twin(self) -> Self:
         """Return a network with the same parameters and states, and buffers of its own."""
@@ -123,12 +126,17 @@ class Predicting(Storing):
 
     def train(self, training: bool = True) -> None:
         """Let every layer behave as in training (the default) or as in prediction."""
-        self._set_modes([yes_or_no("training", training)] * (1 + len(self.walk(""))))
+        training, layers = yes_or_no("training", training), self._all_layers()
+        self._set_modes(layers, training, [training] * len(layers))
 
-    def _set_modes(self, modes: list[bool]) -> None:
+    def _all_layers(self) -> list[Layer]:
+        """Return the layers, those of nested networks too."""
+        return [layer for _, layer in self.walk("")]
+
+    def _set_modes(self, layers: list[Layer], own: bool, modes: list[bool]) -> None:
         """Set the mode of the network and of each layer."""
-        self._training = modes[0]
-        for (_, layer), training in zip(self.walk(""), modes[1:], strict=True):
+        self._training = own
+        for layer, training in zip(layers, modes, strict=True):
             if layer.training != training:
                 layer.training = training
                 kind: Any = type(layer)
@@ -138,9 +146,10 @@ class Predicting(Storing):
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Behave as in prediction inside a ``with`` block."""
-        before = [self._training, *(layer.training for _, layer in self.walk(""))]
-        self.train(False)
+        layers = self._all_layers()
+        own, before = self._training, [layer.training for layer in layers]
+        self._set_modes(layers, False, [False] * len(layers))
         try:
             yield
         finally:
-            self._set_modes(before)
+            self._set_modes(layers, own, before)

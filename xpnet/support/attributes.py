@@ -26,7 +26,7 @@ def require_known(thing: Any) -> None:
     if kind.__module__.partition(".")[0] != "xpnet":
         return
     known = names_of(kind)
-    for name in vars(thing):
+    for name in list(vars(thing)):  # another thread may add some
         if name not in known and not name.startswith("_"):
             settings = [n for n in vars(thing) if n in known and not n.startswith("_")]
             raise OptionError(f"{thing!r}: {unknown('attribute', name, settings)}")

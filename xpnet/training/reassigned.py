@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ class MetricsOf:
     """The metrics, by their names or as functions."""
 
     def __set__(self, trainer: Any, value: Any) -> None:
-        vars(trainer)["metrics"] = find_metrics(value, trainer.loss)
+        given = value.values() if isinstance(value, Mapping) else value
+        vars(trainer)["metrics"] = find_metrics(given, trainer.loss)
 
 
 class ProcessesOf:
