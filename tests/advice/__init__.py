@@ -17,6 +17,9 @@ import pytest
 
 FOLLOWED: dict[str, Callable[..., None]] = {}
 
+# Advice that another test follows: "tests/training/test_turns.py::test_name".
+ELSEWHERE: dict[str, str] = {}
+
 # Advice that this suite cannot follow, each with the reason.
 NOT_FOLLOWED: dict[str, str] = {}
 
@@ -31,6 +34,11 @@ def advice(*pieces: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         return follow
 
     return register
+
+
+def elsewhere(test: str, *pieces: str) -> None:
+    """Note the test that follows some advice."""
+    ELSEWHERE.update(dict.fromkeys(pieces, test))
 
 
 def cannot(why: str, *pieces: str) -> None:

@@ -120,7 +120,7 @@ def _():
     xpnet.Sequential(xpnet.Linear(3, 2)).predict(np.array(list(iter(samples))))
 
 
-@advice("; use {}.float()")
+@advice("; use {}.{}()")
 def _():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     half = torch.tensor(X, dtype=torch.bfloat16)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contracts.trial import Trial, once
+from contracts.trial import Trial, once, quietly
 
 NONSENSE = object()
 UNSAID = object()
@@ -93,7 +93,7 @@ class Subject:
         if not self.attributes:
             return []
         used = self._new("")
-        self.use(used)
+        quietly(partial(self.use, used))
         thing = self.target(used)
         kind = type(thing)
         properties = [n for n in dir(kind) if isinstance(getattr(kind, n, None), property)]

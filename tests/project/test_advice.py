@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
-from advice import FOLLOWED, NOT_FOLLOWED
+from advice import ELSEWHERE, FOLLOWED, NOT_FOLLOWED
 
 import xpnet
 
@@ -66,7 +66,7 @@ def test_advice_that_is_followed_helps(piece, tmp_path, monkeypatch, request):
 
 
 def test_every_advice_is_followed_or_says_why_not():
-    known = [*FOLLOWED, *NOT_FOLLOWED]
+    known = [*FOLLOWED, *ELSEWHERE, *NOT_FOLLOWED]
     missing = [
         f"{place}: {text}"
         for text, place in messages().items()
@@ -77,4 +77,13 @@ def test_every_advice_is_followed_or_says_why_not():
 
 def test_no_entry_is_about_a_message_that_is_gone():
     texts = list(messages())
-    assert [p for p in (*FOLLOWED, *NOT_FOLLOWED) if not any(p in text for text in texts)] == []
+    assert [
+        p for p in (*FOLLOWED, *ELSEWHERE, *NOT_FOLLOWED) if not any(p in text for text in texts)
+    ] == []
+
+
+@pytest.mark.parametrize("test", sorted(set(ELSEWHERE.values())))
+def test_the_test_that_follows_an_advice_exists(test):
+    file, _, name = test.partition("::")
+    text = (FOLDER.parents[1] / file).read_text(encoding="utf-8")
+    assert re.search(rf"^def {name}\(", text, re.MULTILINE)
