@@ -1,4 +1,4 @@
-"""Nothing is silently ignored: `tests/contract.py` tries each public thing, and its page is true."""
+"""Nothing is silently ignored: `tests/contract.py` tries each public thing; its page is true."""
 
 from __future__ import annotations
 
