@@ -47,11 +47,18 @@ def other(value):
         return not value
     if isinstance(value, int | float):
         return value + 1
-    return f"{value}x" if isinstance(value, str) else [] if isinstance(value, list) else {}
+    if isinstance(value, list):
+        return [] if value else ["unknwon"]
+    if isinstance(value, dict):
+        return {} if value else {"unknwon": 1}
+    return f"{value}x" if isinstance(value, str) else {}
 
 
 class Description:
-    """The JSON text in a file: how it is written, and what reads it."""
+    """The JSON text in a file: how it is written, and what reads it.
+
+    Fields that are informative, by their paths, are not compared, for the reasons given.
+    """
 
     room = "Files"
 
@@ -63,12 +70,13 @@ class Description:
             about, _ = self.write(Path(folder))
         plain = once(lambda: self._read_with(about))
         for path in paths_of(about):
-            if path[0] in self.informative:
+            dotted = ".".join(map(str, path))
+            if path[0] in self.informative or dotted in self.informative:
                 continue
             value = about
             for key in path:
                 value = value[key]
-            where = "Files", f"{self.name}: {'.'.join(map(str, path))}"
+            where = "Files", f"{self.name}: {dotted}"
             for way, new in (
                 ("another value", other(value)),
                 ("missing", MISSING),
@@ -83,6 +91,11 @@ class Description:
             lambda: self._read_with(about | {"unknwon": 1}),
             plain,
         )
+
+    @property
+    def fixed(self):
+        """The fields that are not tried, with the reasons."""
+        return {f"{self.name}: {path}": why for path, why in self.informative.items()}
 
     def _read_with(self, about):
         with tempfile.TemporaryDirectory() as folder:
@@ -139,8 +152,20 @@ def checkpoint(folder):
     return next((folder / "saved").glob("*.npz"))
 
 
+class Looks(xpnet.Callback):
+    """Notes what early stopping begins with."""
+
+    def __init__(self, stop):
+        self.stop, self.seen = stop, []
+
+    def on_epoch_begin(self, epoch, logs):
+        self.seen.append((self.stop.best, self.stop.best_epoch))
+
+
 def resume(path):
     trainer, how = fitted()
+    looks = Looks(how["callbacks"][0])
+    how["callbacks"].append(looks)
     trainer.fit(trainers.X, trainers.T, epochs=5, resume=path, **how)
     stop = how["callbacks"][0]
     return plain_data(
@@ -151,11 +176,25 @@ def resume(path):
             stop.best,
             stop.best_epoch,
             trainer.optimizer.t,
+            looks.seen,
         ]
     )
 
 
+WROTE = "Says which version wrote the file; the format decides who can read it."
+OF_A_NETWORK = {"xpnet": WROTE}
+OF_A_CHECKPOINT = {
+    "xpnet": WROTE,
+    "machine": "Says on what the bits depend; a warning names what differs on the present machine.",
+    "progress.epochs": "The fit that goes on says how many epochs there are to be; a training that "
+    "early stopping has ended is over only if they are as many.",
+    "progress.stop": "Counts only if the fit that goes on has no more epochs than the first.",
+    "settings.lr": "The constant rate that the script began with. The script may also give the "
+    "rate that a callback has set since: that of the next step is in `lr`.",
+}
+
+
 def subjects():
     """Return the descriptions of the files."""
-    yield Description("network", archive(network_file), load, {"xpnet"})
-    yield Description("checkpoint", archive(checkpoint), resume, {"xpnet", "machine"})
+    yield Description("network", archive(network_file), load, OF_A_NETWORK)
+    yield Description("checkpoint", archive(checkpoint), resume, OF_A_CHECKPOINT)

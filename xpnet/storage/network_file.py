@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,14 @@ from xpnet.backend import Backend
 from xpnet.initializers import Constant
 from xpnet.layers import LAYERS, Layer
 from xpnet.network import DTYPES, Sequential
+from xpnet.storage.fields import FIELDS, LATER_FIELDS, unknown_field
 from xpnet.support.archive import Arrays, read_archive
+from xpnet.support.checks import is_whole
 from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.support.messages import unknown
+
+LOGGER = logging.getLogger("xpnet")
+NETWORK = ("layers", "dtype", "seed")  # the fields of its description
 
 
 def load(
@@ -66,6 +72,7 @@ def _network_of(
     values = {name: a for name, a in arrays.items() if name[0].isdigit()}  # 0.W ...
     try:
         dtype, seed, made = _read_config(about.get("network"), known)
+        _require_known(arrays, about)
         _check_shapes(made, values)
     except (XpnetError, TypeError, ValueError, RecursionError) as error:
         raise _no_network(path, error) from None
@@ -74,7 +81,35 @@ def _network_of(
         net.load_state_dict(values)
     except (DataError, ShapeError) as error:
         raise _no_network(path, error) from None
+    lacking = _lacking_in(about["network"]["layers"], net.layers)
+    if lacking:
+        LOGGER.warning("%s does not say %s; the defaults are taken", path, ", ".join(lacking))
     return net
+
+
+def _require_known(arrays: Arrays, about: Mapping[str, Any]) -> None:
+    """Refuse what neither a network nor a training has in a file."""
+    _require_names(about, {"format", "xpnet", "network", *FIELDS, *LATER_FIELDS})
+    if about.keys() <= {"format", "xpnet", "network"}:
+        for name in arrays:
+            if not name[0].isdigit():
+                raise ValueError(f"it has {unknown_field('array', name)}")
+
+
+def _require_names(found: Mapping[str, Any], known: Collection[str]) -> None:
+    for name in found:
+        if name not in known:
+            raise ValueError(f"it has {unknown_field('field', name)}")
+
+
+def _lacking_in(config: list[Any], layers: Sequence[Layer], start: str = "") -> list[str]:
+    """Return the arguments that a description does not give, as "0.bias of Linear"."""
+    lacking = []
+    for k, ((name, given), layer) in enumerate(zip(config, layers, strict=True)):
+        lacking += [f"{start}{k}.{word} of {name}" for word in layer.config() if word not in given]
+        if isinstance(layer, Sequential):
+            lacking += _lacking_in(given["layers"], layer.layers, f"{start}{k}.")
+    return lacking
 
 
 def _no_network(path: Path, error: Exception) -> CheckpointError:
@@ -88,13 +123,17 @@ def _read_config(config: Any, known: Mapping[str, type[Layer]]) -> tuple[str, in
     """Return dtype, seed and new layers, from a description in a file."""
     if not isinstance(config, dict) or config.get("dtype") not in DTYPES:
         raise ValueError("it has no description of a network")
-    seed = config.get("seed")
-    if type(seed) is not int or seed < 0:
-        raise ValueError(f"its seed is {seed!r:.40}")
+    _require_names(config, NETWORK)
     layers = _layers(config.get("layers"), known)
     if not layers:
         raise ValueError("it has no layers")
-    return config["dtype"], seed, layers
+    return config["dtype"], _seed(config.get("seed")), layers
+
+
+def _seed(seed: Any) -> int:
+    if not is_whole(seed):
+        raise ValueError(f"its seed is {seed!r:.40}")
+    return int(seed)
 
 
 def _check_shapes(layers: list[Layer], values: Arrays) -> None:
@@ -122,7 +161,12 @@ def _pair(entry: Any) -> tuple[str, dict[str, Any]]:
 
 def _layer(name: str, arguments: dict[str, Any], known: Mapping[str, type[Layer]]) -> Layer:
     if name == "Sequential":
-        return Sequential(*_layers(arguments.get("layers"), known), backend="numpy")
+        _require_names(arguments, NETWORK)
+        layers, seed = _layers(arguments.get("layers"), known), _seed(arguments.get("seed", 0))
+        dtype = arguments.get("dtype", "float32")  # that of the outermost network counts
+        if dtype not in DTYPES:
+            raise ValueError(f"the dtype of an inner network is {dtype!r:.40}")
+        return Sequential(*layers, seed=seed, backend="numpy")
     if name not in known:
         raise ValueError(unknown("layer", name[:60], known))
     return known[name](**arguments)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from xpnet.storage.fields import FIELDS, require_description, require_known_arrays
 from xpnet.storage.training_state import TrainingState
 from xpnet.support.archive import read_archive, write_archive
-from xpnet.support.checks import is_whole
 from xpnet.support.errors import CheckpointError
 
 LOGGER = logging.getLogger("xpnet")
@@ -44,17 +40,11 @@ def read_training(path: Path) -> TrainingState:
         If the file cannot be read, is damaged, or is not a checkpoint of a training.
     """
     arrays, about = read_archive(path)
-    whole = FITS.keys() <= about.keys()
-    what = "is damaged" if whole else "is no checkpoint of a training"
-    require_description(f"{path} {what}", about)
+    training = FIELDS.keys() & about.keys() - {"network"}
+    what = f"{path} is damaged" if training else f"{path} is no checkpoint of a training"
+    require_description(what, about)
+    require_known_arrays(what, arrays, about)
     return TrainingState(arrays, about, str(path))
-
-
-def require_description(what: str, about: Mapping[str, Any]) -> None:
-    """Raise CheckpointError if a part of the description of a training is not as it must be."""
-    for name, fits in FITS.items():
-        if name not in about or not fits(about[name]):
-            raise CheckpointError(f"{what}: its {name} is {about.get(name)!r:.60}")
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -93,31 +83,3 @@ def find_training(path: Path) -> TrainingState | None:
     if problems:
         raise CheckpointError("; ".join(problems))
     return None
-
-
-def _is_count(value: Any) -> bool:
-    return is_whole(value, below=2**53)
-
-
-def _progress(value: Any) -> bool:
-    """Return True if this says how far a training is."""
-    if not isinstance(value, dict) or not isinstance(value.get("stop"), bool):
-        return False
-    wholes = [value.get(name) for name in ("epoch", "batch", "first_epoch")]
-    epochs = is_whole(value.get("epochs"), below=2**64)  # sys.maxsize: a training without end
-    return epochs and all(map(_is_count, wholes)) and value["first_epoch"] <= value["epoch"]
-
-
-# What the description of a training must hold, and how to see that it is that.
-FITS: Mapping[str, Callable[[Any], bool]] = {
-    "network": lambda value: isinstance(value, dict),
-    "settings": lambda value: isinstance(value, dict),
-    "progress": _progress,
-    "t": _is_count,
-    "lr": lambda value: value is None or (type(value) is float and 0 < value < np.inf),
-    "history": lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
-    "callbacks": lambda value: (
-        isinstance(value, dict) and all(isinstance(state, dict) for state in value.values())
-    ),
-    "machine": lambda value: isinstance(value, dict),
-}

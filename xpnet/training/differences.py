@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
+from xpnet.storage.fields import OLD
 from xpnet.storage.training_state import TrainingState
 from xpnet.support.errors import CheckpointError, OptionError
 from xpnet.support.messages import unknown
@@ -17,7 +18,6 @@ ALWAYS = {
     *("validation_data", "metrics", "penalty", "callbacks", "epochs"),
 }
 ORDER = {"seed", "batch_size", "shuffle", "data", "sample_weight"}  # decide what an epoch does
-OLD = {"constant lr", "samples"}  # names that the first release has written
 
 
 def checked_override(override: str | Iterable[str], others: Iterable[str] = ()) -> frozenset[str]:
@@ -44,7 +44,8 @@ def settings_then(about: Mapping[str, Any]) -> dict[str, Any]:
     if set(then) >= OLD:
         samples, constant = then.pop("samples"), then.pop("constant lr")
         then["data"] = {"samples": samples}
-        then["batch_size"] = "all" if then["batch_size"] == samples else then["batch_size"]
+        if then.get("batch_size") == samples:
+            then["batch_size"] = "all"
         if constant:
             then["lr"] = about["lr"]
     return then
@@ -81,14 +82,14 @@ def _same(was: Any, value: Any) -> bool:
 
 def _difference_of_networks(was: Any, now: Any) -> str:
     """Return where two descriptions of networks differ first."""
-    layers, others = was.get("layers", []), now["layers"]
+    layers, others = was["layers"], now["layers"]
     if len(layers) != len(others):
         return f"had {len(layers)} layers, has {len(others)}"
     for k, (layer, other) in enumerate(zip(layers, others, strict=True)):
         if layer != other:
             return f"layer {k} was {layer!r:.150}, is {other!r:.150}"
-    differ = [k for k in now if was.get(k) != now[k]]
-    return ", ".join(f"the {k} was {was.get(k)!r:.60}, is {now[k]!r}" for k in differ)
+    differ = [k for k in now | was if was.get(k) != now.get(k)]
+    return ", ".join(f"the {k} was {was.get(k)!r:.60}, is {now.get(k)!r}" for k in differ)
 
 
 def _shown(name: str, value: Any) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from xpnet.network.checks import check_values_of
 from xpnet.support.attributes import Checked
 from xpnet.support.checks import at_least_0, count, yes_or_no
@@ -137,7 +139,13 @@ class EarlyStopping(Callback):
         self.best_epoch = count("best_epoch", values.pop("best_epoch"), least=-1)
         if self.best is not None and not isinstance(self.best, float):
             raise OptionError(f"best must be a number; got {self.best!r}")
-        weights = {name.removeprefix("weights."): a for name, a in values.items()}
+        if self.best_epoch >= self.trainer.epoch:
+            raise OptionError(f"best_epoch is {self.best_epoch}, which has not been trained")
+        weights = {}
+        for name, a in values.items():
+            if not name.startswith("weights.") or not isinstance(a, np.ndarray):
+                raise OptionError(f"{name!r:.60} is {a!r:.60}, which EarlyStopping does not know")
+            weights[name.removeprefix("weights.")] = a
         if weights:
             check_values_of(self.trainer.net, weights)
         self._weights = weights or None

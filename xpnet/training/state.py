@@ -12,9 +12,9 @@ import numpy as np
 from xpnet.backend import Backend
 from xpnet.backend.mode import gives_the_same_bits, settings
 from xpnet.network.checks import check_values_of
-from xpnet.optimizers import Optimizer
 from xpnet.optimizers.settings import numbers_of
 from xpnet.schedules import Constant
+from xpnet.storage.fields import unknown_field
 from xpnet.storage.plain import joined_state, split_state
 from xpnet.storage.training_state import PROGRESS, TrainingState
 from xpnet.support.archive import Arrays
@@ -89,7 +89,7 @@ def restore_values(
     try:
         check_values_of(net, state.network)
         net.load_state_dict(state.network)
-        _restore_optimizer(state, training.optimizer, lines, allowed)
+        _restore_optimizer(state, training, lines, allowed)
     except (DataError, OptionError, ShapeError) as error:
         raise state.damaged(error) from None
     net.xp.copyto(step.losses[: len(losses)], net.xp.asarray(losses, net.dtype))
@@ -129,32 +129,50 @@ def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
 
 
 def _restore_optimizer(
-    state: TrainingState, optimizer: Optimizer, lines: Collection[str], override: Collection[str]
+    state: TrainingState, training: Training, lines: Collection[str], override: Collection[str]
 ) -> None:
     """Give an optimizer its memory, and the numbers that were set during the training."""
+    optimizer = training.optimizer
+    _say_what_is_gone(state, training, lines)
     numbers = numbers_of(optimizer)
     for name, value in state.about.get("changed", {}).items():
         if name in numbers and name not in override:
             setattr(optimizer, name, value)
     if "lr" not in override and state.about["lr"] is not None:
         optimizer.schedule = Constant(state.about["lr"])
-    may_lack = not numbers.keys().isdisjoint(lines)
-    memory = {} if "optimizer" in lines else _memory(state, optimizer.state_vectors(), may_lack)
+    may_differ = not numbers.keys().isdisjoint(lines)
+    memory = {} if "optimizer" in lines else _memory(state, optimizer.state_vectors(), may_differ)
     optimizer.begin_anew()
     optimizer.restore(optimizer.host_state() | {"t": state.about["t"]} | memory)
 
 
-def _memory(state: TrainingState, vectors: Arrays, may_lack: bool) -> Arrays:
-    """Return what an optimizer remembers; what overridden numbers need may be lacking."""
-    found = {k: a for k in vectors if (a := state.arrays.get(f"optimizer.{k}")) is not None}
-    for name, vector in vectors.items():
-        if name not in found and may_lack:
-            continue
-        if name not in found or found[name].shape != vector.shape:
-            raise state.damaged(f"it has no optimizer.{name} of shape {vector.shape}")
-        if np.isnan(found[name]).any():
-            raise state.damaged(f"optimizer.{name} has numbers that are not finite")
+def _say_what_is_gone(state: TrainingState, training: Training, lines: Collection[str]) -> None:
+    """Warn of numbers that were set on the optimizer, where the present one has no such number."""
+    gone = state.about.get("changed", {}).keys() - numbers_of(training.optimizer).keys()
+    if gone and "optimizer" not in lines:
+        words = "%s: what was set on the optimizer does not come back: %s"
+        training.comm.warn(words, state.source, ", ".join(sorted(gone)))
+
+
+def _memory(state: TrainingState, vectors: Arrays, may_differ: bool) -> Arrays:
+    """Return what an optimizer remembers; that of overridden numbers may lack, or have no use."""
+    start = "optimizer."
+    found = {k.removeprefix(start): a for k, a in state.arrays.items() if k.startswith(start)}
+    if may_differ:
+        found = {name: a for name, a in found.items() if name in vectors}
+    for name in found if may_differ else vectors | found:
+        _check_vector(state, f"{start}{name}", found.get(name), vectors.get(name))
     return found
+
+
+def _check_vector(state: TrainingState, name: str, found: Any, vector: Any) -> None:
+    """Check one array that an optimizer remembers against the one that it has."""
+    if vector is None:
+        raise state.damaged(f"it has {unknown_field('array', name)}")
+    if found is None or found.shape != vector.shape:
+        raise state.damaged(f"it has no {name} of shape {vector.shape}")
+    if np.isnan(found).any():
+        raise state.damaged(f"{name} has numbers that are not finite")
 
 
 @contextmanager
@@ -180,7 +198,7 @@ def all_or_nothing(training: Training) -> Iterator[None]:
 
 
 def restore_callbacks(state: TrainingState, callbacks: Sequence[Callback]) -> list[str]:
-    """Give callbacks back what they remembered; return the names that no callback has now.
+    """Give callbacks back what they remembered; return a sentence on what has no owner, or none.
 
     Raises
     ------
@@ -195,7 +213,9 @@ def restore_callbacks(state: TrainingState, callbacks: Sequence[Callback]) -> li
             named[name].load_state_dict(joined_state(states[name]) | own)
         except (XpnetError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise CheckpointError(f"{state.source}: {name} does not take it ({error})") from None
-    return [name for name in states if name not in named]
+    words = [f"what {name} remembered has no use now" for name in states if name not in named]
+    anew = [name for name in state.about["settings"].get("callbacks", {}) if name not in states]
+    return words + [f"there is nothing that {name} remembered: it begins anew" for name in anew]
 
 
 def other_bits(state: TrainingState, xp: Backend, processes: int) -> str:

@@ -315,8 +315,8 @@ class Trainer(Saving):
             callback.on_train_begin(NO_LOGS)
             self.callbacks.append(callback)  # only what has begun is called, and ended
         if saved is not None:
-            for name in restore_callbacks(saved, self.callbacks):
-                self.comm.warn("%s: what %s remembered has no use now", saved.source, name)
+            for words in restore_callbacks(saved, self.callbacks):
+                self.comm.warn("%s: %s", saved.source, words)
 
     # ---- the epochs ---------------------------------------------------------------------------
 
