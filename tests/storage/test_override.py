@@ -140,7 +140,7 @@ def test_what_is_overridden_takes_effect_from_the_next_step_on(tmp_path):
     options = {"lr": 0.01, "momentum": 0.5, "weight_decay": 0.1}
     broken_off(tmp_path)
     resumed, notes = make(**options), Takes()
-    fit(resumed, callbacks=[notes], resume=tmp_path, override=options)
+    fit(resumed, callbacks=[notes], resume=tmp_path, override=tuple(options))
     assert set(notes.seen) == {(0.01, 0.5, 0.1)}
     assert len(notes.seen) == 9 - 4
 
