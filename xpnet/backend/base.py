@@ -112,7 +112,7 @@ class Backend(Fused, WholeSteps, OnePerProcess):
         """Return True if ``a`` is an array of this backend."""
         return isinstance(a, self.module.ndarray)
 
-    def require(self, a: Any, who: str, argument: str) -> None:
+    def require(self, a: Any, who: object, argument: str) -> None:
         """Raise unless ``a`` is an array of this backend.
 
         Raises

@@ -91,7 +91,7 @@ class LossMemory:
         """Return targets or weights as an array of the backend; lists are copied there."""
         if must_be_read(a) or isinstance(a, int | float):
             return self.xp.asarray(on_host(a, f"{self!r}: {argument}"))
-        self.xp.require(a, repr(self), argument)
+        self.xp.require(a, self, argument)
         return a
 
     def _targets(self, t: Array, n: int) -> Array:
