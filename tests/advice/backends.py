@@ -76,6 +76,15 @@ def _():
         del KINDS["mine"]
 
 
+@advice("use the backend 'numpy'")
+def _():
+    if xpnet.backend.why_no_numba():
+        pytest.skip("Numba is not installed: the other backends take all dtypes")
+    with refused(xpnet.OptionError, "got complex128; use the backend 'numpy'"):
+        xpnet.Sequential(xpnet.Linear(2, 1), backend="numba", dtype="complex128")
+    xpnet.Sequential(xpnet.Linear(2, 1), backend="numpy", dtype="complex128")
+
+
 @advice("leave the mode with reproducible=False, or with net.to(net.xp.ordinary)")
 def _():
     words = "leave the mode with reproducible=False, or with net.to(net.xp.ordinary)"
@@ -152,6 +161,7 @@ cannot(
     "CuPy is installed but does not import",
     "name a folder that can be written with CUPY_CACHE_DIR",
     "run nvidia-smi",
+    "update the driver, or change CuPy with pip uninstall",
     "reinstall CuPy",
     "{} and {} arrays in one call; move them to one side first",
 )

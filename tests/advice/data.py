@@ -138,6 +138,35 @@ def _():
     xpnet.Sequential(xpnet.Linear(3, 2)).predict(lazy.collect())
 
 
+@advice("{} must hold one number in each row; got arrays of shape {}: make a column of each number")
+def _():
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    frame = polars.DataFrame({"a": np.arange(8.0), "pairs": np.ones((8, 2))})
+    with refused(xpnet.DataError, "the column 'pairs' must hold one number in each row"):
+        fit(frame)
+    fit(polars.DataFrame({"a": np.arange(8.0), "first": np.ones(8), "second": np.ones(8)}))
+
+
+@advice("{} has a whole number above {}; scale the values")
+def _():
+    large = np.array([[10**400 * k] for k in range(1, 9)], dtype=object)
+    with refused(xpnet.DataError, "X has a whole number above 1.8e+308; scale the values"):
+        fit(large)
+    fit(large // 10**400)
+
+
+@advice("{} has several data sets: {}; name one of them, such as {}")
+def _(run):
+    for name in ("qmnist", "kmnist"):
+        for part, n in (("train", 8), ("t10k", 4)):
+            write_idx(f"{name}-{part}-images-idx3-ubyte", np.ones((n, 28, 28), np.uint8))
+            write_idx(f"{name}-{part}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8))
+    with refused(xpnet.DataError, "name one of them, such as ") as info:
+        xpnet.data.load_mnist(".")
+    place = str(info.value).rpartition("such as ")[2]
+    assert len(xpnet.data.load_mnist(place)[0]) == 8
+
+
 @advice("scale the values, as the network computes with {}")
 def _():
     with refused(xpnet.DataError, "scale the values, as the network computes with float32"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from advice import advice, refused
+from advice import advice, elsewhere, refused
 
 X = np.linspace(-1, 1, 24).reshape(8, 3)
 T = np.arange(8) % 2
@@ -40,6 +40,27 @@ def _():
     with refused(xpnet.ShapeError, "; put Flatten() before it"):
         xpnet.Sequential(xpnet.Linear(6, 2)).predict(images)
     xpnet.Sequential(xpnet.Flatten(), xpnet.Linear(6, 2)).predict(images)
+
+
+@advice("Reshape your data: for one feature X.reshape(-1, 1), for one sample X.reshape(1, -1)")
+def _():
+    one, three = (xpnet.Sequential(xpnet.Linear(n, 2), backend="numpy") for n in (1, 3))
+    with refused(xpnet.ShapeError, "for one feature X.reshape(-1, 1), for one sample X.reshape("):
+        three.predict(X[0])
+    assert three.predict(X[0].reshape(1, -1)).shape == (1, 2)
+    assert one.predict(X[0].reshape(-1, 1)).shape == (3, 2)
+
+
+@advice("change those of a copy, net = net.copy(), and make a new optimizer")
+def _():
+    net = xpnet.Sequential(xpnet.Linear(3, 2), backend="numpy")
+    optimizer = xpnet.Adam(net)
+    with refused(xpnet.OptionError, "net = net.copy(), and make a new optimizer"):
+        net.layers.append(xpnet.Linear(2, 2))
+    net = net.copy()
+    net.layers.append(xpnet.Linear(2, 2))
+    xpnet.Trainer(net, "softmax_cross_entropy", xpnet.Adam(net)).fit(X, T, epochs=1)
+    assert optimizer.t == 0
 
 
 @advice("a parameter {} cannot be declared, changed or removed any more; declare it in __init__")
@@ -285,3 +306,9 @@ def _():
     ):
         plots.weights(net)
     plots.weights(net, shape=(2, 3))
+
+
+elsewhere(
+    "tests/project/test_examples.py::test_the_gradient_check_names_both_mistakes",
+    "backward changed {}: update a parameter only after all gradients have been passed down",
+)

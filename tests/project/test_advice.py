@@ -19,12 +19,13 @@ for _path in sorted(FOLDER.glob("[a-z]*.py")):
     importlib.import_module(f"advice.{_path.stem}")
 
 VERBS = (
-    "add begin bring build call check choose close collect convert declare define delete draw drop "
-    "end fill free give install keep leave let load lower make move name open pass put raise read "
-    "rebuild register reinstall remove rename replace reshape resume return run save say scale set "
-    "start stop take train try turn use wait write"
+    "add begin bring build call change check choose close collect compute convert count declare "
+    "define delete draw drop end fill free give go install keep leave let load lower make move "
+    "name open pass put raise read rebuild register reinstall remove rename replace reshape "
+    "resume return run save say scale see set start stop take train try turn update use wait "
+    "write"
 )
-ADVICE = re.compile(rf"(?:^|[;:,)] (?:or )?)({VERBS.replace(' ', '|')})\b(?! of\b)")
+ADVICE = re.compile(rf"(?:^|[.?;:,)] (?:or )?)(?i:{VERBS.replace(' ', '|')}|do it)\b(?! of\b)")
 
 
 def text_of(node):

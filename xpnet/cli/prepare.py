@@ -147,5 +147,7 @@ def _backend_to_resume_on(
     except BackendError as error:
         if name:
             raise
-        way_out = "--backend numpy goes on without it; one of your own is known with --extend FILE"
+        way_out = (
+            "use --backend numpy to go on without it; one of your own is known with --extend FILE"
+        )
         raise BackendError(f"{error}; {way_out}") from None

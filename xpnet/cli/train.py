@@ -57,7 +57,7 @@ def _take_part(options: argparse.Namespace, training: PreparedTraining) -> int:
 def _lead(options: argparse.Namespace, training: PreparedTraining) -> int:
     """Train, print how it goes, and leave the results in a folder."""
     if options.plots == "all":
-        require_matplotlib()  # not only after the training
+        require_matplotlib(", or leave them out with --plots none")  # before the training
     text = sys.stderr if options.json else sys.stdout
     say: Callable[..., None] = partial(print, file=text, flush=True)
     if options.quiet:

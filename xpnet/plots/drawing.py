@@ -15,12 +15,14 @@ from xpnet.support.errors import XpnetError
 from xpnet.support.messages import what_went_wrong
 
 DRAWS = "matplotlib, which draws the pictures"
-INSTALL, WITHOUT = "pip install matplotlib", "leave them out with xpnet train --plots none"
+INSTALL = "run pip install matplotlib"
 SETTINGS = "MPLBACKEND", "MATPLOTLIBRC"  # variables that can keep Matplotlib from its import
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(or_else: str = "") -> None:
     """Import Matplotlib, also where the user's settings of it cannot be used.
+
+    The errors end with ``or_else``, another way out.
 
     Nothing is said of a home folder that cannot be written: Matplotlib then keeps its cache in a
     temporary folder, which it removes.
@@ -36,13 +38,11 @@ def require_matplotlib() -> None:
     try:
         _import()
     except ImportError as error:
-        raise XpnetError(
-            f"{DRAWS}, cannot be imported ({error}); run {INSTALL}, or {WITHOUT}"
-        ) from None
+        raise XpnetError(f"{DRAWS}, cannot be imported ({error}); {INSTALL}{or_else}") from None
     except Exception as error:  # as where the working folder has a matplotlibrc that is none
         raise XpnetError(
             f"{DRAWS}, cannot be imported ({what_went_wrong(error)}); remove the file matplotlibrc "
-            f"of this folder if there is one, run {INSTALL}, or {WITHOUT}"
+            f"of this folder if there is one, or {INSTALL}{or_else}"
         ) from None
     finally:
         logger.setLevel(level)

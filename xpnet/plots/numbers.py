@@ -124,7 +124,8 @@ def confusion_matrix(net: Sequential, X: Any, t: Any, classes: int) -> NDArray[n
     if classes > MOST_CLASSES:
         raise DataError(
             f"a confusion matrix has at most {MOST_CLASSES} classes; the labels and outputs have "
-            f"{classes}: choose some of them"
+            f"{classes}; count the pairs that occur, numpy.unique([t, "
+            "net.predict(X).argmax(axis=1)], axis=1, return_counts=True)"
         )
     X, t = samples_and_targets(X, t)
     labels, predicted = labels_of(t), probabilities(net, X).argmax(axis=1)

@@ -77,7 +77,7 @@ def _make_ready(folder: Path, way_out: str, new: bool) -> None:
     if new:
         check_nothing_is_lost(folder)
     else:
-        has_steps(folder)  # raises an error if nobody can know that
+        has_steps(folder, "then resume the training")  # raises if nobody can know that
     with writing(folder, way_out):
         for path in (folder, folder / CHECKPOINTS):
             if path.is_dir():
@@ -138,8 +138,10 @@ def _how_it_goes_on(run: SavedRun) -> str:
     return f"was broken off; go on with `{shlex.join(resume)}`"
 
 
-def has_steps(folder: Path) -> bool:
+def has_steps(folder: Path, way_out: str = f"or {CHOOSE}") -> bool:
     """Return True if a run folder has checkpoints of a training.
+
+    ``way_out`` is what a user can do about a folder that cannot be read.
 
     Raises
     ------
@@ -153,18 +155,19 @@ def has_steps(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _unreadable(path, error.strerror) from None
+        raise _unreadable(path, error.strerror, way_out) from None
     if not stat.S_ISDIR(mode):
-        raise _unreadable(path, "a link" if stat.S_ISLNK(mode) else "not a folder")
-    return any(name.startswith("step-") and name.endswith(".npz") for name in _names_in(path))
+        raise _unreadable(path, "a link" if stat.S_ISLNK(mode) else "not a folder", way_out)
+    names = _names_in(path, way_out)
+    return any(name.startswith("step-") and name.endswith(".npz") for name in names)
 
 
-def _names_in(folder: Path) -> list[str]:
+def _names_in(folder: Path, way_out: str = f"or {CHOOSE}") -> list[str]:
     try:
         return os.listdir(folder)
     except OSError as error:
-        raise _unreadable(folder, error.strerror) from None
+        raise _unreadable(folder, error.strerror, way_out) from None
 
 
-def _unreadable(path: Path, why: str | None) -> XpnetError:
-    return XpnetError(f"cannot read {path} ({why}); make it a folder that can be read, or {CHOOSE}")
+def _unreadable(path: Path, why: str | None, way_out: str) -> XpnetError:
+    return XpnetError(f"cannot read {path} ({why}); make it a folder that can be read, {way_out}")
