@@ -657,7 +657,7 @@ def test_a_training_of_a_gpu_where_there_is_none(run, whole):
     change(HERE, backend="cupy")
     before = bytes_in(HERE)
     done = run("train", "--resume", HERE)
-    says(done, 1, "'cupy' cannot be used: the reason", "--backend numpy goes on without it")
+    says(done, 1, "'cupy' cannot be used: the reason", "use --backend numpy to go on without it")
     assert bytes_in(HERE) == before
     done = run("train", "--resume", HERE, "--backend", "cupy")
     says(done, 1, "'cupy' cannot be used: the reason; the way out")
