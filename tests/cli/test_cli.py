@@ -504,7 +504,7 @@ def test_auto_is_the_default_and_says_what_it_does(run, no_gpu, monkeypatch, cap
     assert run("train", "and", "--epochs", 1, "--plots", "none").code == 0
     assert contents("config.json")["backend"] == "numpy"
     assert [record.message for record in caplog.records] == [
-        "no GPU in use, computing with NumPy: the reason; the way out"
+        "no GPU in use, computing with NumPy; xpnet info says why"
     ]
 
 

@@ -53,6 +53,10 @@ CHECK = {
     "--html": ("page.html", [""]),
     "--json": (None, ["yes"]),
 }
+# What an option needs beside it to have an effect.
+BESIDE = {
+    ("train", "--extend"): ["--activation", "half"],
+}
 BASE = {
     "train": ["xor", "--epochs", "3", "--plots", "none", "--out", "run"],
     "check": ["--problems", "xor", "--backends", "numpy,numba", "--steps", "2"],
@@ -78,7 +82,7 @@ def run(command, *more, environment=None):
         if code:
             if "Traceback" in err.getvalue():
                 raise RuntimeError(err.getvalue()[-300:])
-            raise xpnet.OptionError(err.getvalue().strip().splitlines()[-1])
+            raise xpnet.OptionError((err.getvalue() + out.getvalue()).strip().splitlines()[-1])
         written = {p.as_posix(): without_times(p) for p in Path().rglob("*") if p.is_file()}
     return no_times(out.getvalue()), no_times(err.getvalue()), written
 
@@ -121,6 +125,7 @@ class Command:
         for option in options(self.name):
             value, wrong = self.table[option]
             given = [option] if value is None else [option, value]
+            given += BESIDE.get((self.name, option), [])
             where = "Command line", f"xpnet {self.name} {option}"
             yield Trial(*where, GIVEN, lambda given=given: run(self.name, *given), plain)
             for text in wrong:

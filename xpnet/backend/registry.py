@@ -146,13 +146,10 @@ def _find(name: str, tf32: bool) -> Backend:
 
 def _automatic(tf32: bool) -> Backend:
     """Return the first backend with devices that works, else NumPy, which is said once."""
-    reasons = []
     for kind in _with_devices():
-        reason = kind.why_not(0)
-        if not reason:
+        if not kind.why_not(0):
             return _made(kind, 0, tf32 and kind.has_tf32)
-        reasons.append(reason)
-    say_once(f"no GPU in use, computing with NumPy: {'; '.join(reasons)}")
+    say_once("no GPU in use, computing with NumPy; xpnet info says why")
     return _made(KINDS["numpy"], 0, False)
 
 

@@ -15,6 +15,7 @@ from xpnet.cli.extend import naming_errors_of_extensions, run_extensions
 from xpnet.cli.parser import make_parser
 from xpnet.cli.processes import arguments_of_each_process
 from xpnet.cli.streams import Outlet, lasting_streams
+from xpnet.cli.words import spoken
 from xpnet.parallel.communicator import rank_started
 from xpnet.parallel.launch import launch
 from xpnet.support.errors import OptionError, XpnetError
@@ -48,10 +49,10 @@ def _guarded(arguments: list[str]) -> int:
         print("xpnet: interrupted", file=sys.stderr)
         return INTERRUPTED
     except OptionError as error:
-        _print_error(error)
+        _print_error(error, arguments)
         return USAGE
     except (XpnetError, OSError, MemoryError) as error:
-        _print_error(error)
+        _print_error(error, arguments)
         return FAILED
 
 
@@ -81,10 +82,11 @@ def _run(arguments: list[str]) -> int:
         return run(options)
 
 
-def _print_error(error: Exception) -> None:
+def _print_error(error: Exception, arguments: Sequence[str]) -> None:
     """Print an error. Of several processes rank 0 prints first, and then MPI ends all of them."""
     rank = rank_started()
     if rank:
         time.sleep(1 + 0.1 * min(rank, 10))
     who = f"rank {rank}: " if rank else ""
-    print(f"xpnet: {who}error: {str(error) or 'out of memory'}", file=sys.stderr, flush=True)
+    words = spoken(str(error), arguments[0] if arguments else "") or "out of memory"
+    print(f"xpnet: {who}error: {words}", file=sys.stderr, flush=True)

@@ -24,8 +24,16 @@ def one_of(what: str, names: Collection[str], hint: str = "") -> Callable[[str],
 
 
 def list_of(convert: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
-    """Return a converter of several values with commas between them."""
-    return lambda text: tuple(convert(part.strip()) for part in text.split(","))
+    """Return a converter of several values with commas between them, none of them twice."""
+
+    def convert_all(text: str) -> tuple[str, ...]:
+        values = tuple(convert(part.strip()) for part in text.split(","))
+        for value in values:
+            if values.count(value) > 1:
+                raise argparse.ArgumentTypeError(f"{value} is there twice; got {text!r}")
+        return values
+
+    return convert_all
 
 
 def backend_name(text: str) -> str:
@@ -39,6 +47,8 @@ def backend_name(text: str) -> str:
 
 def path(text: str) -> str:
     """Return a path; a ~ at its beginning is the home, also in --out=~/runs, as shells leave it."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path; got ''")
     return os.path.expanduser(text)
 
 

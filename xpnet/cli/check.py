@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from xpnet.backend import Backend, find_backend
+from xpnet.cli.effects import check_data_dir
 from xpnet.cli.exit_codes import FAILED
 from xpnet.cli.processes import communicator_of
+from xpnet.cli.words import spoken
 from xpnet.parallel.communicator import Communicator
 from xpnet.parallel.devices import device_name
 from xpnet.support.errors import BackendError, OptionError
@@ -26,6 +28,7 @@ from xpnet.verify.consistency_processes import check_processes
 
 def check(options: argparse.Namespace) -> int:
     """Compare all backends, print each result as it comes, and write a report if asked for."""
+    check_data_dir(options.data_dir, options.problems)
     comm = communicator_of(options)
     return _check_backends(options) if comm.size == 1 else _check_processes(options, comm)
 
@@ -43,6 +46,7 @@ def _check_backends(options: argparse.Namespace) -> int:
         required=options.require,
         on_recipe=lambda recipe: print(recipe, file=text, flush=True),
     )
+    report.not_run = {what: spoken(why, "check") for what, why in report.not_run.items()}
     print(report.summary(), file=text)
     if options.html:
         write_atomically(Path(options.html), page(report).encode())
@@ -77,7 +81,7 @@ def _backends_that_run(
         except BackendError as error:
             if name in options.require:
                 raise
-            say(f"{name}: not run: {error}")
+            say(f"{name}: not run: {spoken(str(error), 'check')}")
     return found
 
 

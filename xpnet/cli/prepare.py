@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xpnet.backend import Backend, find_backend, from_environment, use_backend
+from xpnet.cli.effects import check_activation, check_data_dir
 from xpnet.optimizers import default_learning_rate
 from xpnet.parallel.communicator import Communicator
 from xpnet.parallel.devices import device_name, device_of_environment
@@ -37,7 +38,10 @@ class PreparedTraining(NamedTuple):
 
 def new_training(options: argparse.Namespace, comm: Communicator) -> PreparedTraining:
     """Return the training that the options describe."""
-    problem, backend = problem_of(options), _backend_of(options, comm)
+    problem = problem_of(options)
+    check_activation(options, problem)
+    check_data_dir(options.data_dir, [problem.name])
+    backend = _backend_of(options, comm)
     seed, dtype = options.seed or 0, options.dtype or "float32"
     data = _load_in_turn(comm, lambda: problem.load(seed, options.data_dir))
     with use_backend(backend):
@@ -49,6 +53,7 @@ def resumed_training(options: argparse.Namespace, comm: Communicator) -> Prepare
     """Return the training of the folder that ``--resume`` names, before its first step."""
     saved = read_run(Path(options.resume))
     config = saved.config
+    check_data_dir(options.data_dir, [config["problem"]])
     problem = replace(saved.problem, epochs=_epochs_to_go_on(options, config))
     data = _load_in_turn(comm, lambda: saved.load(options.data_dir))
     with use_backend(_backend_to_resume_on(config, options.backend, comm)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from xpnet.cli.effects import say_that_one_process_shares_nothing
 from xpnet.cli.exit_codes import USAGE
 from xpnet.parallel.communicator import (
     ALONE,
@@ -18,7 +19,9 @@ from xpnet.support.errors import OptionError
 
 def communicator_of(options: argparse.Namespace) -> Communicator:
     """Return the processes that run the command together."""
-    return started_together() if options.parallel else _one_process()
+    comm = started_together() if options.parallel else _one_process()
+    say_that_one_process_shares_nothing(options, comm)
+    return comm
 
 
 def _one_process() -> Communicator:

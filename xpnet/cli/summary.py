@@ -12,13 +12,15 @@ from xpnet.backend import mode
 from xpnet.cli.prepare import PreparedTraining
 from xpnet.data.mnist import find_mnist
 from xpnet.runs.layout import SETTINGS
+from xpnet.runs.problems import FROM_FILES
 from xpnet.schedules import OneCycle
+from xpnet.training.trainer import Trainer
 
 
 def config_of(training: PreparedTraining, data_dir: str | None) -> dict[str, Any]:
     """Return all that is needed to run the same training again."""
     problem, data, trainer = training
-    folder = find_mnist(data_dir) if problem.name == "mnist" else None
+    folder = find_mnist(data_dir) if problem.name in FROM_FILES else None
     return {
         "problem": problem.name,
         "xpnet": xpnet.__version__,
@@ -74,17 +76,17 @@ def results_of(training: PreparedTraining, seconds: float) -> dict[str, Any]:
     }
 
 
-def closing_table(results: Mapping[str, Any], interrupted: bool) -> str:
-    """Return the table of the results, and the time that the training took."""
+def closing_table(results: Mapping[str, Any], stopped: str = "") -> str:
+    """Return the table of the results, where Ctrl-C has stopped it, and the time that it took."""
     names = [name.removeprefix("test_") for name in results if name.startswith("test_")]
     rows = [
-        f"{name:<10}{_number(name, results[f'test_{name}']):>10}"
-        f"{_number(name, results[f'train_{name}']):>10}"
+        f"{name:<10} {_number(name, results[f'test_{name}']):>9}"
+        f" {_number(name, results[f'train_{name}']):>9}"
         for name in names
     ]
     lines = [f"{'':<10}{'test':>10}{'train':>10}", *rows]
-    if interrupted:
-        lines.append(f"stopped by Ctrl-C after {results['epochs']} epochs")
+    if stopped:
+        lines.append(f"stopped by Ctrl-C after {stopped}")
     lines.append(f"{results['seconds']:.1f} s")
     if "peak_memory_mb" in results:
         lines[-1] += (
@@ -92,6 +94,12 @@ def closing_table(results: Mapping[str, Any], interrupted: bool) -> str:
             f"memory of the GPU: {results['peak_memory_mb']:.1f} MB at the peak"
         )
     return "\n".join(lines)
+
+
+def progress_of(trainer: Trainer) -> str:
+    """Return how far a training has come: the epochs, and the steps of the one that was begun."""
+    begun = f" and {trainer.batch} of {trainer.steps_per_epoch} steps" if trainer.batch else ""
+    return f"{trainer.epoch} epochs{begun}"
 
 
 def _number(name: str, value: float) -> str:

@@ -18,7 +18,7 @@ from xpnet.cli.info import environment
 from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
 from xpnet.cli.streams import stop_if_unread
-from xpnet.cli.summary import closing_table, config_of, headline, results_of
+from xpnet.cli.summary import closing_table, config_of, headline, progress_of, results_of
 from xpnet.runs.claim import claimed
 from xpnet.runs.folder import Frames, RunFolder
 from xpnet.runs.layout import CHECKPOINTS, CONFIG, RESULTS
@@ -86,7 +86,7 @@ def _leave_results(
     training.trainer.comm.finish()
     run.write_json(RESULTS, results)
     run.write_weights(training.trainer)
-    say(closing_table(results, interrupted))
+    say(closing_table(results, progress_of(training.trainer) if interrupted else ""))
     if options.plots == "all":
         say(f"report in {_write_report_and_pictures(run, options.data_dir)}")
     say(f"results in {run.folder}")

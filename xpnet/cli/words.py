@@ -1,8 +1,9 @@
-"""What the command line says about words that it does not know, in one line."""
+"""What the command line says about words that it does not know or has twice, in one line."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -26,9 +27,18 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def _check_options(self, words: Sequence[str]) -> None:
-        for name in _options(words):
-            if not any(known.startswith(name) for known in self._option_string_actions):
-                self.error(f"unknown option {name}{nearest(name, self._option_string_actions)}")
+        """Name an option that does not exist, and one that has two values."""
+        known, texts = self._option_string_actions, dict[str, str]()
+        for name, text in _options(words):
+            meant = [name] if name in known else [long for long in known if long.startswith(name)]
+            if not meant:
+                self.error(f"unknown option {name}{nearest(name, known)}")
+            action = known[meant[0]]
+            if len(meant) > 1 or action.nargs == 0 or isinstance(action, argparse._AppendAction):
+                continue
+            if action.dest in texts:
+                self.error(f"{meant[0]} is given twice: {texts[action.dest]} and {text}")
+            texts[action.dest] = text
 
     def _commands(self) -> list[str]:
         return [
@@ -49,10 +59,17 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _options(words: Sequence[str]) -> Iterator[str]:
-    """Give the names of the long options."""
-    for word in words:
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Give the names of the options, each with its text, if it takes one."""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word == "--":
             return
-        if word.startswith("--"):
-            yield word.partition("=")[0]
+        if re.match(r"--|-[^\W\d]", word):  # -1 is a number
+            name, equals, text = word.partition("=")
+            yield name, text if equals else following
+
+
+def spoken(sentence: str, command: str) -> str:
+    """Return a sentence of the library with the options of a command: not backend='numpy'."""
+    option = "--backends" if command == "check" else "--backend"
+    return re.sub(r"\bbackend='([^']*)'", rf"{option} \1", sentence)

@@ -26,6 +26,7 @@ from xpnet.support.messages import look_up
 from xpnet.training.trainer import Trainer
 
 MOST_PARAMETERS = 2**56
+FROM_FILES = frozenset({"mnist"})  # the problems whose data are files in a folder
 Arrays = tuple[Any, Any]
 Folder = str | Path | None
 

@@ -134,7 +134,7 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Print the row of the epoch, if it is its turn."""
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        numbers = "  ".join(f"{name} {_short(value)}" for name, value in logs.items())
         total = self.trainer.epochs
         self._waiting = f"epoch {epoch + 1:>{len(str(total))}}/{total}  {numbers}"
         if (epoch + 1) % self._every == 0:
@@ -152,6 +152,11 @@ class ProgressBar(Callback):
 
     def _write(self, line: str) -> None:
         self._bar.write(line, file=self.file or sys.stdout)
+
+
+def _short(value: float) -> str:
+    """Return a number with four digits after the point, an enormous one with its power of ten."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4e}"
 
 
 class _NoBar:
