@@ -312,3 +312,140 @@ elsewhere(
     "tests/project/test_examples.py::test_the_gradient_check_names_both_mistakes",
     "backward changed {}: update a parameter only after all gradients have been passed down",
 )
+
+
+@advice("momentum of {} cannot become {}; make a new layer")
+def _():
+    layer = xpnet.BatchNorm1d(3)
+    with refused(xpnet.OptionError, "cannot become None; make a new layer"):
+        layer.momentum = None
+    xpnet.Sequential(xpnet.BatchNorm1d(3, momentum=None)).predict(X)
+
+
+@advice("{} takes mean and variance over the batch, and one sample has the variance 0; give it")
+def _():
+    net = xpnet.Sequential(xpnet.BatchNorm1d(3), dtype="float64", backend="numpy")
+    words = "give it a batch of 2 samples or more, or predict: net.predict(X)"
+    with refused(xpnet.ShapeError, words):
+        net.forward(X[:1])
+    assert np.isfinite(net.forward(X[:2])).all()
+    assert np.isfinite(net.predict(X[:1])).all()
+
+
+@advice("; write Sequential(*layers)")
+def _():
+    layers = [xpnet.Linear(3, 2), xpnet.Tanh()]
+    with refused(xpnet.OptionError, "; write Sequential(*layers)"):
+        xpnet.Sequential(layers)
+    xpnet.Sequential(*layers)
+
+
+@advice("; use its state_dict()")
+def _():
+    net, other = xpnet.Sequential(xpnet.Linear(3, 2)), xpnet.Sequential(xpnet.Linear(3, 2), seed=1)
+    with refused(xpnet.DataError, "; use its state_dict()"):
+        net.load_state_dict(other)
+    net.load_state_dict(other.state_dict())
+    assert net.sha256() == other.sha256()
+
+
+@advice("use net.to(dtype='float64') before")
+def _():
+    net = xpnet.Sequential(xpnet.Linear(3, 2, bias=False))
+    values = {"0.W": np.full((3, 2), 1e300)}
+    with refused(xpnet.DataError, "use net.to(dtype='float64') before"):
+        net.load_state_dict(values)
+    net.to(dtype="float64")
+    net.load_state_dict(values)
+
+
+@advice("give whole numbers")
+def _():
+    net = xpnet.Sequential(xpnet.BatchNorm1d(3, momentum=None))
+    values = net.state_dict()
+    with refused(xpnet.DataError, "which cannot hold 1.5; give whole numbers"):
+        net.load_state_dict(values | {"0.batches": np.array([1.5])})
+    net.load_state_dict(values | {"0.batches": np.array([2])})
+
+
+@advice("layer {}, {}, belongs to another network; take a copy of the layer, layer.copy()")
+def _():
+    layer = xpnet.Linear(3, 3)
+    other = xpnet.Sequential(layer)
+    expected = other.predict(X)
+    with refused(xpnet.OptionError, "layer.copy(), or make a new one"):
+        xpnet.Sequential(layer)
+    assert np.array_equal(xpnet.Sequential(layer.copy()).predict(X), expected)
+    xpnet.Sequential(xpnet.Linear(3, 3)).predict(X)
+
+
+@advice("net.predict(X) gives the outputs; end with Softmax() or Sigmoid()")
+def _():
+    net = xpnet.Sequential(xpnet.Linear(3, 2))
+    words = "net.predict(X) gives the outputs; end with Softmax() or Sigmoid()"
+    with refused(AttributeError, words):
+        net.predict_proba(X)
+    P = xpnet.Sequential(xpnet.Linear(3, 2), xpnet.Softmax()).predict(X)
+    assert np.allclose(P.sum(axis=1), 1)
+    P = xpnet.Sequential(xpnet.Linear(3, 1), xpnet.Sigmoid()).predict(X)
+    assert ((P > 0) & (P < 1)).all()
+
+
+@advice("cannot be changed: the first values have been made of it; make a new network with seed={}")
+def _():
+    net = xpnet.Sequential(xpnet.Linear(3, 2))
+    net.predict(X)
+    with refused(xpnet.OptionError, "make a new network with seed=6"):
+        net.seed = 6
+    assert xpnet.Sequential(xpnet.Linear(3, 2), seed=6).sha256() != net.sha256()
+
+
+@advice("are those of the layout {}, not {}; use load_state_dict(values, layout={})")
+def _():
+    net, other = xpnet.Sequential(xpnet.Linear(3, 2)), xpnet.Sequential(xpnet.Linear(3, 2), seed=1)
+    values = other.state_dict("torch")
+    with refused(xpnet.DataError, "use load_state_dict(values, layout='torch')"):
+        net.load_state_dict(values)
+    net.load_state_dict(values, layout="torch")
+    assert net.sha256() == other.sha256()
+
+
+@advice("; NumPy has no such type, use tensor.float()")
+def _():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    tensor = torch.ones(3, dtype=torch.bfloat16)
+    with refused(xpnet.DataError, "; NumPy has no such type, use tensor.float()"):
+        xpnet.exchange.from_dlpack(tensor)
+    assert xpnet.exchange.from_dlpack(tensor.float()).tolist() == [1, 1, 1]
+
+
+@advice("is damaged: its checksum is wrong; use another copy of it")
+def _(tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    net, path = xpnet.Sequential(xpnet.Linear(3, 2)), tmp_path / "net.safetensors"
+    xpnet.exchange.save_safetensors(net, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 64]))
+    with refused(xpnet.CheckpointError, "its checksum is wrong; use another copy of it"):
+        xpnet.exchange.load_safetensors(net, path)
+    path.write_bytes(whole)
+    xpnet.exchange.load_safetensors(net, path)
+
+
+@advice("has the dtype {}, which is not read; write the file again with {}")
+def _():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    library = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    net = xpnet.Sequential(xpnet.Linear(2, 3, bias=False))
+    nothing = torch.zeros(2, 3)
+    for dtype, way_out, right in (
+        (torch.complex64, "tensor.real.contiguous()", lambda tensor: tensor.real.contiguous()),
+        (torch.float8_e5m2, "tensor.float()", lambda tensor: tensor.float()),
+    ):
+        tensor = nothing.to(dtype)
+        library.save_file({"0.W": tensor}, "net.safetensors")
+        with refused(xpnet.CheckpointError, f"write the file again with {way_out}"):
+            xpnet.exchange.load_safetensors(net, "net.safetensors")
+        library.save_file({"0.W": right(tensor)}, "net.safetensors")
+        xpnet.exchange.load_safetensors(net, "net.safetensors")
+        assert not net[0].W.any()

@@ -811,8 +811,15 @@ def test_partial_fit_has_no_validation_data():
 
 def test_an_error_names_what_can_be_done_about_it():
     model = MLPRegressor(solver="sgd", learning_rate_init=1e6)
-    with pytest.raises(DivergenceError, match="scale the features, or lower learning_rate_init"):
-        model.fit(1e6 * X, 1e6 * TARGETS["one number"])
+    y = TARGETS["one number"]
+    for inputs, targets, words in (
+        (1e6 * X, y, r"the inputs are large, .*: scale them, as X / abs\(X\).max\(\)$"),
+        (scipy.sparse.csr_matrix(1e6 * X), y, r"the inputs are large, .*: scale them, as X / "),
+        (X, 1e20 * y, r"the targets are large, .*: scale them, as y / abs\(y\).max\(\)$"),
+        (X, y, r"; lower learning_rate_init \(now 1000000.0\)$"),
+    ):
+        with pytest.raises(DivergenceError, match=words):
+            model.fit(inputs, targets)
     with pytest.raises(DataError, match="columns with more than two classes"):
         MLPClassifier().fit(X, RNG.randint(3, size=(23, 2)))
     for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):

@@ -97,7 +97,7 @@ def test_what_the_end_of_a_network_lacks_or_has_twice_is_said_before_the_first_s
     for _ in range(2):
         made("softmax_cross_entropy", linear(2), xpnet.Softmax()).fit(X, T, epochs=1)
         made("bce_logits", linear(), xpnet.Sigmoid(), xpnet.Identity()).fit(X, T, epochs=1)
-    assert len(said(caplog, "SoftmaxCrossEntropy() takes scores and contains what Softmax()")) == 1
+    assert len(said(caplog, "SoftmaxCrossEntropy() takes scores, but Softmax() makes")) == 1
     assert len(said(caplog, "leave out Sigmoid(), or use the loss 'bce'")) == 1
     caplog.clear()
     for loss, layers in {

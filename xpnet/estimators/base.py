@@ -259,10 +259,7 @@ class MLP(Learnt):
         try:
             trainer.fit(X, t, **how)
         except DivergenceError as error:
-            raise DivergenceError(  # with the names of here
-                f"{str(error).rpartition(';')[0]}; scale the features, or lower learning_rate_init "
-                f"(now {self.learning_rate_init!r})"
-            ) from None
+            raise DivergenceError(_renamed(str(error), self.learning_rate_init)) from None
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
         finally:
@@ -297,7 +294,8 @@ class MLP(Learnt):
             row = int(np.argmin(np.isfinite(Y).all(axis=1)))
             raise DivergenceError(
                 f"the outputs for the validation data are not finite after epoch {self.n_iter_}: "
-                f"{_first_not_finite(net, X[row : row + 1])}; lower the learning rate"
+                f"{_first_not_finite(net, X[row : row + 1])}; lower learning_rate_init "
+                f"(now {self.learning_rate_init!r})"
             )
         return self._score_of(t, Y, w)
 
@@ -315,6 +313,14 @@ class MLP(Learnt):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _renamed(text: str, rate: float) -> str:
+    """Return the words of an error of `Trainer` with the names of an estimator."""
+    reason, _, way_out = text.rpartition("; ")
+    if way_out.startswith("lower"):
+        way_out = f"lower learning_rate_init (now {rate!r})"
+    return f"{reason}; {way_out.replace('t / abs(t)', 'y / abs(y)')}"
 
 
 def weights_for(sample_weight: Any, n: int) -> NumPyArray:

@@ -13,6 +13,7 @@ from xpnet.estimators.weights import NumPyArray
 from xpnet.losses import Loss
 from xpnet.network import Sequential
 
+WAY_OUT = "scale the features and the targets"
 Rows = Callable[[slice], NumPyArray]
 
 
@@ -92,10 +93,12 @@ def minimize(objective: Objective, p: NumPyArray, model: Any, on_iteration: Any)
     )
     model.n_iter_ = min(found.nit, model.max_iter)
     if found.status:
+        limit = "max_iter" if found.nit >= model.max_iter else "max_fun"
+        reached = found.status == 1
         text = (
             f"lbfgs has not converged after {found.nit} iterations and {found.nfev} evaluations "
-            f"({found.message}); raise max_iter (now {model.max_iter}) or max_fun (now "
-            f"{model.max_fun}), or scale the features"
+            f"({found.message}); "
         )
+        text += f"raise {limit} (now {getattr(model, limit)})" if reached else WAY_OUT
         warnings.warn(text, ConvergenceWarning, stacklevel=6)
     return np.asarray(found.x)

@@ -32,8 +32,9 @@ DTYPES = {
     "BF16": "<u2",  # NumPy has none: the upper half of a float32
 }
 # Other types of the format, and what PyTorch makes of them.
-UNREAD = {"C64": "real", "F4": "float()"}
-UNREAD |= dict.fromkeys(("F6_E2M3", "F6_E3M2", "F8_E4M3", "F8_E5M2", "F8_E8M0"), "float()")
+UNREAD = {"C64": "tensor.real.contiguous()"}
+UNREAD |= dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0"), "tensor.float()")
+UNREAD |= dict.fromkeys(("F4", "F6_E2M3", "F6_E3M2"), "32-bit floating-point numbers")
 FLOATING = ("F16", "F32", "F64", "BF16")
 SIZES = {name: np.dtype(code).itemsize for name, code in DTYPES.items()}
 
@@ -222,8 +223,8 @@ def _check_dtype(name: str, dtype: Any) -> None:
     """Raise DataError for a type of the format that is not read, else ValueError for no type."""
     if isinstance(dtype, str) and dtype in UNREAD:
         raise DataError(
-            f"{short(name)} has the dtype {dtype}, which is not read; write the file again with "
-            f"tensor.{UNREAD[dtype]}"
+            f"{short(name)} has the dtype {dtype}, which is not read; write the file again "
+            f"with {UNREAD[dtype]}"
         )
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"{short(name)} has the dtype {short(dtype)}, not {', '.join(DTYPES)}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backend import say_once
+from xpnet.data.sparse import SparseRows
 from xpnet.layers import LAYERS, Dropout, Flatten, Identity, Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss, SoftmaxCrossEntropy
 from xpnet.training.step import TrainingStep
@@ -22,12 +23,13 @@ def check_end(net: Any, loss: Loss) -> None:
     on_scores = isinstance(loss, SoftmaxCrossEntropy) or getattr(loss, "from_logits", False)
     if on_scores and isinstance(last, Sigmoid | Softmax):
         other = "cross_entropy" if loss.distribution else "bce"
+        right = isinstance(last, Softmax) == loss.distribution
         say_once(
-            f"{loss!r} takes scores and contains what {last!r} does, so it is applied twice and "
-            f"the training learns slowly: leave out {last!r}, or use the loss {other!r}"
+            f"{loss!r} takes scores, but {last!r} makes probabilities of them, and the training "
+            f"learns slowly: leave out {last!r}{f', or use the loss {other!r}' * right}"
         )
     probabilities = takes_probabilities(loss) and type(last) in LAYERS.values()
-    if probabilities and not isinstance(last, Sigmoid | Softmax):
+    if probabilities and not isinstance(last, Softmax if loss.distribution else Sigmoid | Softmax):
         say_once(f"{loss!r} takes probabilities, but the network ends with {last!r}: {_end(loss)}")
 
 
@@ -49,7 +51,7 @@ def advice(training: Training, step: TrainingStep | None, first: bool = False) -
     first : bool
         True: no step has changed a parameter yet.
     """
-    found = None if step is None else _of_outputs(training, step) or _of_data(step)
+    found = None if step is None else _of_outputs(training, step) or _of_data(training, step)
     if found is None and first:
         found = _of_parameters(training)
     return found or f"lower the learning rate (now {training.optimizer.lr:g}) or set clip_norm"
@@ -67,9 +69,10 @@ def _of_outputs(training: Training, step: TrainingStep) -> str | None:
     return f"{loss!r} takes probabilities, but an output is {outside[0]:.3g}: {_end(loss)}"
 
 
-def _of_data(step: TrainingStep) -> str | None:
-    """Return the advice for inputs or targets that are too large."""
-    for name, what, column in zip("Xt", ("inputs", "targets"), step.batches.columns, strict=False):
+def _of_data(training: Training, step: TrainingStep) -> str | None:
+    """Return the advice for inputs or targets that are too large; labels never are."""
+    names = [("X", "inputs"), ("t", "targets")][: 1 if training.loss.distribution else 2]
+    for (name, what), column in zip(names, step.batches.columns, strict=False):
         top = _largest(step.xp, column)
         if top > LARGE:
             return f"the {what} are large, to {top:.2g}: scale them, as {name} / abs({name}).max()"
@@ -86,13 +89,10 @@ def _of_parameters(training: Training) -> str | None:
 
 
 def _largest(xp: Any, column: Any) -> float:
-    """Return the largest magnitude of a column of floating numbers."""
-    if not isinstance(column, np.ndarray) and not xp.owns(column):
-        return 0.0  # sparse rows
-    if column.dtype.kind != "f":
-        return 0.0
-    starts = range(0, len(column), ROWS)
-    return max(float(np.abs(xp.asnumpy(column[k : k + ROWS])).max()) for k in starts)
+    """Return the largest magnitude in a column."""
+    column = column.matrix.data if isinstance(column, SparseRows) else column
+    blocks = (xp.asnumpy(column[k : k + ROWS]) for k in range(0, len(column), ROWS))
+    return max((float(np.abs(block).max()) for block in blocks), default=0.0)
 
 
 def _end(loss: Loss) -> str:
