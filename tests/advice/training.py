@@ -210,12 +210,3 @@ def _():
         copy.copy(made)
     learns(copy.deepcopy(made))
     assert made.epoch == 0
-
-
-@advice("the trainer has no data yet: call fit(X, t) first")
-def _():
-    made = trainer()
-    with refused(xpnet.XpnetError, "the trainer has no data yet: call fit(X, t) first"):
-        _ = made.steps_per_epoch
-    made.fit(X, NUMBERS, batch_size=10)
-    assert made.steps_per_epoch == 4
