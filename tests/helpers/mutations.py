@@ -739,12 +739,12 @@ REST = [
         ("pixels over 256", "self.xp.divide(converted, 255,", "self.xp.divide(converted, 256,"),
         (
             "prediction in training mode",
-            "        self.train(False)\n",
-            "        self.train(True)\n",
+            "        self._set_modes(layers, False, [False] * len(layers))\n",
+            "        self._set_modes(layers, True, [True] * len(layers))\n",
         ),
         (
             "training mode lost by predict",
-            "            self._set_modes(before)\n",
+            "            self._set_modes(layers, own, before)\n",
             "            pass\n",
         ),
         ("prediction overwritten", "np.array(xp.asnumpy(Y)))", "xp.asnumpy(Y))"),
@@ -819,8 +819,8 @@ REST = [
     *_in("training/data.py", ("samples of weight 0 used", "columns[2] > 0", "columns[2] >= 0")),
     *_in(
         "network/checks.py",
-        ("infinity taken", "np.isfinite(rows) if own", "(rows == rows) if own"),
-        ("too large for float32", "else np.abs(rows) <= largest", "else np.abs(rows) <= np.inf"),
+        ("infinity taken", "module.isfinite(rows) if own", "(rows == rows) if own"),
+        ("too large for float32", "else module.abs(rows) <= largest", "else rows == rows"),
         ("the place of a value", "[first + start + row, *rest]", "[start + row, *rest]"),
     ),
     *_in(

@@ -137,6 +137,7 @@ def test_the_module_has_the_functions_that_draw_and_nothing_else():
     assert files == {
         *MODULES,
         "drawing",
+        "classes",
         "geometry",
         "layer_numbers",
         "numbers",

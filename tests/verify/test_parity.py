@@ -645,7 +645,7 @@ def test_what_has_no_reproducible_mode_says_why():
         ({"backends": ["numpy", "numpy"]}, OptionError, "'numpy' is there twice"),
         ({"loss": "mes"}, OptionError, "did you mean 'mse'"),
         ({"X": np.ones((20, 5))}, ShapeError, "Linear"),
-        ({"X": np.full((20, 4), np.nan)}, DataError, "the loss is nan"),
+        ({"X": np.full((20, 4), np.nan)}, DataError, "X must be finite"),
         ({"X": [["a"]]}, DataError, "X must hold numbers"),
         ({"t": np.full(20, 3)}, DataError, "class labels must be 0 ... 2"),
         ({"t": np.zeros(19, int)}, ShapeError, "20 samples"),

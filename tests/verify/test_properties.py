@@ -242,8 +242,14 @@ def test_values_are_loaded_as_they_lie(name, place, data):
         net.load_state_dict(dict(zip(names, values, strict=True)))
         return bits(net)
 
-    assert isinstance(same_or_refused(load, *values), dict)
-    for a, (_, plain) in zip(net.state_dict().values(), values, strict=True):
+    pairs = [(a, plain) for a, (_, plain) in zip(net.state_dict().values(), values, strict=True)]
+    with np.errstate(all="ignore"):  # a counter takes whole numbers only
+        fit = all(
+            a.dtype.kind == "f" or np.array_equal(plain.astype(a.dtype), plain)
+            for a, plain in pairs
+        )
+    assert isinstance(same_or_refused(load, *values), dict) == fit
+    for a, plain in zip(net.state_dict().values(), [p for _, p in pairs] * fit, strict=fit):
         assert np.array_equal(a, plain.astype(a.dtype))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend
+from xpnet.backend import Array, Backend, get_array_module
 from xpnet.backend.mode import check_dtype
 from xpnet.layers.base import Layer, Shape
 from xpnet.support.checks import on_host
@@ -100,9 +100,9 @@ def check_fits(a: np.ndarray[Any, Any], dtype: np.dtype[Any], name: str) -> None
     Raises
     ------
     DataError
-        If a finite value becomes infinite, or a fraction becomes a whole number.
+        If a finite value becomes infinite, a fraction a whole number, or -1 a large number.
     """
-    if a.dtype.kind != "f" or a.dtype == dtype:
+    if a.dtype == dtype or (a.dtype.kind != "f" and dtype.kind not in "iu"):
         return
     with np.errstate(all="ignore"):
         cast = a.astype(dtype)
@@ -124,9 +124,10 @@ def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0
     if X.dtype.kind != "f":
         return
     own, largest = (float(np.finfo(kind).max) for kind in (X.dtype, dtype))
+    module = get_array_module(X)
     for start in range(0, len(X), CHECK_ROWS):
         rows = X[start : start + CHECK_ROWS]
-        finite = np.isfinite(rows) if own <= largest else np.abs(rows) <= largest  # not for NaN
+        finite = module.isfinite(rows) if own <= largest else module.abs(rows) <= largest
         if not finite.all():
             place = np.unravel_index(int(np.argmin(finite)), finite.shape)
             value, largest = rows[place], min(own, largest)

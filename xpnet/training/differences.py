@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from xpnet.storage.fields import OLD
@@ -28,7 +28,7 @@ def checked_override(override: str | Iterable[str], others: Iterable[str] = ()) 
     OptionError
         If there is no such setting.
     """
-    if not isinstance(override, str | Sequence | Set):
+    if not isinstance(override, Iterable) or getattr(override, "ndim", 1) == 0:
         raise OptionError(f"override names settings, such as ('lr', 'data'); got {override!r:.60}")
     names = [override] if isinstance(override, str) else list(override)
     known = ALWAYS.union(others)
