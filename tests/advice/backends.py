@@ -161,6 +161,7 @@ cannot(
     "CuPy is installed but does not import",
     "name a folder that can be written with CUPY_CACHE_DIR",
     "run nvidia-smi",
+    "unset {}, which lets cuBLAS emulate them",
     "update the driver, or change CuPy with pip uninstall",
     "reinstall CuPy",
     "{} and {} arrays in one call; move them to one side first",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 import xpnet
 from advice import advice, cannot, refused
 from xpnet.data import read_idx, write_idx
+from xpnet.data.idx import encode_idx
 
 X = np.linspace(-1, 1, 24).reshape(8, 3)
 T = np.arange(8) % 2
@@ -216,6 +219,68 @@ def _():
     with refused(xpnet.DataError, "check the path"):
         read_idx("image.idx")
     read_idx("images.idx")
+
+
+@advice("{} is shorter than {}: it is truncated, get it again", "it is damaged, get it again")
+@advice(
+    "ends inside its header: it is truncated, get it again", "cannot be read ({}): get it again"
+)
+def _(tmp_path):
+    write_idx("server.idx.gz", np.ones((20, 30), np.uint8))
+    write_idx("server.idx", np.ones((20, 30), np.uint8))
+    for name, size in (("server.idx", 6), ("server.idx", -1), ("server.idx.gz", -1)):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / "got").write_bytes(whole[:size])
+        with refused(xpnet.DataError, "get it again"):
+            read_idx("got")
+        (tmp_path / "got").write_bytes(whole)
+        assert read_idx("got").sum() == 600
+    (tmp_path / "server.idx").write_bytes((tmp_path / "server.idx").read_bytes() + b"0")
+    with refused(xpnet.DataError, "it is damaged, get it again"):
+        read_idx("server.idx")
+
+
+@advice("is not the file of MNIST (SHA-256 {}, not {}): get it again")
+def _(monkeypatch):
+    from xpnet.data import mnist
+
+    mistaken, right = np.ones((2, 3), np.uint8), np.zeros((2, 3), np.uint8)
+    digest = hashlib.sha256(encode_idx(right)).hexdigest()
+    monkeypatch.setitem(mnist._SHA256, "t10k-labels-idx1-ubyte", digest)
+    with refused(xpnet.DataError, ": get it again"):
+        mnist._verify(mistaken, "t10k-labels-idx1-ubyte", "file")
+    mnist._verify(right, "t10k-labels-idx1-ubyte", "file")
+
+
+def write_mnist(folder, labels, n=4):
+    """Write the four files of a small data set."""
+    for part in ("train", "t10k"):
+        write_idx(f"{folder}/{part}-images-idx3-ubyte", np.ones((n, 28, 28), np.uint8))
+        write_idx(f"{folder}/{part}-labels-idx1-ubyte", labels)
+
+
+MNIST = ("train", "mnist", "--epochs", 1, "--hidden", 4, "--plots", "none", "--quiet")
+
+
+@advice("with {} different ones, but a training here has at most {} classes, counted from 0; write")
+def _(run):
+    labels = np.array([0, 9, 9, 70000], np.int32)
+    write_mnist("wide", labels)
+    done = run(*MNIST, "--data-dir", "wide")
+    assert "write the files again with the labels 0 ... 2" in done.err
+    write_mnist("narrow", np.unique(labels, return_inverse=True)[1].astype(np.int32))
+    assert run(*MNIST, "--data-dir", "narrow").code == 0
+
+
+@advice("the data are not those of the training: {} samples, not {}; name the folder of those with")
+def _(run):
+    write_mnist("a", np.arange(4, dtype=np.int32))
+    write_mnist("b", np.arange(5, dtype=np.int32), n=5)
+    assert run(*MNIST, "--data-dir", "a", "--out", "run").code == 0
+    resume = "train", "--resume", "run", "--epochs", 2, *MNIST[6:]
+    done = run(*resume, "--data-dir", "b")
+    assert (done.code, "folder of those with --data-dir, or bring back" in done.err) == (1, True)
+    assert run(*resume, "--data-dir", "a").code == 0
 
 
 @advice("{} cannot be written ({}): write elsewhere")

@@ -70,3 +70,13 @@ def _():
     pairs, counts = eval(code, {"numpy": np, "net": net, "X": X, "t": t})
     assert pairs[0].tolist() == t.tolist()
     assert counts.tolist() == [1] * 9
+
+
+@advice("the shape of a sample is not known: {} has seen none yet; call net.predict(X) first")
+def _():
+    plots = pytest.importorskip("xpnet.plots", reason=NEEDS)
+    net = xpnet.Sequential(xpnet.ReLU(), backend="numpy")
+    with refused(xpnet.OptionError, "has seen none yet; call net.predict(X) first"):
+        plots.network(net)
+    net.predict(np.ones((2, 3)))
+    plots.network(net)

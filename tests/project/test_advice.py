@@ -20,10 +20,10 @@ for _path in sorted(FOLDER.glob("[a-z]*.py")):
 
 VERBS = (
     "add begin bring build call change check choose close collect compute convert count declare "
-    "define delete draw drop end fill free give go install keep leave let load lower make move "
-    "name open pass put raise read rebuild register reinstall remove rename replace reshape "
-    "resume return run save say scale see set start stop take train try turn update use wait "
-    "write"
+    "define delete draw drop end fill free get give go install keep leave let load lower make "
+    "move name open pass put raise read rebuild register reinstall remove rename replace "
+    "reshape resume return run save say scale see set start stop take train try turn unset "
+    "update use wait write"
 )
 ADVICE = re.compile(rf"(?:^|[.?;:,)] (?:or )?)(?i:{VERBS.replace(' ', '|')}|do it)\b(?! of\b)")
 

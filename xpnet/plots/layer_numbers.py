@@ -50,7 +50,10 @@ def _shape_of_a_sample(net: Sequential) -> tuple[int, ...]:
     """Return the shape of what the network has seen, or of what its first Linear layer takes."""
     linear = [layer for _, layer in net.walk("") if isinstance(layer, Linear)]
     if net.sample_shape is None and not linear:
-        raise OptionError(f"the shape of a sample is not known: {net!r} has seen none yet")
+        raise OptionError(
+            f"the shape of a sample is not known: {net!r} has seen none yet; call net.predict(X) "
+            "first"
+        )
     return net.sample_shape or (linear[0].n_in,)
 
 

@@ -189,10 +189,11 @@ def _mnist(seed: int, folder: Folder, download: bool = True) -> ProblemData:
 def _check_labels(t: Any, classes: int) -> None:
     """Say which labels have no sample; refuse labels that are too many or too large."""
     if classes > MOST_CLASSES:
+        kinds = len(np.unique(t))
         raise DataError(
-            f"the labels go up to {classes - 1}, with {len(np.unique(t))} different ones, but a "
-            f"training here has at most {MOST_CLASSES} classes, counted from 0; "
-            "numpy.unique(t, return_inverse=True)[1] counts labels anew"
+            f"the labels go up to {classes - 1}, with {kinds} different ones, but a training here "
+            f"has at most {MOST_CLASSES} classes, counted from 0; write the files again with the "
+            f"labels 0 ... {min(kinds, MOST_CLASSES) - 1}"
         )
     absent = np.setdiff1d(np.arange(classes), t).tolist()
     if absent:

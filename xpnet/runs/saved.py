@@ -52,7 +52,11 @@ class SavedRun:
         data = self.problem.load(self.config["seed"], folder, download)
         now, then = [len(data.train[0]), len(data.test[0])], self.config["samples"]
         if now != then:
-            raise DataError(f"the data are not those of the training: {now} samples, not {then}")
+            raise DataError(
+                f"the data are not those of the training: {now} samples, not {then}; name the "
+                f"folder of those with --data-dir, or bring back a copy of {CONFIG} if it is "
+                "damaged"
+            )
         return data
 
     def recorder(self, data: ProblemData) -> Recorder:
