@@ -371,8 +371,9 @@ OPTIMIZERS = [
             "optimizer.weight_decay",
         ),
         ("clip not applied", "xp.multiply(g, norm, out=own)", "xp.copyto(own, g)"),
+        ("squares overflow", "-30 - frexp(", "1000 - frexp("),
         ("norm without its root", "        xp.sqrt(norm, out=norm)\n", ""),
-        ("short gradients lengthened", "        xp.maximum(norm, clip, out=norm)\n", ""),
+        ("short gradients lengthened", "        xp.maximum(norm, optimizer.limit, out=norm)\n", ""),
         (
             "weight decay with the wrong sign",
             "xp.add(own, work, out=own)",

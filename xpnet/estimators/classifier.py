@@ -7,14 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, check_X_y, column_or_1d
 
 from xpnet.estimators.base import MLP, has_epochs
 from xpnet.estimators.inputs import FLOATS, features_of
-from xpnet.estimators.weights import NumPyArray
+from xpnet.estimators.weights import NumPyArray, weight_of_labels
 from xpnet.layers import Layer, Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from xpnet.support.errors import DataError, OptionError
@@ -284,7 +283,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
                 f"class_weight must be a dict, 'balanced' or None; got {self.class_weight!r:.80}"
             )
         try:
-            w = np.asarray(compute_sample_weight(self.class_weight, y), dtype=np.float64)
+            w = weight_of_labels(self.class_weight, y)
         except (ValueError, IndexError, AttributeError, TypeError) as error:
             raise OptionError(
                 f"class_weight={self.class_weight!r:.80} does not fit y: {error}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
 from typing import Any
@@ -90,3 +90,19 @@ def scaled(w: NumPyArray | None, alpha: float) -> tuple[NumPyArray | None, float
         return w, alpha
     shift = -np.frexp(w.max())[1]
     return np.ldexp(w, shift), float(np.ldexp(alpha, shift))
+
+
+def weight_of_labels(class_weight: Any, y: NumPyArray) -> NumPyArray:
+    """Return the weight of each sample by its label, in float64.
+
+    scikit-learn looks for the number 1 where a label is the word ``"1"``, so a dict of such labels
+    is read here.
+    """
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    labels, codes = np.unique(y, return_inverse=True) if y.ndim == 1 else (y[:0, 0], y)
+    if isinstance(class_weight, Mapping):
+        named = [k for k in labels.tolist() if k in class_weight]
+        if named and len(named) in (len(labels), len(class_weight)):
+            return np.array([class_weight.get(k, 1) for k in labels.tolist()], np.float64)[codes]
+    return np.asarray(compute_sample_weight(class_weight, y), dtype=np.float64)

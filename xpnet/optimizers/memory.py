@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from xpnet.backend import Array, Backend
+from xpnet.optimizers.gradient import set_limit
 from xpnet.optimizers.rates import RateTable
 from xpnet.optimizers.settings import LearningRate, Setting, positive_or_none
 from xpnet.schedules import Constant
@@ -65,7 +66,8 @@ class OptimizerMemory:
         self.version = self.xp.renew()  # its arrays are new
         self.work = self.like(p)
         self.table = RateTable(self.xp)
-        self.rate, self.norm = self.table.rate, self.xp.zeros((), p.dtype)
+        self.rate = self.table.rate
+        self.norm, self.scale, self.limit = (self.xp.zeros((), p.dtype) for _ in range(3))
         vars(self).pop("own_gradient", None)
         self.make_state()
         self.make_missing()
@@ -73,8 +75,12 @@ class OptimizerMemory:
 
     def make_missing(self) -> None:
         """Make what a number needs that has been set after the arrays were made."""
+        if "version" not in vars(self):
+            return
+        if self.clip_norm is not None:
+            set_limit(self)
         wanted = self.clip_norm is not None or self.weight_decay
-        if "version" in vars(self) and wanted and "own_gradient" not in vars(self):
+        if wanted and "own_gradient" not in vars(self):
             self.own_gradient = self.like(self.net.params)
 
     def like(self, p: Array) -> Array:
