@@ -197,3 +197,12 @@ def _():
     with refused(xpnet.OptionError, "; write hidden_layer_sizes=... for the sizes"):
         MLPRegressor((4, 4)).fit(X, NUMBERS)
     fits(MLPRegressor(hidden_layer_sizes=(4, 4), **CLASSIFIER), X, NUMBERS)
+
+
+@advice("y has columns with more than two classes; fit one model to each")
+def _():
+    y = np.stack([T + (X[:, 1] > 0.5), T + (X[:, 2] > 0.5)], axis=1)
+    with refused(xpnet.DataError, "; fit one model to each"):
+        made("Classifier").fit(X, y)
+    for column in y.T:
+        fits(made("Classifier", solver="lbfgs", max_iter=1000, random_state=0), X, column)

@@ -109,3 +109,22 @@ def _():
     assert "write self.dW = ... or self.dW[...] = ..." in str(checked(Hidden))
     assert checked(Assigned).ok
     assert checked(Written).ok
+
+
+@advice("nesterov=True needs a momentum, such as momentum=0.9")
+def _():
+    net = network()
+    with refused(xpnet.OptionError, "needs a momentum, such as momentum=0.9"):
+        xpnet.SGD(net, nesterov=True)
+    fit(net, xpnet.SGD(net, nesterov=True, momentum=0.9))
+
+
+@advice("backward needs the forward pass of the batch first: net.forward(X)")
+def _():
+    net = network()
+    dY = np.ones((8, 1), np.float32)
+    with refused(xpnet.XpnetError, "first: net.forward(X)"):
+        net.backward(dY)
+    net.forward(X.astype(np.float32))
+    net.backward(dY)
+    assert np.allclose(net[0].db, 8)

@@ -322,7 +322,10 @@ def _():
     xpnet.Sequential(xpnet.BatchNorm1d(3, momentum=None)).predict(X)
 
 
-@advice("{} takes mean and variance over the batch, and one sample has the variance 0; give it")
+@advice(
+    "{} takes mean and variance over the batch, and one sample has the variance 0; give it",
+    ", or predict: net.predict(X)",
+)
 def _():
     net = xpnet.Sequential(xpnet.BatchNorm1d(3), dtype="float64", backend="numpy")
     words = "give it a batch of 2 samples or more, or predict: net.predict(X)"
@@ -449,3 +452,79 @@ def _():
         library.save_file({"0.W": right(tensor)}, "net.safetensors")
         xpnet.exchange.load_safetensors(net, "net.safetensors")
         assert not net[0].W.any()
+
+
+@advice("{} must be above 0; for 0 use ReLU()")
+def _():
+    with refused(xpnet.OptionError, "must be above 0; for 0 use ReLU()"):
+        xpnet.LeakyReLU(0)
+    assert np.array_equal(xpnet.Sequential(xpnet.ReLU()).predict([[-1.0, 2.0]]), [[0.0, 2.0]])
+
+
+@advice("so make one object for each place")
+def _():
+    layer = xpnet.Tanh()
+    with refused(xpnet.OptionError, "so make one object for each place"):
+        xpnet.Sequential(layer, layer)
+    xpnet.Sequential(xpnet.Tanh(), xpnet.Tanh()).predict(X)
+
+
+@advice(
+    "net.params is the vector of all parameters, net.state_dict() has them by name",
+    "net.train(False), or: with net.evaluating()",
+    "net.to(backend) moves a network",
+    "net.to(dtype=...) changes the type",
+    "a network is not called: net.predict(X) gives outputs, net.forward(X) is the first half",
+)
+def _(strict):
+    net = xpnet.Sequential(xpnet.Linear(3, 2), xpnet.Dropout(0.5), backend="numpy")
+    for name in ("weights", "eval", "float", "double", "cuda", "cpu", "append"):
+        with refused(AttributeError, f"Sequential has no attribute {name!r}; net."):
+            getattr(net, name)
+    for wrong in (lambda: net(X), lambda: setattr(net, "xp", 1), lambda: setattr(net, "dtype", 1)):
+        with refused(xpnet.OptionError, "net."):
+            wrong()
+    assert net.params.size == sum(net.state_dict()[name].size for name in ("0.W", "0.b"))
+    half = X.astype(np.float32)
+    net.train(False)
+    assert np.array_equal(net.forward(half), net.predict(X))
+    net.train(True)
+    with net.evaluating():
+        assert np.array_equal(net.forward(half), net.predict(X))
+    net.layers.append(xpnet.Linear(2, 2))
+    assert net.to(dtype="float64").to(strict).xp is strict
+    assert net.to("numpy").predict(X).dtype == np.float64
+    assert net.to(dtype="float32").predict(X).dtype == np.float32
+
+
+@advice(
+    "xpnet.Trainer(net, loss).fit(X, t) trains a network",
+    "it belongs to an optimizer: xpnet.Adam(net, lr=1e-3)",
+    "xpnet.Trainer(net, loss, metrics=[...]).evaluate(X, t) does it",
+    "xpnet.Trainer(net, loss) has one",
+)
+def _():
+    net, loss = xpnet.Sequential(xpnet.Linear(3, 2)), "softmax_cross_entropy"
+    for name in ("fit", "evaluate", "score", "learning_rate", "lr", "optimizer", "loss"):
+        with refused(AttributeError, "xpnet."):
+            getattr(net, name)
+    xpnet.Trainer(net, loss).fit(X, T)
+    assert "accuracy" in xpnet.Trainer(net, loss, metrics=["accuracy"]).evaluate(X, T)
+    xpnet.Trainer(net, loss, xpnet.Adam(net, lr=1e-3)).fit(X, T)
+    assert isinstance(xpnet.Trainer(net, loss).loss, xpnet.Loss)
+
+
+@advice("another thread uses the network; its layers can be changed afterwards, or those of a copy")
+def _():
+    from concurrent.futures import ThreadPoolExecutor
+
+    net = xpnet.Sequential(xpnet.Linear(3, 2))
+    with ThreadPoolExecutor(1) as other:
+        other.submit(net.in_use.acquire).result()
+        with refused(xpnet.XpnetError, "changed afterwards, or those of a copy, net.copy()"):
+            net.layers.append(xpnet.Tanh())
+        net2 = net.copy()
+        net2.layers.append(xpnet.Tanh())
+        other.submit(net.in_use.release).result()
+    net.layers.append(xpnet.Tanh())
+    assert np.array_equal(net.predict(X), net2.predict(X))

@@ -80,3 +80,28 @@ def _():
         plots.network(net)
     net.predict(np.ones((2, 3)))
     plots.network(net)
+
+
+@advice("{} needs a Recorder that has been in a training: trainer.fit(..., callbacks=[recorder])")
+def _():
+    pytest.importorskip("matplotlib", reason=NEEDS)
+    from xpnet import plots
+
+    net, recorder = xpnet.Sequential(xpnet.Linear(2, 2)), xpnet.Recorder()
+    trainer, X = xpnet.Trainer(net, "softmax_cross_entropy"), np.eye(2)
+    with refused(xpnet.OptionError, "training: trainer.fit(..., callbacks=[recorder])"):
+        plots.gradient_flow(recorder, X, [0, 1])
+    trainer.fit(X, [0, 1], epochs=2, callbacks=[recorder])
+    plots.gradient_flow(recorder, X, [0, 1])
+
+
+@advice("the history is empty: trainer.fit(...) writes it")
+def _():
+    pytest.importorskip("matplotlib", reason=NEEDS)
+    from xpnet import plots
+
+    trainer = xpnet.Trainer(xpnet.Sequential(xpnet.Linear(2, 2)), "mse")
+    with refused(xpnet.OptionError, "the history is empty: trainer.fit(...) writes it"):
+        plots.loss_curve(trainer.history)
+    trainer.fit(np.eye(2), np.eye(2), epochs=2)
+    plots.loss_curve(trainer.history)

@@ -210,3 +210,35 @@ def _():
         copy.copy(made)
     learns(copy.deepcopy(made))
     assert made.epoch == 0
+
+
+@advice("For independent labels use BinaryCrossEntropy, or a metric with independent=True")
+def _():
+    t = np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 1] < 0.5], axis=1).astype(float)
+
+    def accuracy(t, Y):
+        return xpnet.metrics.accuracy(t, Y, independent=True)
+
+    with refused(xpnet.DataError, "use BinaryCrossEntropy, or a metric with independent=True"):
+        trainer(net=network(outputs=3), metrics=["accuracy"]).evaluate(X, t)
+    for loss, metric in (("bce_logits", "accuracy"), ("mse", accuracy)):
+        made = trainer(loss, net=network(outputs=3), metrics=[metric])
+        assert learns(made, t=t, epochs=300).evaluate(X, t)["accuracy"] > 0.8
+
+
+@advice("comm is xpnet.parallel.communicator(); got {}")
+def _():
+    with refused(xpnet.OptionError, "comm is xpnet.parallel.communicator(); got 2"):
+        xpnet.Trainer(network(), "mse", comm=2)
+    xpnet.Trainer(network(), "mse", comm=xpnet.parallel.communicator()).fit(X, NUMBERS)
+
+
+@advice("step was broken off; net.save(path) saves the network")
+def _(tmp_path):
+    made, path = trainer(), tmp_path / "net.npz"
+    with refused(xpnet.XpnetError, "not before the first fit"):
+        made.save(path)
+    made.net.save(path)
+    assert xpnet.load(path).sha256() == made.net.sha256()
+    made.fit(X, NUMBERS)
+    made.save(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from functools import cache
 from inspect import signature
 from pathlib import Path
 
@@ -20,12 +21,15 @@ for _path in sorted(FOLDER.glob("[a-z]*.py")):
 
 VERBS = (
     "add begin bring build call change check choose close collect compute convert count declare "
-    "define delete draw drop end fill free get give go install keep leave let load lower make "
+    "define delete draw drop end fill fit free get give go install keep leave let load lower make "
     "move name open pass put raise read rebuild register reinstall remove rename replace "
     "reshape resume return run save say scale see set start stop take train try turn unset "
     "update use wait write"
 )
-ADVICE = re.compile(rf"(?:^|[.?;:,)] (?:or )?)(?i:{VERBS.replace(' ', '|')}|do it)\b(?! of\b)")
+VERB = rf"(?i:{VERBS.replace(' ', '|')}|do it)\b(?! of\b)"
+AFTER = r"(?:^|[.?;:,)] (?:or |so |(?i:for) [\w ]+ )?)"
+CALL = r"\b(?:net|xpnet|trainer)\.[\w.]+\("  # names what to write
+ADVICE = re.compile(rf"{AFTER}{VERB}|{CALL}|, such as \w+=")
 
 
 def text_of(node):
@@ -37,6 +41,7 @@ def text_of(node):
     return None
 
 
+@cache
 def messages():
     """Return each text with advice in the source, with its place."""
     found = {}
