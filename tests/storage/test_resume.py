@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ import xpnet
 import xpnet.cli.train as cli
 from xpnet.backend import find_backend
 from xpnet.cli import prepare
+from xpnet.cli.going_on import AS_IT_BEGAN
 from xpnet.runs.folder import RunFolder
 from xpnet.support import archive, locks
 from xpnet.support.archive import read_archive, write_archive
@@ -509,6 +511,44 @@ def test_more_epochs_of_one_cycle_are_said(run):
     assert done.code == 0
     assert "\nfrom here on the one cycle is that of 60 epochs\n" in done.out
     assert results_of(HERE)["epochs"] == 60
+
+
+def test_one_cycle_of_more_epochs_that_was_killed_at_once_needs_no_second_advice(run, tmp_path):
+    assert begin("curve", "--epochs", 12, "--plots", "none") == 0
+    shutil.copytree(HERE, tmp_path / "long")
+    more = "--epochs", 14, "--plots", "none", "--quiet"
+    assert exit_code("train", "--resume", tmp_path / "long", *more) == 0
+    with before_step(1):
+        resume("--epochs", 14, "--plots", "none")
+    assert json.loads((HERE / "config.json").read_text())["epochs"] == 14
+    assert read_archive(find_checkpoints(SAVED)[-1])[1]["progress"]["epochs"] == 12
+    assert resume("--plots", "none") == 0
+    is_the_same(HERE, tmp_path / "long")
+    change_config(lr=0.5)  # the epochs are the same now, so the cycle must be
+    assert "\n  lr: was OneCycle(" in run("train", "--resume", HERE).err
+
+
+def change_config(**fields):
+    path = HERE / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"lr": 0.5}, r"lr: was [0-9.]+, is 0\.5"),
+        ({"seed": 7}, "data: was .*, is "),
+        ({"hidden": [7]}, "network: had 5 layers, has 3"),
+    ],
+)
+def test_what_differs_is_said_in_words_of_the_command_line(run, fields, line):
+    broken_off("--plots", "none")
+    change_config(**fields)
+    done = run("train", "--resume", HERE)
+    assert done.code == 1
+    assert re.search(f"\n  {line}", done.err)
+    assert done.err.endswith(f"\n{AS_IT_BEGAN}\n")
+    assert "fit(" not in done.err
 
 
 def test_a_finished_training_stays_as_it_is(run, whole):

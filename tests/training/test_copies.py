@@ -117,6 +117,68 @@ def test_callbacks_are_copied_with_their_trainer():
     assert two.callbacks[0].best == stopping.best
 
 
+class Copies(xpnet.Callback):
+    """Copies its trainer in the middle of an epoch, at the end of the first one, or elsewhere."""
+
+    def __init__(self, event, way):
+        self.event, self.way, self.found = event, way, None
+
+    def _look(self, event):
+        late = event == "on_train_begin" or self.trainer.optimizer.t > 2
+        if event == self.event and self.found is None and late:
+            self.found = DUPLICATES[self.way](self.trainer)
+
+    def on_train_begin(self, logs):
+        self._look("on_train_begin")
+
+    def on_train_batch_end(self, batch, logs):
+        self._look("on_train_batch_end")
+
+    def on_epoch_end(self, epoch, logs):
+        self._look("on_epoch_end")
+
+    def on_train_end(self, logs):
+        self._look("on_train_end")
+
+
+@pytest.mark.parametrize("way", DUPLICATES)
+@pytest.mark.parametrize("event", [name for name in vars(Copies) if name.startswith("on_")])
+def test_a_copy_out_of_a_callback_is_saved_and_trained_by_itself(tmp_path, way, event):
+    whole, made = new(), new()
+    whole.fit(X, T, epochs=3, batch_size=16)
+    keeper, copies = xpnet.Checkpoint(tmp_path / "folder"), Copies(event, way)
+    made.fit(X, T, epochs=3, batch_size=16, callbacks=[keeper, copies])
+    found, t = copies.found, copies.found.optimizer.t
+    assert made.net.sha256() == whole.net.sha256()
+    assert t == {"on_train_begin": 0, "on_train_batch_end": 3, "on_epoch_end": 5}.get(event, 15)
+    found.save(tmp_path / "copy.npz")
+    resumed = new()
+    resumed.fit(X, T, epochs=3, batch_size=16, resume=tmp_path / "copy.npz")
+    assert resumed.net.sha256() == whole.net.sha256()
+    assert resumed.history == whole.history
+    found.fit(X, T, epochs=1, batch_size=16)
+    assert found.optimizer.t == t + 5
+    assert made.net.sha256() == whole.net.sha256()
+
+
+@pytest.mark.parametrize(("dtype", "takes_effect"), [(np.float32, True), (np.float64, False)])
+def test_data_that_a_callback_changes_in_place(tmp_path, dtype, takes_effect):
+    """The page about data says which are read where they are; a checkpoint knows the first."""
+    mine, whole, made = X.astype(dtype), new(), new()
+
+    class Changes(xpnet.Callback):
+        def on_epoch_end(self, epoch, logs):
+            mine[0] = 3
+
+    whole.fit(X, T, epochs=2, batch_size=16)
+    keeper = xpnet.Checkpoint(tmp_path)
+    made.fit(mine, T, epochs=2, batch_size=16, callbacks=[Changes(), keeper])
+    assert (made.net.sha256() != whole.net.sha256()) == takes_effect
+    with pytest.raises(xpnet.CheckpointError, match="data: was 66 samples"):
+        new().fit(mine, T, epochs=3, batch_size=16, resume=tmp_path)
+    new().fit(X.astype(dtype), T, epochs=3, batch_size=16, resume=tmp_path)
+
+
 def test_shallow_copies_that_would_share_a_training_are_refused():
     one = new()
     with pytest.raises(OptionError, match=r"Adam\(lr=0.05\) would share its moments; copy both"):

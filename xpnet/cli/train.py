@@ -14,6 +14,7 @@ from typing import TextIO
 
 from xpnet.cli.exit_codes import INTERRUPTED
 from xpnet.cli.extend import OPTION
+from xpnet.cli.going_on import beginning, in_words_of_the_command_line
 from xpnet.cli.info import environment
 from xpnet.cli.prepare import PreparedTraining, new_training, resumed_training
 from xpnet.cli.processes import communicator_of
@@ -24,7 +25,7 @@ from xpnet.runs.folder import Frames, RunFolder
 from xpnet.runs.layout import CHECKPOINTS, CONFIG, RESULTS
 from xpnet.runs.reading import read_json
 from xpnet.runs.report import require_matplotlib, write_pictures, write_report
-from xpnet.support.errors import DivergenceError
+from xpnet.support.errors import CheckpointError, DivergenceError
 from xpnet.training.callbacks import Callback, ProgressBar
 from xpnet.training.checkpoint import Checkpoint, find_checkpoints
 
@@ -183,19 +184,21 @@ def _fit(
 ) -> bool:
     """Train, and return True if Ctrl-C has ended it."""
     problem, data, trainer = training
-    other_cycle = problem.one_cycle and options.resume and options.epochs
     try:
+        place, override = trainer.comm.from_rank_0(lambda: beginning(options, problem, checkpoints))
         trainer.fit(
             *data.train,
             epochs=problem.epochs,
             batch_size=problem.batch_size,
             validation_data=data.test,
             callbacks=callbacks,
-            resume=checkpoints,
-            override=("lr",) if other_cycle else (),
+            resume=place,
+            override=override,
         )
     except KeyboardInterrupt:
         return True
+    except CheckpointError as error:
+        raise in_words_of_the_command_line(error) from None
     return False
 
 

@@ -56,6 +56,11 @@ class FolderLock:
         """Whether this process holds the lock by this object."""
         return self._file is not None
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it is held, and its file is still that of the folder."""
+        return self._file is not None and _is_in_place(self._file, self.folder / NAME)
+
     def acquire(self) -> None:
         """Take the lock.
 
@@ -81,14 +86,17 @@ class FolderLock:
         _HELD.add(self)
 
     def release(self) -> None:
-        """Let go of the lock and remove its file, if this object holds it."""
-        file, self._file = self._file, None
+        """Let go of the lock and remove its file, if this object holds it.
+
+        A folder of the same name may be another one by now: the file in it is not ours.
+        """
+        ours, file, self._file = self.in_place, self._file, None
         if file is None:
             return
-        if os.name == "posix":
+        if os.name == "posix" and ours:
             self._unlink()  # while it is locked: nobody else's file has the name
         os.close(file)
-        if os.name != "posix":
+        if os.name != "posix" and ours:
             self._unlink()
 
     def _lock(self, file: int) -> bool:
@@ -156,7 +164,7 @@ def _is_in_place(file: int, path: Path) -> bool:
     """Return True if the name in the folder is that of the open file."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -13,7 +13,7 @@ from xpnet.storage.training_file import NAME, step_of
 from xpnet.storage.training_file import find_checkpoints as find_checkpoints
 from xpnet.support.attributes import Checked
 from xpnet.support.checks import count, or_none, path_of, positive
-from xpnet.support.errors import OptionError
+from xpnet.support.errors import OptionError, XpnetError
 from xpnet.support.files import sweep, writing
 from xpnet.support.locks import FolderLock
 from xpnet.training.callbacks import Callback
@@ -47,7 +47,8 @@ class Checkpoint(Callback):
         If a number is out of range; by `fit`, if the folder has checkpoints of another training,
         or if another training is writing into it at the same time, in any process.
     XpnetError
-        By `fit`, if the folder cannot be written or the disk is full. The checkpoints before stay,
+        By `fit`, if the folder cannot be written or the disk is full, or if it has been deleted or
+        renamed. The checkpoints before stay,
         and the trainer is as it was: ``trainer.save`` can save it elsewhere.
 
     Examples
@@ -131,6 +132,8 @@ class Checkpoint(Callback):
         """Write a checkpoint, and remove those that are too old."""
         with writing(self.folder, "make room for it; the checkpoints before it are intact"):
             ours = self._lock.held and self._lock.folder == self.folder
+            if ours and not self._lock.in_place:
+                self._find_again()
             with nullcontext() if ours else FolderLock(self.folder, WAIT):
                 self.trainer.save(self.folder / NAME.format(self.trainer.optimizer.t))
                 for path in self.paths[: -self.keep]:
@@ -139,6 +142,22 @@ class Checkpoint(Callback):
 
     def _saved(self) -> None:
         self._t, self._time = self.trainer.optimizer.t, time.monotonic()
+        self._left = self._seen()
+
+    def _seen(self) -> list[tuple[Path, int]]:
+        """Return the checkpoints, and when they were written."""
+        return [(path, path.stat().st_mtime_ns) for path in self.paths]
+
+    def _find_again(self) -> None:
+        """Lock the folder again, whose lock somebody has removed, if it is still the same."""
+        if not self.folder.is_dir() or self._seen() != self._left:
+            raise XpnetError(
+                f"the folder {self.folder} has been deleted, renamed or replaced during the "
+                "training, which ends here; rename it back and resume from it, or save the "
+                "present state elsewhere by trainer.save(path) and resume from that"
+            )
+        self._lock.release()
+        self._lock.acquire()
 
     def _set_aside(self) -> None:
         """Rename checkpoints that are newer than the step we resumed from.

@@ -17,6 +17,7 @@ ALWAYS = {
     *("weight_decay", "clip_norm", "seed", "batch_size", "shuffle", "data", "sample_weight"),
     *("validation_data", "metrics", "penalty", "callbacks", "epochs"),
 }
+WAY_OUT = "make each as it was"
 ORDER = {"seed", "batch_size", "shuffle", "data", "sample_weight"}  # decide what an epoch does
 
 
@@ -123,7 +124,7 @@ def require_same(
     if not refused:
         return
     names = tuple(sorted({*override, *refused}.difference(fixed)))
-    way_out = "make each as it was"
+    way_out = WAY_OUT
     if not set(refused) & set(fixed):
         way_out += f", or let it change by fit(..., resume=..., override={names!r})"
     raise CheckpointError(
