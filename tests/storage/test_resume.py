@@ -95,7 +95,10 @@ def whole(tmp_path_factory):
 
 def begin(name, *more, out=HERE):
     """Train; returns the exit code."""
-    return exit_code("train", *RUNS[name][1].split(), *more, "--quiet", "--out", out)
+    words = RUNS[name][1].split()
+    if "--epochs" in more:  # an option may be given once
+        words = words[:1] + words[3:]
+    return exit_code("train", *words, *more, "--quiet", "--out", out)
 
 
 def resume(*more):
@@ -432,11 +435,11 @@ def test_signals_from_outside(run, name, code):
 # ---- what cannot go on ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["nothing", "file", "empty", "junk.txt", ""])
+@pytest.mark.parametrize("what", ["nothing", "file", "empty", "junk.txt"])
 def test_a_folder_that_is_none(run, what):
     Path("file").write_text("a file")
     Path("empty").mkdir()
-    says(run("train", "--resume", what), 1, f"{what or '.'} is no run folder", "config.json")
+    says(run("train", "--resume", what), 1, f"{what} is no run folder", "config.json")
     assert sorted(os.listdir(".")) == ["empty", "file"]
 
 
