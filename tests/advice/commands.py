@@ -214,3 +214,27 @@ def _(run):
     says(run(*RESUME), "cannot write to the folder here", "see to it, then resume the training")
     Path("here/.lock").rmdir()
     helps(run(*RESUME))
+
+
+@advice("bring back a copy of {}, which is damaged")
+def _(run):
+    helps(train(run, "--out", "here"))
+    path = Path("here/config.json")
+    copy = path.read_text(encoding="utf-8")
+    path.write_text(json.dumps(json.loads(copy) | {"samples": [4, 5]}), encoding="utf-8")
+    says(run(*RESUME), "; bring back a copy of config.json, which is damaged")
+    path.write_text(copy, encoding="utf-8")
+    helps(run(*RESUME))
+
+
+@advice("--data-dir {}: no files are read for {}; leave it out")
+def _(run):
+    says(train(run, "--data-dir", "."), "no files are read for and; leave it out")
+    helps(train(run))
+
+
+@advice("and --hidden 0 makes none; leave one of the two out")
+def _(run):
+    says(train(run, "--hidden", 0, "--activation", "tanh"), "leave one of the two out")
+    helps(train(run, "--hidden", 0))
+    helps(train(run, "--activation", "tanh"))

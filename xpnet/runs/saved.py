@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnet.backend import use_backend
 from xpnet.runs.layout import CONFIG, ENVIRONMENT, FRAMES, LOG, RESULTS, SETTINGS, WEIGHTS
-from xpnet.runs.problems import PROBLEMS, Problem, ProblemData, build
+from xpnet.runs.problems import FROM_FILES, PROBLEMS, Problem, ProblemData, build
 from xpnet.runs.reading import check_config, check_results, read_json, read_log
 from xpnet.support.archive import read_archive
 from xpnet.support.errors import DataError, ShapeError, XpnetError
@@ -52,10 +52,11 @@ class SavedRun:
         data = self.problem.load(self.config["seed"], folder, download)
         now, then = [len(data.train[0]), len(data.test[0])], self.config["samples"]
         if now != then:
+            way_out = f"bring back a copy of {CONFIG}, which is damaged"
+            if self.config["problem"] in FROM_FILES:
+                way_out = "name the folder of those with --data-dir"
             raise DataError(
-                f"the data are not those of the training: {now} samples, not {then}; name the "
-                f"folder of those with --data-dir, or bring back a copy of {CONFIG} if it is "
-                "damaged"
+                f"the data are not those of the training: {now} samples, not {then}; {way_out}"
             )
         return data
 
