@@ -55,6 +55,21 @@ def test_lbfgs_takes_the_way_of_scikit_learn(kind, weighted):
     assert ours.out_activation_ == theirs.out_activation_
 
 
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_the_poisson_loss_of_several_outputs_is_that_of_scikit_learn(solver):
+    """It is the sum over the outputs there, unlike the squared error."""
+    counts = np.random.RandomState(2).poisson(2, (len(X), 3)).astype(float)
+    options = {"loss": "poisson", "hidden_layer_sizes": (4,), "random_state": 3, "solver": solver}
+    models = [
+        model(**options, shuffle=False, max_iter=4, learning_rate_init=1e-3)
+        for model in (MLPRegressor, neural_network.MLPRegressor)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours, theirs = (model.fit(X, counts) for model in models)
+    assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-5)
+
+
 def test_counts_are_not_negative():
     with pytest.raises(DataError, match="y must be 0 or more for the loss 'poisson'; got -1"):
         MLPRegressor(loss="poisson").fit(X, np.arange(40) - 1)

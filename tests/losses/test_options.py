@@ -253,3 +253,38 @@ def test_the_representation_names_the_options():
         repr(BCE(True, pos_weight=2)) == "BinaryCrossEntropy(from_logits=True, pos_weight=(2.0,))"
     )
     assert repr(SCE()) == "SoftmaxCrossEntropy()"
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (xpnet.MeanSquaredError(), "MeanSquaredError()"),
+        (xpnet.MeanSquaredError(reduction="sum"), "MeanSquaredError(reduction='sum')"),
+        (xpnet.Poisson(reduction="sum"), "Poisson(reduction='sum')"),
+        (xpnet.Huber(2.0, reduction="sum"), "Huber(2.0, reduction='sum')"),
+        (
+            xpnet.BinaryCrossEntropy(True, pos_weight=[2.0], reduction="sum"),
+            "BinaryCrossEntropy(from_logits=True, pos_weight=(2.0,), reduction='sum')",
+        ),
+        (xpnet.BinaryCrossEntropy(eps=0.01), "BinaryCrossEntropy(eps=0.01)"),
+        (xpnet.CrossEntropy(0.01, ignore_index=3), "CrossEntropy(eps=0.01, ignore_index=3)"),
+    ],
+)
+def test_a_loss_is_written_with_all_options_that_are_not_the_default(loss, words):
+    """Resuming compares losses by what they are written as."""
+    assert repr(loss) == words
+
+
+def test_resuming_with_another_reduction_is_refused(tmp_path):
+    X = rng.standard_normal((8, 2))
+
+    def fit(epochs, reduction):
+        net = xpnet.Sequential(xpnet.Linear(2, 2))
+        trainer = xpnet.Trainer(net, xpnet.MeanSquaredError(reduction=reduction))
+        keeper = xpnet.Checkpoint(tmp_path)
+        trainer.fit(X, X, epochs=epochs, callbacks=[keeper], resume=tmp_path)
+
+    fit(1, "mean")
+    with pytest.raises(xpnet.CheckpointError, match=r"MeanSquaredError\(reduction='sum'\)"):
+        fit(2, "sum")
+    fit(2, "mean")

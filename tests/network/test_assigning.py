@@ -332,3 +332,23 @@ def test_a_state_that_does_not_fit_is_refused():
         net[0].state = None
     after = net.state_dict()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_state_of_a_free_layer_takes_its_own_entries_only():
+    """Otherwise the network would be saved with values that no network reads."""
+    for name, value, words in (
+        ("var", np.ones((1, 3)), "unknown entry 'var'; did you mean 'variance'?"),
+        ("mean", np.ones(3), r"state\['mean'\] of BatchNorm1d\(3\) has the shape \(1, 3\); got"),
+    ):
+        layer = BatchNorm1d(3)
+        layer.state[name] = value
+        with pytest.raises((OptionError, ShapeError), match=words):
+            Sequential(layer).predict(numbers(2, 3))
+
+
+def test_the_name_of_an_initialiser_is_not_assigned():
+    net = new()
+    for _ in ("before use", "after use"):
+        with pytest.raises(OptionError, match=r"init of Linear\(4, 3\) cannot be set; give it to"):
+            net[0].init = "zeros"
+        net.predict(numbers(2, 4))

@@ -328,3 +328,24 @@ def test_a_loss_that_is_assigned_is_the_one_that_metrics_ask():
     assert made.evaluate(Y, t)["accuracy"] == 2 / 3
     made.loss = "bce_logits"
     assert made.evaluate(Y - 0.3, t)["accuracy"] == 1
+
+
+def test_a_metric_that_writes_into_its_arguments_changes_nothing():
+    def spoils(t, Y):
+        t[:] = Y[:] = 0
+        return 0.0
+
+    t, Y = BITS[:, 0].astype(np.int64), np.eye(2)[BITS[:, 1]]
+    found = evaluated("softmax_cross_entropy", [spoils, "accuracy"], Y, t)
+    assert found["accuracy"] == sk.accuracy_score(BITS[:, 0], BITS[:, 1])
+    assert (t == BITS[:, 0]).all()
+
+
+def test_a_metric_may_return_a_number_of_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    number = metrics.Metric(lambda t, Y: torch.tensor(1.5), mode="min", name="number")
+    assert number(LABELS, SCORES) == 1.5
+    for wrong in (torch.ones(2), torch.tensor(1.0, requires_grad=True), 1j, "1", [], None):
+        metric = metrics.Metric(lambda t, Y, wrong=wrong: wrong, mode="min", name="wrong")
+        with pytest.raises(xpnet.DataError, match="'wrong' must return one number"):
+            metric(LABELS, SCORES)

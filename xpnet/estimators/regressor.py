@@ -181,7 +181,8 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feat
         return loss
 
     def _mean_of(self, loss: float) -> float:
-        return loss / self.n_outputs_
+        """Return the mean over the outputs; of the Poisson deviance it is the sum there."""
+        return loss if self.loss == "poisson" else loss / self.n_outputs_
 
     def _score_of(self, t: NumPyArray, Y: NumPyArray, sample_weight: NumPyArray | None) -> float:
         return float(r2_score(t, self._numbers_of(Y), sample_weight=sample_weight))

@@ -12,6 +12,7 @@ from xpnet.layers.memory import LayerMemory
 from xpnet.layers.memory import Parameter as Parameter
 from xpnet.layers.memory import Shape as Shape
 from xpnet.support.assigned import declare
+from xpnet.support.attributes import completed
 
 
 class Part(LayerMemory):
@@ -60,7 +61,9 @@ class Part(LayerMemory):
         return {name: value for name, value in vars(self).items() if name != "owner"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        older = {"parameters": "_parameters", "state": "_state"}  # in release 1
+        state = {older.get(name, name): value for name, value in state.items()}
+        vars(self).update(completed(type(self), state))
         for name in state.get("_parameters", ()):  # in another process nobody has declared them
             declare(type(self), name)
 

@@ -47,11 +47,6 @@ class BinaryCrossEntropy(Loss):
         if pos_weight is not None and not from_logits:
             raise OptionError("BinaryCrossEntropy: pos_weight needs from_logits=True")
 
-    def __repr__(self) -> str:
-        options = ["from_logits=True"] if self.from_logits else []
-        options += [f"pos_weight={self.pos_weight}"] if self.pos_weight is not None else []
-        return f"BinaryCrossEntropy({', '.join(options)})"
-
     @property
     def threshold(self) -> float:  # type: ignore[override]
         """A single output above this means class 1."""

@@ -32,11 +32,6 @@ class Distributions(Loss):
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         self.reduction = reduction
 
-    def __repr__(self) -> str:
-        defaults = {"label_smoothing": 0.0, "ignore_index": None, "reduction": "mean"}
-        set_ = [f"{k}={getattr(self, k)!r}" for k, v in defaults.items() if getattr(self, k) != v]
-        return f"{type(self).__name__}({', '.join(set_)})"
-
     def _targets(self, t: Array, n: int) -> Array:
         """Return distributions: (1 - α) t + α / classes"""
         xp, alpha, T = self.xp, self.label_smoothing, self._T[:n]

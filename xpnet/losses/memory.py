@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
 
 from xpnet.backend import Array, Backend, backend_of, get_backend
-from xpnet.support.attributes import Checked
+from xpnet.support.attributes import Checked, completed
 from xpnet.support.checks import must_be_read, on_host, yes_or_no
 from xpnet.support.errors import DataError, ShapeError
 
@@ -39,7 +40,22 @@ class LossMemory:
         self._shape = (0, 0)  # the shape of the outputs that the buffers are made for
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        return f"{type(self).__name__}({', '.join(self._options())})"
+
+    def _options(self) -> list[str]:
+        """Return the plain arguments that make such a loss, those that are not the default."""
+        parameters = inspect.signature(type(self).__init__).parameters.values()
+        given = {p.name: getattr(self, p.name, p.default) for p in parameters}
+        return [
+            f"{p.name}={given[p.name]!r}"
+            for p in parameters
+            if p.default is not p.empty
+            and isinstance(given[p.name], bool | int | float | str | tuple | None)
+            and given[p.name] != p.default
+        ]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(completed(type(self), state))
 
     def __copy__(self) -> Self:
         return deepcopy(self)  # two losses with the same arrays would disturb each other

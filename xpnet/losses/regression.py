@@ -65,7 +65,8 @@ class Huber(Loss):
         self.delta, self.reduction = delta, reduction
 
     def __repr__(self) -> str:
-        return f"Huber({self.delta})"
+        others = [option for option in self._options() if not option.startswith("delta")]
+        return f"Huber({', '.join([str(self.delta), *others])})"
 
     def elements(self, Y: Array, T: Array, out: Array) -> None:
         """ℓ = c (e - c/2)"""

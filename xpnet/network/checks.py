@@ -180,6 +180,24 @@ def check_shapes(found: Mapping[str, Shape], wanted: Mapping[str, Array]) -> Non
             raise ShapeError(f"the parameter {name!r} has the shape {a.shape}; got {found[name]}")
 
 
+def check_state(layer: Layer, first: Mapping[str, Array]) -> None:
+    """Check that what somebody has set in the state of a free layer has a place in it.
+
+    Raises
+    ------
+    OptionError, ShapeError
+        If the layer declares its state, and a name is unknown or a shape is another.
+    """
+    for name, value in layer.state.items() if first else ():
+        if name not in first:
+            raise OptionError(f"state of {layer!r}: {unknown('entry', name, first)}")
+        if np.shape(value) != first[name].shape:
+            raise ShapeError(
+                f"state[{name!r}] of {layer!r} has the shape {first[name].shape}; "
+                f"got {np.shape(value)}"
+            )
+
+
 def check_values_of(net: Any, values: Mapping[str, Any]) -> None:
     """Check that a network can take these values, and that they are finite.
 

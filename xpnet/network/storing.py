@@ -16,7 +16,7 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.mode import in_mode_of
 from xpnet.backend.random import Random
 from xpnet.layers.base import Layer, Shape
-from xpnet.network.checks import check_fits, check_shapes, checked_dtype, names_of
+from xpnet.network.checks import check_fits, check_shapes, check_state, checked_dtype, names_of
 from xpnet.network.description import arguments
 from xpnet.network.habits import Habits
 from xpnet.network.layer_list import LayerList
@@ -132,6 +132,8 @@ class Storing(Layer, Habits):
         """Return the first state of each layer; layers that have one keep it."""
         random = Random(self.seed, "state", *change)
         fresh = [layer.initial_state(random) for _, layer in self.walk("")]
+        for (_, layer), new in zip(self.walk(""), fresh, strict=True):
+            check_state(layer, new)
         return [new | old for new, old in zip(fresh, self.host_states(), strict=True)]
 
     def values_of_new_layers(self, same: bool) -> None:
@@ -205,7 +207,8 @@ class Storing(Layer, Habits):
         return state | {"_layers": list(self.layers)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        older = {"layers": "_layers", "seed": "_seed"}  # in release 1
+        super().__setstate__({older.get(name, name): value for name, value in state.items()})
         self.optimizers, self.in_use, self._last = WeakSet(), threading.RLock(), LastBatch()
         self._layers = LayerList(self, self._layers)
         for layer in self.layers:

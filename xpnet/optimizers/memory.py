@@ -28,7 +28,8 @@ class OptimizerMemory:
     changes = 0  # of the numbers in ``options``, see `xpnet.optimizers.settings.number`
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        older = {"betas": "_betas"}  # in release 1, of Adam
+        vars(self).update({older.get(name, name): value for name, value in state.items()})
         self.net.optimizers.add(self)  # a copy moves along with its network, too
 
     def __copy__(self) -> Self:

@@ -7,6 +7,7 @@ the object at the usual speed.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import CodeType, FunctionType
@@ -129,3 +130,13 @@ class Foreign(_SetOnly):
         if kind.__module__.partition(".")[0] == "xpnet":
             raise OptionError(f"{self.name} of {thing!r:.60} cannot be set; {self.ours}")
         vars(thing)[self.name] = value
+
+
+def completed(kind: type, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of a pickle; an option that is newer than the pickle has its default."""
+    new = {
+        p.name: p.default
+        for p in inspect.signature(kind).parameters.values()
+        if p.default is not p.empty and isinstance(getattr(kind, p.name, None), Checked | Fixed)
+    }
+    return new | state

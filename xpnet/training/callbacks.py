@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from xpnet.backend import say_once
-from xpnet.support.attributes import Checked
+from xpnet.support.attributes import Checked, completed
 from xpnet.support.errors import OptionError
 from xpnet.training.training import Training
 
@@ -36,6 +36,9 @@ class Callback:
     every_step = True
     after_others = False
     once = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(completed(type(self), state))
 
     def on_train_begin(self, logs: Mapping[str, float]) -> None:
         """Before the first step."""

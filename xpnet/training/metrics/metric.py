@@ -73,22 +73,30 @@ class Metric:
         """Return the number, after a look at what the function returned."""
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         try:
-            value = self.function(precise(np.asarray(t)), precise(np.asarray(Y)), **weights)
+            value = self.function(self._given(t), self._given(Y), **weights)
         except Exception as error:
             error.add_note(
                 f"The metric {self.name!r} raised this. It was given targets of shape "
                 f"{np.shape(t)} and outputs of shape {np.shape(Y)}."
             )
             raise
-        if isinstance(value, str | bytes) or np.size(value) != 1 or np.iscomplexobj(value):
-            raise self._no_number(value)
         try:
-            return float(np.asarray(value).reshape(())[()])
-        except (TypeError, ValueError):
+            number = np.asarray(value).reshape(())
+            if number.dtype.kind in "biufO":
+                return float(number[()])
+            raise TypeError
+        except (TypeError, ValueError, RuntimeError):  # PyTorch's: it requires a gradient
             raise self._no_number(value) from None
 
+    def _given(self, a: Any) -> np.ndarray[Any, Any]:
+        """Return an array in its wide type, a copy for a function that may write in it."""
+        wide = precise(np.asarray(a))
+        return wide if self.is_ours else wide.copy()
+
     def _no_number(self, value: Any) -> DataError:
-        came = f"an array of shape {np.shape(value)}" if np.size(value) > 1 else repr(value)
+        came = repr(value)
+        if isinstance(value, np.ndarray | list | tuple):
+            came = f"an array of shape {np.shape(value)}"
         return DataError(f"the metric {self.name!r} must return one number; it returned {came:.80}")
 
     @property
