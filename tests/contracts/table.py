@@ -98,5 +98,6 @@ def words(ways: Mapping[str, Verdict]) -> str:
 def shown(text: str) -> str:
     """Return the words of an error in one short line, without what differs from run to run."""
     text = re.sub(r"<object object at 0x\w+>", "object()", text)
+    text = re.sub(r" at 0x\w+", "", text)
     text = re.sub(r"(/[\w.-]+)*/tmp\w+", "DIR", text.replace("|", "/").replace("`", "'"))
     return text if len(text) <= 160 else f"{text[:157]}..."

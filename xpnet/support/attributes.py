@@ -30,7 +30,8 @@ def require_known(thing: Any) -> None:
     for name in list(vars(thing)):  # another thread may add some
         if name not in known and not name.startswith("_"):
             settings = [n for n in vars(thing) if n in known and not n.startswith("_")]
-            raise OptionError(f"{thing!r}: {unknown('attribute', name, settings)}")
+            who = kind.__name__ if repr(thing).startswith("<") else repr(thing)
+            raise OptionError(f"{who}: {unknown('attribute', name, settings)}")
 
 
 def require_known_in(net: Any) -> None:
