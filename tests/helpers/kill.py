@@ -7,10 +7,12 @@ xpnet as it is. Every formula is written here once more, in plain NumPy, in the 
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from inspect import signature
 from io import BytesIO
 from math import cos, erf, pi, sqrt
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import contract_layers
 import numpy as np
@@ -26,6 +28,7 @@ from xpnet.data.image_sets import image_set
 from xpnet.initializers import find_initializer
 from xpnet.parallel.communicator import ALONE
 from xpnet.parallel.sharing import shared
+from xpnet.support.archive import read_archive, write_archive
 from xpnet.support.checks import on_host
 
 BACKENDS = xpnet.backend.find_backend("numpy"), StrictBackend()
@@ -659,6 +662,59 @@ def check_shuffled_training(xp):
     assert history["val_accuracy"][-1] == 1
 
 
+class Stops(xpnet.Callback):
+    """Breaks a training off in its sixth step."""
+
+    def on_train_batch_begin(self, batch, logs):
+        if self.trainer.optimizer.t == 5:
+            raise InterruptedError
+
+
+def check_resuming(xp):
+    """A training goes on to the same bits; what differs, or is unknown in the file, is refused."""
+    if xp is not BACKENDS[0]:
+        return
+    X, t = numbers(12, 2), numbers(12, 1, seed=1)
+
+    def fit(*more, lr=0.1, X=X, seed=0, **options):
+        net = S(L(2, 3), xpnet.Dropout(0.2), L(3, 1), dtype="float64")
+        trainer = xpnet.Trainer(net, "mse", xpnet.Adam(net, lr=lr), seed=seed)
+        stopping = xpnet.EarlyStopping("loss")
+        trainer.fit(X, t, epochs=3, batch_size=4, callbacks=[stopping, *more], **options)
+        return net.params, trainer.history["loss"], stopping.best
+
+    def refuses(path, **options):
+        try:
+            fit(resume=path, **options)
+        except xpnet.XpnetError as error:
+            return isinstance(error, xpnet.CheckpointError)
+
+    with TemporaryDirectory() as name:
+        path = Path(name, "a.npz")
+        folder = Path(name, "saved")
+        with suppress(InterruptedError):
+            fit(xpnet.Checkpoint(folder, every_steps=1), Stops())
+        saved = sorted(folder.glob("*.npz"))[-1]
+        for got, want in zip(fit(resume=saved), fit(), strict=True):
+            close(got, want, "what a resumed training ends with", 0)
+        for other in ({"lr": 0.2}, {"X": X + 1}, {"seed": 1}):
+            assert refuses(saved, **other), other
+            fit(resume=saved, override=["data" if k == "X" else k for k in other], **other)
+        arrays, about = read_archive(saved)
+        for wrong in (
+            {"more": 1},
+            {"changed": {"beta1": 2.0}},
+            {"progress": about["progress"] | {"more": 1}},
+            {"progress": about["progress"] | {"first_epoch": 2}},
+            {"callbacks": {"EarlyStopping0": {"best": 1.0, "best_epoch": 1}}},
+        ):
+            write_archive(path, arrays, about | wrong)
+            assert refuses(path), wrong
+        for word, value in (("optimizer.q", X), ("more", X), ("optimizer.m", np.full(13, np.nan))):
+            write_archive(path, arrays | {word: value}, about)
+            assert refuses(path), word
+
+
 # ---- several processes -------------------------------------------------------------------------
 
 
@@ -757,6 +813,7 @@ CHECKS = (
     check_image_files,
     check_labels,
     check_training,
+    check_resuming,
     check_masks,
     check_schedules,
     check_initial_weights,

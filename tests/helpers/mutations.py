@@ -817,6 +817,50 @@ REST = [
             "np.ones(len(sizes))) / len(sizes)",
         ),
     ),
+    *_in(
+        "storage/fields.py",
+        (
+            "unknown fields of a checkpoint are ignored",
+            "        if name not in known:\n",
+            "        if not name:\n",
+        ),
+        (
+            "unknown arrays of a checkpoint are ignored",
+            "or name in owners or name.startswith(starts)):",
+            "or name in owners or name):",
+        ),
+        (
+            "an epoch before the first of the fit",
+            'progress["first_epoch"] > progress["epoch"]',
+            'progress["first_epoch"] > progress["epoch"] + 1',
+        ),
+    ),
+    *_in(
+        "training/state.py",
+        (
+            "arrays that the optimizer does not know are dropped",
+            "    if may_differ:\n",
+            "    if not may_differ:\n",
+        ),
+        ("moments that are not finite come back", "if np.isnan(found).any()", "if not found.size"),
+        (
+            "numbers that cannot be set are passed over",
+            "if name in numbers and name not in override:",
+            "if name in override:",
+        ),
+    ),
+    *_in(
+        "training/differences.py",
+        ("what differs goes on", "if name not in override or name in fixed}", "if name in fixed}"),
+    ),
+    *_in(
+        "training/early_stopping.py",
+        (
+            "the best epoch is one to come",
+            "if self.best_epoch >= self.trainer.epoch:",
+            "if self.best_epoch > self.trainer.epoch:",
+        ),
+    ),
     *_in("training/data.py", ("samples of weight 0 used", "columns[2] > 0", "columns[2] >= 0")),
     *_in(
         "network/checks.py",
