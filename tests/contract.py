@@ -6,7 +6,9 @@ rooms choose: ``python tests/contract.py layers files``. ``--write`` writes docs
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent)]
@@ -29,10 +31,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "contract.md"
 
 def tried(rooms=ROOMS):
     """Yield each trial with its verdict."""
-    for room in rooms:
-        for subject in room.subjects():
-            for trial in subject.trials():
-                yield trial, trial.verdict()
+    with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
+        for room in rooms:
+            for subject in room.subjects():
+                for trial in subject.trials():
+                    yield trial, trial.verdict()
 
 
 def untried(rooms=ROOMS):

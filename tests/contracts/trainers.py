@@ -147,7 +147,7 @@ def subjects():
         attributes=False,
         fixed={"self": "", **data},
         context={"callbacks": {"epochs": 5}},
-        right={"resume": ("capitals",), "override": ("{}",)},
+        right={"resume": ("capitals", "'nonsense'"), "override": ("{}",)},
     )
     stops = {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.5, "mode": "max"}
     yield callback(
