@@ -12,7 +12,6 @@ from xpnet.backend import Array, Backend
 from xpnet.backend.random import Random
 from xpnet.initializers import Initializer
 from xpnet.support.assigned import Sealed, State, declare, first_value, write
-from xpnet.support.attributes import Foreign
 from xpnet.support.errors import OptionError, ShapeError, XpnetError
 
 Shape = tuple[int, ...]
@@ -38,7 +37,6 @@ class LayerMemory:
     """The part of `xpnet.Layer` that holds its values, and takes those that somebody assigns."""
 
     xp: Backend
-    init = Foreign("give it to the layer that you make, as init=...; for other values assign to W")
     dtype: np.dtype[Any]
     _parameters: dict[str, Parameter]
     _state: dict[str, Array]

@@ -12,7 +12,7 @@ from xpnet.layers.memory import LayerMemory
 from xpnet.layers.memory import Parameter as Parameter
 from xpnet.layers.memory import Shape as Shape
 from xpnet.support.assigned import declare
-from xpnet.support.attributes import completed
+from xpnet.support.attributes import Foreign, completed
 
 
 class Part(LayerMemory):
@@ -20,6 +20,7 @@ class Part(LayerMemory):
 
     Y: Array
     dX: Array = None
+    init = Foreign("give it to the layer that you make, as init=...; for other values assign to W")
     pixels = "numbers"
     training = True
     splits = True  # False: in prediction, too, an output depends on all samples of the batch

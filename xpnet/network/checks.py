@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend, get_array_module
+from xpnet.backend import Array, Backend, backend_of
 from xpnet.backend.mode import check_dtype
 from xpnet.layers.base import Layer, Shape
 from xpnet.support.checks import on_host
@@ -124,7 +124,7 @@ def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0
     if X.dtype.kind != "f":
         return
     own, largest = (float(np.finfo(kind).max) for kind in (X.dtype, dtype))
-    module = get_array_module(X)
+    module = backend_of(X).module
     for start in range(0, len(X), CHECK_ROWS):
         rows = X[start : start + CHECK_ROWS]
         finite = module.isfinite(rows) if own <= largest else module.abs(rows) <= largest

@@ -101,7 +101,9 @@ def kind_of(a: Any) -> str:
 def last_word(name: str) -> str:
     """Return the name of an argument that stands at the end of a longer name."""
     word = name.split()[-1].strip("'\"")
-    return word if word[0] not in "0123456789" else f"values[{word!r}]"  # of load_state_dict
+    if word.isidentifier():
+        return word
+    return f"values[{word!r}]" if word[0].isdigit() and word[-1] != ")" else "the value"
 
 
 def is_masked(a: Any) -> bool:
