@@ -298,11 +298,11 @@ def _():
     write_idx("a.idx", np.zeros(3, np.int64).astype(np.int32))
 
 
-@advice("put {} (each plain or with .gz) into one folder and name it with --data-dir or XPNET_DATA")
-def _(tmp_path, monkeypatch):
+@advice("into one folder and name it with data_dir, --data-dir or XPNET_DATA")
+def _(tmp_path, monkeypatch, run):
     monkeypatch.delenv("XPNET_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with refused(xpnet.DataError, "name it with --data-dir or XPNET_DATA"):
+    with refused(xpnet.DataError, "name it with data_dir, --data-dir or XPNET_DATA"):
         xpnet.data.load_mnist(download=False)
     names = (
         "train-images-idx3-ubyte",
@@ -316,7 +316,8 @@ def _(tmp_path, monkeypatch):
     monkeypatch.setenv("XPNET_DATA", str(tmp_path / "mine"))
     assert xpnet.data.load_mnist()[0].shape[0] == 3
     monkeypatch.delenv("XPNET_DATA")
-    assert xpnet.data.load_mnist(tmp_path / "mine")[0].shape[0] == 3
+    assert xpnet.data.load_mnist(data_dir=tmp_path / "mine")[0].shape[0] == 3
+    assert run(*MNIST, "--data-dir", tmp_path / "mine").code == 0
 
 
 @advice("MNIST is not here (looked in {}), and pooch, which downloads MNIST, is not installed")

@@ -36,7 +36,7 @@ _DEADLINE = 600  # seconds for one file, however the pieces come
 _MAX_BYTES = 2**26  # the largest file has 47 MB
 _ADVICE = (
     f"put {', '.join(_SHA256)} (each plain or with .gz) into one folder"
-    " and name it with --data-dir or XPNET_DATA"
+    " and name it with data_dir, --data-dir or XPNET_DATA"
 )
 _OTHER_CACHE = ", or name another folder for downloads with XDG_CACHE_HOME"
 
