@@ -283,6 +283,19 @@ def _(run):
     assert run(*resume, "--data-dir", "a").code == 0
 
 
+@advice("put config.json, the data and extensions back as they were, or begin another training")
+def _(run):
+    labels = np.arange(4, dtype=np.int32)
+    write_mnist("a", labels)
+    assert run(*MNIST, "--data-dir", "a", "--out", "run").code == 0
+    resume = "train", "--resume", "run", "--epochs", 2, *MNIST[6:], "--data-dir", "a"
+    write_mnist("a", labels[::-1].copy())
+    assert "put config.json, the data and extensions back as they were" in run(*resume).err
+    assert run(*MNIST, "--data-dir", "a", "--out", "other").code == 0  # without --resume
+    write_mnist("a", labels)
+    assert run(*resume).code == 0
+
+
 @advice("{} cannot be written ({}): write elsewhere")
 def _(tmp_path):
     (tmp_path / "file").write_text("")

@@ -38,6 +38,10 @@ elsewhere(
     "tests/training/test_turns.py::test_a_copy_may_be_trained_meanwhile_as_the_error_says",
     "wait for its end, or train net.copy() with a Trainer of its own",
 )
+elsewhere(
+    "tests/storage/test_moved_folder.py::test_the_training_ends_and_can_be_saved_elsewhere",
+    "rename it back and resume from it, or save the present state elsewhere by trainer.save(path)",
+)
 cannot(
     "needs a release that is newer than this one",
     "{} was saved by a newer xpnet, {}; update this one",
