@@ -63,6 +63,16 @@ def _():
     assert optimizer.t == 0
 
 
+@advice("give it to the layer that you make, as init=...; for other values assign to W")
+def _():
+    layer = xpnet.Linear(3, 2)
+    with refused(xpnet.OptionError, "give it to the layer that you make, as init=...; for other"):
+        layer.init = "zeros"
+    assert not xpnet.Sequential(xpnet.Linear(3, 2, init="zeros")).params.any()
+    layer.W = np.ones((3, 2))
+    assert xpnet.Sequential(layer).layers[0].W.sum() == 6
+
+
 @advice("a parameter {} cannot be declared, changed or removed any more; declare it in __init__")
 def _():
     class Late(xpnet.Identity):
