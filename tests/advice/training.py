@@ -55,10 +55,14 @@ def learns(made, X=X, t=NUMBERS, epochs=20, **how):
     return made
 
 
-@advice("lower the learning rate (now {}) or set clip_norm")
+@advice("lower the learning rate (now {}){}, and begin with a new network")
 def _():
-    with refused(xpnet.DivergenceError, "; lower the learning rate (now 100) or set clip_norm"):
+    words = "; lower the learning rate (now 100) or set clip_norm, and begin with a new network"
+    with refused(xpnet.DivergenceError, words):
         learns(trainer(lr=100))
+    for optimizer, how in ((xpnet.Adam, {"lr": 1e30}), (xpnet.SGD, {"lr": 1e30, "clip_norm": 1})):
+        with refused(xpnet.DivergenceError, "(now 1e+30), and begin with a new network"):
+            learns(trainer(optimizer=optimizer, **how))
     learns(trainer(lr=0.1))
     loss = trainer(lr=100, clip_norm=1e-3).fit(X, NUMBERS, epochs=20)["loss"]
     assert loss[-1] < 0.8 * loss[0]
@@ -81,6 +85,19 @@ def _(caplog):
     learns(trainer("softmax_cross_entropy", xpnet.Adam, net=network(outputs=2)), t=T)
     learns(trainer("cross_entropy", xpnet.Adam, net=network(xpnet.Softmax(), outputs=2)), t=T)
     assert not caplog.records
+
+
+@advice("{} was spoilt before: make a new network, and an optimizer for it")
+def _():
+    for rate in (100, 1e30):
+        made = trainer(lr=rate)
+        with refused(xpnet.DivergenceError, "lower the learning rate"):
+            learns(made)
+        made.optimizer.lr = 0.1  # the network is what it was
+        with refused(xpnet.DivergenceError, "make a new network, and an optimizer for it"):
+            learns(made)
+    net = network()
+    learns(xpnet.Trainer(net, "mse", xpnet.SGD(net, lr=0.1)))
 
 
 @advice("the first values of {} are large, to {}: begin with smaller ones")

@@ -10,6 +10,7 @@ from xpnet.backend import say_once
 from xpnet.data.sparse import SparseRows
 from xpnet.layers import LAYERS, Dropout, Flatten, Identity, Sigmoid, Softmax
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss, SoftmaxCrossEntropy
+from xpnet.optimizers import SGD, Optimizer
 from xpnet.training.step import TrainingStep
 from xpnet.training.training import Training
 
@@ -49,12 +50,19 @@ def advice(training: Training, step: TrainingStep | None, first: bool = False) -
     step : TrainingStep or None
         Has the outputs and the data, None if they are not known.
     first : bool
-        True: no step has changed a parameter yet.
+        True: no step of this `fit` had changed a parameter.
     """
     found = None if step is None else _of_outputs(training, step) or _of_data(training, step)
     if found is None and first:
         found = _of_parameters(training)
-    return found or f"lower the learning rate (now {training.optimizer.lr:g}) or set clip_norm"
+    return found or _of_optimizer(training.optimizer)
+
+
+def _of_optimizer(optimizer: Optimizer) -> str:
+    """Return the advice for steps that are too long; those of Adam do not shrink with g."""
+    clips = isinstance(optimizer, SGD) and optimizer.clip_norm is None
+    also = " or set clip_norm" if clips else ""
+    return f"lower the learning rate (now {optimizer.lr:g}){also}, and begin with a new network"
 
 
 def _of_outputs(training: Training, step: TrainingStep) -> str | None:
@@ -83,6 +91,8 @@ def _of_parameters(training: Training) -> str | None:
     """Return the advice for a network that was not finite before the first update."""
     for name, value in training.net.state_dict().items():
         top = np.abs(value).max(initial=0.0) if value.dtype.kind == "f" else 0.0
+        if np.isnan(top) or (top > LARGE and training.epoch):  # an earlier fit has diverged
+            return f"{name} was spoilt before: make a new network, and an optimizer for it"
         if top > LARGE:
             return f"the first values of {name} are large, to {top:.2g}: begin with smaller ones"
     return None

@@ -35,7 +35,7 @@ def divergence(
         if Y is not None and not np.isfinite(net.xp.asnumpy(Y[:rows])).all():
             found = f"the first output that is not finite is that of layer {path}, {layer!r}"
             break
-    first = what == "loss" and number == training.epoch == 0
+    first = what == "loss" and number == 0 and training.epoch == training.first_epoch
     finite = "every layer's output is still finite, the loss itself overflows"
     where = next(filter(None, training.comm.allgather(found)), finite)
     return DivergenceError(
