@@ -288,3 +288,13 @@ def test_resuming_with_another_reduction_is_refused(tmp_path):
     with pytest.raises(xpnet.CheckpointError, match=r"MeanSquaredError\(reduction='sum'\)"):
         fit(2, "sum")
     fit(2, "mean")
+
+
+@pytest.mark.parametrize("factor", [1e-310, 1e-46, 1e-30, 1e30, 1e300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_any_magnitude_count_by_their_ratios(backend, factor, dtype):
+    loss, Y = xpnet.MeanSquaredError(), Z.astype(dtype)
+    value, slope = call(loss, backend, Y, P.astype(dtype), np.full(N, 1.5))
+    scaled, same_slope = call(loss, backend, Y, P.astype(dtype), np.full(N, 1.5 * factor))
+    assert scaled == pytest.approx(value, rel=1e-6)
+    np.testing.assert_allclose(same_slope, slope, rtol=1e-6)

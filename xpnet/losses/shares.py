@@ -73,6 +73,15 @@ class Shares(LossMemory):
         """Return the share of all samples, if all count alike."""
         return 1.0 / (n * self.outputs) if self.reduction == "mean" else 1.0
 
+    def _checked(self, w: Array, n: int) -> Array:
+        """Return checked weights; the largest is about 1, where it was far from it."""
+        host = on_host(w, "sample_weight")
+        check_weights(host, n)
+        exponent = int(np.frexp(float(host.max()))[1])
+        if self.reduction == "sum" or abs(exponent) < 50:  # only the ratios count
+            return w
+        return self.xp.asarray(np.ldexp(host.astype(np.float64), -exponent))
+
     def _shares(self, t: Array, sample_weight: Any) -> Array:
         """Return what each sample counts, over the number of outputs if ℓ is their mean."""
         xp, n, value = self.xp, len(self.Y), self.value
@@ -80,7 +89,7 @@ class Shares(LossMemory):
         if sample_weight is not None:
             w = self._received(sample_weight, "sample_weight")
             if self.validate:
-                check_weights(on_host(w, "sample_weight"), n)
+                w = self._checked(w, n)
             xp.copyto(share, w.reshape(n, 1))
         if self.leaves_out(t):
             self.leave_out(t, share)
