@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from xpnet.backend import Backend
 from xpnet.exchange.onnx_nodes import is_described
 from xpnet.layers.base import Layer, Shape
 from xpnet.network import Sequential
-from xpnet.support.checks import count, yes_or_no
+from xpnet.support.checks import count, file_of, yes_or_no
 from xpnet.support.errors import OptionError, XpnetError
 from xpnet.support.files import write_atomically, writing
 
@@ -52,7 +51,7 @@ def to_onnx(
     XpnetError
         If the file cannot be written, or onnx is not installed.
     """
-    onnx, path = _library(), Path(path)
+    onnx, path = _library(), file_of("to_onnx: path", path)
     if not isinstance(net, Sequential):
         raise OptionError(f"to_onnx writes a Sequential; got {net!r:.60}")
     yes_or_no("to_onnx: pixels", pixels)

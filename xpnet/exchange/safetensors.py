@@ -12,7 +12,6 @@ import os
 import zlib
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from xpnet.network import Sequential, check_shapes
 from xpnet.network.storing import demanded
+from xpnet.support.checks import file_of, path_of
 from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.support.files import open_file, write_atomically, writing
 from xpnet.support.version import __version__
@@ -67,7 +67,7 @@ def save_safetensors(net: Sequential, path: str | os.PathLike[str], layout: str 
     XpnetError
         If the file cannot be written, or safetensors is not installed.
     """
-    numpy, path = _library().numpy, Path(path)
+    numpy, path = _library().numpy, file_of("save_safetensors: path", path)
     arrays = net.state_dict(layout)
     about = {
         "format": "pt" if layout == "torch" else "xpnet",  # "pt" is what others look for
@@ -107,7 +107,7 @@ def load_safetensors(net: Sequential, path: str | os.PathLike[str], layout: str 
         If safetensors is not installed.
     """
     _library()
-    wanted, name = net.state_dict(layout), str(path)
+    wanted, name = net.state_dict(layout), str(path_of("load_safetensors: path", path))
     try:
         with open_file(path) as file:
             size, data = os.fstat(file.fileno()).st_size, file.read(8 + MOST)

@@ -6,7 +6,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Self
 from weakref import WeakSet, ref
 
@@ -24,7 +23,7 @@ from xpnet.network.watching import LastBatch
 from xpnet.support.archive import write_archive
 from xpnet.support.assigned import write
 from xpnet.support.attributes import Managed, require_known_in
-from xpnet.support.checks import count, on_host
+from xpnet.support.checks import count, file_of, on_host
 from xpnet.support.errors import DataError, OptionError
 from xpnet.support.messages import look_up
 from xpnet.support.turns import require_free
@@ -305,7 +304,7 @@ class Storing(Layer, Habits):
             If the file cannot be written; an old one stays as it was.
         """
         require_known_in(self)
-        write_archive(Path(path), self.state_dict(), {"network": self.config()})
+        write_archive(file_of("save: path", path), self.state_dict(), {"network": self.config()})
 
     def sha256(self) -> str:
         """Return the SHA-256 of all parameters, in order, as little-endian bytes."""

@@ -15,7 +15,7 @@ from xpnet.layers import LAYERS, Layer
 from xpnet.network import DTYPES, Sequential
 from xpnet.storage.fields import FIELDS, LATER_FIELDS, unknown_field
 from xpnet.support.archive import Arrays, read_archive
-from xpnet.support.checks import is_whole
+from xpnet.support.checks import is_whole, path_of
 from xpnet.support.errors import CheckpointError, DataError, ShapeError, XpnetError
 from xpnet.support.messages import unknown
 
@@ -61,7 +61,7 @@ def load(
     Sequential(Linear(2, 3), Tanh(), Linear(3, 1))
     """
     known = {**LAYERS, **{layer.__name__: layer for layer in layers}}
-    return _network_of(Path(path), known, backend)
+    return _network_of(path_of("load: path", path), known, backend)
 
 
 def _network_of(

@@ -39,9 +39,20 @@ def finite(name: str, value: Any) -> float:
 
 def path_of(name: str, value: Any) -> Path:
     """Return a path that is given as words or as a path, else raise OptionError."""
-    if not isinstance(value, str | os.PathLike) or not str(value):
-        raise OptionError(f"{name} must be a path; got {value!r:.60}")
-    return Path(value)
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text:
+        raise OptionError(f"{name} must be a path, of words or a pathlib.Path; got {value!r:.60}")
+    return Path(text)
+
+
+def file_of(name: str, value: Any) -> Path:
+    """Return the path of a file to be written, else raise OptionError; ~ is no home here."""
+    path = path_of(name, value)
+    if "\0" in str(path):
+        raise OptionError(f"{name} must have no zero byte; got {value!r:.60}")
+    if os.fspath(value).endswith(("/", os.sep)):
+        raise OptionError(f"{name} must be a file, and {value!r:.200} is a folder; add its name")
+    return path
 
 
 def or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:

@@ -1,7 +1,7 @@
 """Files that are written whole, and files of others, which are read with a limit.
 
 A reader sees the old file or the new one, never a part. A new file takes the place of a link, so
-what the link points to is never overwritten.
+what the link points to is never overwritten; it may be read and written by whom the old file was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -22,7 +22,7 @@ CANNOT_SYNC = {
     *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF),
     *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.EROFS),
 }
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 # Flags of `os.open` that not every system has. Without O_NONBLOCK a pipe is waited for.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 AT_ONCE = sum(getattr(os, f"O_{name}", 0) for name in ("NONBLOCK", "NOCTTY", "CLOEXEC", "BINARY"))
@@ -45,18 +45,36 @@ def write_atomically(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file to write, which replaces ``path`` once all of it is on the disk.
 
-    If anything fails, the old file is intact and the temporary file is removed.
+    If anything fails, the old file is intact and the temporary file is removed; an OSError names
+    ``path``.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    # Shorter: the longest name that a file may have leaves no room for more.
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         with temporary.open("xb") as file:
             yield file
             file.flush()
+            _keep_mode(path, temporary)
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or no folder that could hold one
+            temporary.unlink()
     _sync(path.parent)
+
+
+def _keep_mode(old: Path, new: Path) -> None:
+    """Let the new file be read and written by whom the old one is, where there is an old one."""
+    with suppress(OSError):  # there is none, or the disk knows no modes
+        mode = os.lstat(old).st_mode
+        if stat.S_ISREG(mode):
+            os.chmod(new, stat.S_IMODE(mode) & 0o777)
 
 
 def _sync(folder: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Self
 
 from xpnet.data.batches import Batches
 from xpnet.storage.training_file import write_training
 from xpnet.storage.training_state import TrainingState
+from xpnet.support.checks import file_of
 from xpnet.support.errors import OptionError, XpnetError
 from xpnet.training.failures import require_finite
 from xpnet.training.state import all_or_nothing, describe, other_bits, restore_values
@@ -49,9 +49,9 @@ class Saving:
         """
         if self.comm.rank:
             return
-        state = self.state()
+        path, state = file_of("save: path", path), self.state()
         require_finite(self, state.network)
-        write_training(Path(path), state)
+        write_training(path, state)
 
     def state(self: Any) -> TrainingState:
         """Return all that decides how the training goes on, as arrays and a description.
