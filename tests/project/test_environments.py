@@ -236,6 +236,28 @@ def test_a_figure_needs_no_backend(shell, tmp_path, backend):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+# ---- packages that are damaged -------------------------------------------------------------------
+
+OPTIONAL = "tqdm", "threadpoolctl", "numba", "mpi4py", "cupy", "pandas", "polars"
+
+
+@pytest.mark.thorough(but=["SystemExit"])
+@pytest.mark.parametrize("error", ["SystemExit", "ImportError", "OSError", "RuntimeError"])
+def test_packages_that_raise_when_they_are_imported(shell, tmp_path, environment, error):
+    """What a training can do without costs it nothing, and `xpnet info` prints its report."""
+    for name in OPTIONAL:
+        (tmp_path / "damaged" / name).mkdir(parents=True)
+        (tmp_path / "damaged" / name / "__init__.py").write_text(f"raise {error}('damaged')\n")
+    first = os.pathsep.join([str(tmp_path / "damaged"), environment["PYTHONPATH"]])
+    done = shell(TRAIN, PYTHONPATH=first, XPNET_BACKEND="auto")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "no GPU in use, computing with NumPy; xpnet info says why\n"
+    whole(tmp_path / "run")
+    done = shell("info", PYTHONPATH=first)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert f"CuPy is installed but does not import ({error}: damaged)" in done.stdout
+
+
 # ---- signals -------------------------------------------------------------------------------------
 
 

@@ -180,7 +180,7 @@ def _bar(total: int, done: int) -> Any:
     """Return a bar of tqdm, drawn on a terminal only; without tqdm something that prints rows."""
     try:
         from tqdm import tqdm
-    except Exception:  # it is not installed, or is damaged
+    except (Exception, SystemExit):  # it is not installed, or is damaged
         if sys.stderr is not None and sys.stderr.isatty():
             say_once("tqdm, which draws the progress bar, is not installed; run pip install tqdm")
         return _NoBar()

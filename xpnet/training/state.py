@@ -246,7 +246,7 @@ def _blas() -> list[str]:
     """Return what NumPy multiplies matrices with; "unknown" without threadpoolctl."""
     try:
         from threadpoolctl import threadpool_info
-    except ImportError:
+    except (Exception, SystemExit):  # it is not installed, or is damaged
         return ["unknown"]
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     place = str(Path(np.__file__).parent)  # other libraries may have brought a BLAS of their own
