@@ -238,3 +238,9 @@ def _(run):
     says(train(run, "--hidden", 0, "--activation", "tanh"), "leave one of the two out")
     helps(train(run, "--hidden", 0))
     helps(train(run, "--activation", "tanh"))
+
+
+elsewhere(
+    "tests/storage/test_targets.py::test_what_is_no_path_of_a_file_is_refused",
+    "{} must be a file, and {} is a folder; add its name",
+)

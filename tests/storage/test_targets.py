@@ -110,7 +110,7 @@ def test_what_is_no_path_of_a_file_is_refused(tmp_path, monkeypatch, write, path
 
 @pytest.mark.parametrize("path", [b"net.npz", io.BytesIO(), None])
 def test_what_is_no_path_is_not_read(path):
-    with pytest.raises(xpnet.OptionError, match="load: path must be a path"):
+    with pytest.raises(xpnet.OptionError, match="path must be a path"):
         xpnet.load(path)
 
 

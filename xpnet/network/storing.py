@@ -304,7 +304,7 @@ class Storing(Layer, Habits):
             If the file cannot be written; an old one stays as it was.
         """
         require_known_in(self)
-        write_archive(file_of("save: path", path), self.state_dict(), {"network": self.config()})
+        write_archive(file_of("path", path), self.state_dict(), {"network": self.config()})
 
     def sha256(self) -> str:
         """Return the SHA-256 of all parameters, in order, as little-endian bytes."""

@@ -61,7 +61,7 @@ def load(
     Sequential(Linear(2, 3), Tanh(), Linear(3, 1))
     """
     known = {**LAYERS, **{layer.__name__: layer for layer in layers}}
-    return _network_of(path_of("load: path", path), known, backend)
+    return _network_of(path_of("path", path), known, backend)
 
 
 def _network_of(

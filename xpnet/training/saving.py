@@ -49,7 +49,7 @@ class Saving:
         """
         if self.comm.rank:
             return
-        path, state = file_of("save: path", path), self.state()
+        path, state = file_of("path", path), self.state()
         require_finite(self, state.network)
         write_training(path, state)
 
