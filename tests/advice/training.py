@@ -155,11 +155,15 @@ def _(caplog, monkeypatch):
 
 @advice("{} needs an output for each class, and the network has one: the probability of a single")
 def _():
-    words = 'Give it 2 outputs, or use the loss "bce_logits" with targets 0 and 1'
-    with refused(xpnet.ShapeError, words):
+    words = "Give it 2 outputs, or use the loss {} with targets 0 and 1"
+    with refused(xpnet.ShapeError, words.format('"bce_logits"')):
         trainer("softmax_cross_entropy").fit(X, T, epochs=1)
     learns(trainer("softmax_cross_entropy", net=network(outputs=2)), t=T)
     learns(trainer("bce_logits"), t=T)
+    with refused(xpnet.ShapeError, words.format('"bce" behind Sigmoid()')):
+        trainer("cross_entropy", net=network(xpnet.Softmax())).fit(X, T, epochs=1)
+    learns(trainer("cross_entropy", net=network(xpnet.Softmax(), outputs=2)), t=T)
+    learns(trainer("bce", net=network(xpnet.Sigmoid())), t=T)
 
 
 def far(t, Y):

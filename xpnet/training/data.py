@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.backend import Array
-from xpnet.losses import Loss, check_targets, check_weights
+from xpnet.losses import Loss, SoftmaxCrossEntropy, check_targets, check_weights
 from xpnet.network import Sequential
 from xpnet.network.checks import check_batch, check_values
 from xpnet.support.checks import on_host
@@ -83,10 +83,12 @@ class DataReader:
                 "end the network with Flatten() or Linear(...)"
             )
         if self.loss.distribution and shape[0] == 1:
+            scores = isinstance(self.loss, SoftmaxCrossEntropy)
+            other = '"bce_logits"' if scores else '"bce" behind Sigmoid()'
             raise ShapeError(
                 f"{self.loss!r} needs an output for each class, and the network has one: the "
                 "probability of a single class is always 1. Give it 2 outputs, or use the loss "
-                '"bce_logits" with targets 0 and 1'
+                f"{other} with targets 0 and 1"
             )
         check_targets(self.loss, t, (len(X), shape[0]))
         check_values(t, self.net.dtype, f"{self.loss!r}: t")
