@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backend import Array, Backend, backend_of
+from xpnet.backend import Array, Backend
 from xpnet.backend.mode import check_dtype
 from xpnet.layers.base import Layer, Shape
 from xpnet.support.checks import on_host
@@ -113,8 +113,12 @@ def check_fits(a: np.ndarray[Any, Any], dtype: np.dtype[Any], name: str) -> None
         raise DataError(f"{name} is {dtype}, which cannot hold {value}; {way_out}")
 
 
-def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0) -> None:
-    """Check that all values are finite in this dtype; ``first`` is the number of the first row.
+def check_values(
+    X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0, xp: Backend | None = None
+) -> None:
+    """Check that all values are finite in this dtype.
+
+    ``first`` is the number of the first row, ``xp`` the backend of an array on a device.
 
     Raises
     ------
@@ -124,7 +128,9 @@ def check_values(X: Array, dtype: np.dtype[Any], name: str = "X", first: int = 0
     if X.dtype.kind != "f":
         return
     own, largest = (float(np.finfo(kind).max) for kind in (X.dtype, dtype))
-    module = backend_of(X).module
+    module = np if xp is None else xp.module
+    if xp is not None and not hasattr(module, "isfinite"):
+        X, module = xp.asnumpy(X), np
     for start in range(0, len(X), CHECK_ROWS):
         rows = X[start : start + CHECK_ROWS]
         finite = module.isfinite(rows) if own <= largest else module.abs(rows) <= largest

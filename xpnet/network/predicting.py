@@ -95,7 +95,7 @@ class Predicting(Storing):
             step = self.prediction_batch(len(X))
             for start in range(0, len(X), step):
                 piece = X[start : start + step]
-                check_values(piece, self.dtype, first=start)
+                check_values(piece, self.dtype, first=start, xp=xp if from_device else None)
                 Y = self.forward(xp.asarray(piece))
                 pieces.append(Y.copy() if from_device else np.array(xp.asnumpy(Y)))
             return xp.module.concatenate(pieces) if from_device else np.concatenate(pieces)

@@ -75,7 +75,7 @@ class DataReader:
         t = on_host(t, f"{self.loss!r}: t")
         with self.net.xp.here(), self._swapped(t):
             check_batch(X)
-            check_values(X, self.net.dtype)
+            check_values(X, self.net.dtype, xp=self.net.xp if on_device else None)
             shape = self.net.output_shape(X.shape[1:])
         if shape is None or len(shape) != 1:
             raise ShapeError(
