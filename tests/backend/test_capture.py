@@ -240,6 +240,7 @@ def sizes(xp):
     return [len(graph.nodes) for graph in xp.played.graphs]
 
 
+@pytest.mark.thorough
 def test_each_size_of_batch_and_each_number_of_steps_has_a_graph(make):
     xp = make()
     trainer = trainer_of("adam", xp)

@@ -791,6 +791,7 @@ mnist.load_mnist()
 """
 
 
+@pytest.mark.thorough
 def test_processes_at_once(server, cache):
     """Four processes load, and damage what the others are loading."""
     command = [sys.executable, "-c", PROCESS, cache.parent.parent, server.urls[0]]

@@ -89,6 +89,7 @@ def test_several_processes_leave_what_one_leaves(single, how):
     assert lines == [f"{headline}, {size} processes", *rest]
 
 
+@pytest.mark.thorough
 @several
 def test_usage_errors_are_printed_once():
     """The launcher finds what it can; what each process finds, rank 0 alone says."""
@@ -287,6 +288,7 @@ def test_each_process_has_its_share_of_the_cores(monkeypatch):
     assert [found.get(name) for name in THREADS] == [None, None, "5", None]
 
 
+@pytest.mark.thorough
 @linux
 @several
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP"])

@@ -68,6 +68,7 @@ def test_the_picture(classes):
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
+@pytest.mark.thorough
 def test_the_report_of_many_classes_is_small():
     classes = 1500
     net = identity(classes)

@@ -94,7 +94,7 @@ def whole(run, epochs=2):
 
 
 @posix
-@pytest.mark.thorough(but=[">&- 2>&- <&-"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&- <&-", "2>/dev/full", "<&-"])
 def test_a_closed_output_costs_nothing(shell, tmp_path, redirection):
     done = shell(f"{TRAIN} {redirection}")
@@ -125,6 +125,7 @@ def test_an_output_that_nobody_reads_any_more_saves_and_ends(shell, tmp_path):
     assert int(saved.stem.removeprefix("step-")) == 7 * rows  # steps of an epoch
 
 
+@pytest.mark.thorough
 @posix
 def test_an_output_that_nobody_reads_after_the_end(shell, tmp_path):
     """The reader goes at once; the training is short, and all of it is kept or said to go on."""
@@ -148,7 +149,7 @@ def test_an_output_in_another_encoding(shell, tmp_path, encoding):
     whole(tmp_path / "ε²×│run")
 
 
-@pytest.mark.thorough(but=["HOME=/nonexistent*"])
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [
@@ -178,6 +179,7 @@ trainer.fit(np.zeros((4, 2)), np.ones((4, 1)), epochs=2, callbacks=[xpnet.Progre
 """
 
 
+@pytest.mark.thorough
 def test_a_progress_bar_without_streams(shell, tmp_path):
     """As under pythonw."""
     (tmp_path / "script.py").write_text(NO_STREAMS)
@@ -242,7 +244,7 @@ def test_a_figure_needs_no_backend(shell, tmp_path, backend):
 OPTIONAL = "tqdm", "threadpoolctl", "numba", "mpi4py", "cupy", "pandas", "polars"
 
 
-@pytest.mark.thorough(but=["SystemExit"])
+@pytest.mark.thorough
 @pytest.mark.parametrize("error", ["SystemExit", "ImportError", "OSError", "RuntimeError"])
 def test_packages_that_raise_when_they_are_imported(shell, tmp_path, environment, error):
     """What a training can do without costs it nothing, and `xpnet info` prints its report."""
@@ -274,6 +276,7 @@ def test_a_terminal_that_closes_saves(begun, tmp_path):
     xpnet.load(saved)
 
 
+@pytest.mark.thorough
 @posix
 def test_nohup_is_respected(begun):
     process = begun(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
@@ -297,7 +300,7 @@ def test_a_variable_that_nobody_reads_is_said(shell):
     ]
 
 
-@pytest.mark.thorough(but=["~/x", "./-x"])
+@pytest.mark.thorough
 @posix
 @pytest.mark.parametrize("out", ["~/x", "./~", "./-x", "a b'c", "ü"])
 def test_the_command_to_go_on_can_be_copied(shell, tmp_path, out):

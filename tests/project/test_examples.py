@@ -127,6 +127,7 @@ def test_the_loss_of_xor_stands_still_for_3000_epochs(run):
     assert losses[-1] < 0.002
 
 
+@pytest.mark.thorough
 def test_the_curve_is_found_behind_the_noise(run):
     history = run("curve")[0]["history"]
     assert history["val_r2"][-1] > 0.99
@@ -218,6 +219,7 @@ def test_the_network_by_hand_learns(run):
 # ---- autograd ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_by_hand_and_autograd_differ_by_rounding(run):
     names, *_ = run("compare_with_autograd", 300)
     assert names["ours"][-1] < 0.5 * names["ours"][0]
@@ -238,6 +240,7 @@ def test_without_pytorch_the_comparison_says_so(name, monkeypatch, tmp_path, cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_what_pytorch_has_learnt_is_here_and_in_the_file(run):
     names, printed, _ = run("from_pytorch", 150)
     assert float(re.findall(r"accuracy (\S+)%", printed)[0]) > 95

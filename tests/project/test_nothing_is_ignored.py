@@ -6,7 +6,7 @@ import pytest
 from contract import PAGE, ROOMS, tried, untried
 from contracts.table import page
 
-SLOW = {"commands", "trainers"}
+SLOW = {"commands", "estimators", "files", "trainers"}
 
 
 def name_of(room):

@@ -83,6 +83,7 @@ def put_hard(path):
 LINKS = pytest.mark.parametrize("link", [put_symbolic, put_hard])
 
 
+@pytest.mark.thorough
 @LINKS
 def test_the_report_takes_the_place_of_links(run, here, link):
     """Of each picture that is drawn, and of the page."""
@@ -215,6 +216,7 @@ def test_checkpoints_that_are_no_files(here, put, caplog):
     assert find_checkpoints(here / "checkpoints")[-1].name == "step-000000004.npz"
 
 
+@pytest.mark.thorough
 @THINGS
 def test_networks_that_are_no_files(here, put):
     (here / "frames.bin").unlink()

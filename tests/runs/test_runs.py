@@ -387,6 +387,7 @@ def broken_off_before_a_checkpoint(folder):
     shutil.rmtree(folder / "checkpoints")
 
 
+@pytest.mark.thorough
 def test_a_second_run_leaves_nothing_of_the_first(run, copy):
     """Of what is ours; what is not ours stays."""
     folder = copy("digits")
@@ -442,6 +443,7 @@ def test_the_same_pictures_again(run, drawn, name):
         assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.thorough
 def test_without_frames_the_end_is_shown(run, copy):
     folder = copy("spiral", "frames.bin", "report.html")
     assert run("report", folder).code == 0
@@ -484,6 +486,7 @@ def test_without_a_log(run, copy):
     assert found["status"] == "broken off after 0 of 3 epochs"
 
 
+@pytest.mark.thorough
 def test_without_the_data_and_where_they_are_now(run, made, copy):
     """Nothing is downloaded instead, and other data are not taken for them."""
     write_images(Path("idx"), 5, 5)

@@ -226,6 +226,7 @@ def test_all_steps_have_the_golden_hashes(only):
     assert (training.gradients, training.weights) == (wanted["backward"], wanted["update"])
 
 
+@pytest.mark.thorough
 def test_the_tables_are_there_for_every_recipe():
     report = check(["xor", "spiral", "digits"], ["numpy"], steps=1)
     assert len(report.recipes) == 6
@@ -270,6 +271,7 @@ def test_ordinary_backends_are_made_reproducible(only):
     assert list(report.recipes[0].trainings) == ["numpy", "strict"]
 
 
+@pytest.mark.thorough
 def test_the_batch_is_taken_from_all_samples(monkeypatch):
     """The spiral comes arm by arm; its first 64 samples are of one class."""
     seen = []
