@@ -725,3 +725,27 @@ def test_the_report_is_a_table_and_goes_into_json():
     first = plain["checks"][0]
     assert first["what"] == "numpy, slopes"
     assert {"name", "error", "limit", "entry", "value", "reference"} == first["rows"][0].keys()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        xpnet.SoftmaxCrossEntropy(label_smoothing=0.1),
+        xpnet.SoftmaxCrossEntropy(ignore_index=1),
+        xpnet.MeanSquaredError(reduction="sum"),
+        xpnet.BinaryCrossEntropy(from_logits=True, pos_weight=2.0),
+    ],
+    ids=repr,
+)
+def test_a_loss_with_options_has_no_twin(loss):
+    """Its twin would compute another loss; tests/losses/test_options.py has PyTorch's own."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    net = xpnet.Sequential(xpnet.Linear(4, 3))
+    labels = np.arange(20) % 3
+    t = labels if isinstance(loss, xpnet.SoftmaxCrossEntropy) else np.eye(3)[labels]
+    report = xpnet.parity(net, loss, np.linspace(-1, 1, 80).reshape(20, 4), t, backends=["numpy"])
+    assert report.ok
+    assert "no twin" in report.not_run["PyTorch"]
+    options = {"from_logits": True} if isinstance(loss, xpnet.BinaryCrossEntropy) else {}
+    plain = xpnet.parity(net, type(loss)(**options), np.ones((20, 4)), t, backends=["numpy"])
+    assert "PyTorch" not in plain.not_run

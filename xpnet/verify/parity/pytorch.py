@@ -37,7 +37,7 @@ from xpnet.verify.parity.values import LOSS, Host, Key, Values
 
 def without_twin(layer: Layer, loss: Loss) -> list[str]:
     """Return the layers, and the loss, that `LAYER_TWINS` and `LOSS_TWINS` do not have."""
-    ours = [] if type(loss) in LOSS_TWINS else [repr(loss)]
+    ours = [] if type(loss) in LOSS_TWINS and not _has_options(loss) else [repr(loss)]
     return list(dict.fromkeys([repr(part) for part in _strangers(layer)] + ours))
 
 
@@ -45,6 +45,12 @@ def _strangers(layer: Layer) -> list[Layer]:
     if type(layer) is Sequential:
         return [stranger for part in layer for stranger in _strangers(part)]
     return [] if type(layer) in LAYER_TWINS else [layer]
+
+
+def _has_options(loss: Loss) -> bool:
+    """Return True if the loss has options that its twin does not know."""
+    plain = {"label_smoothing": 0.0, "ignore_index": None, "pos_weight": None, "reduction": "mean"}
+    return any(repr(getattr(loss, name, value)) != repr(value) for name, value in plain.items())
 
 
 def autograd(layers: dict[str, Layer], loss: Loss, X: Host, t: Host, weight: Any) -> Values:
