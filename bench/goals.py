@@ -8,6 +8,7 @@ iterations in float64, and the larger MNIST net.
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def train(name: str, seed: int, **changes) -> tuple[dict, dict, float]:
     problem = replace(PROBLEMS[name], **changes)
     split = problem.load(seed, None)
     trainer = build(problem, split, dtype="float32", seed=seed)
+    logging.getLogger("xpnet").setLevel(logging.ERROR)  # the metrics are computed at the end
     start = time.perf_counter()
     trainer.fit(*split.train, epochs=problem.epochs, batch_size=problem.batch_size)
     seconds = time.perf_counter() - start

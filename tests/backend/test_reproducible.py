@@ -79,7 +79,9 @@ def tolerant(case: primitive_cases.Case) -> primitive_cases.Case:
     other way, also in one single operation that the mode does in another order.
     """
     scale, ulps = case.scale, case.ulps + 4 if case.ulps else 0
-    if not isinstance(scale, dict):
+    if isinstance(scale, dict):
+        scale = {name: np.maximum(np.nan_to_num(size), 1e-23) for name, size in scale.items()}
+    else:
         scale = np.maximum(np.nan_to_num(scale), 1e-23)
     return replace(case, ulps=ulps, scale=scale, elementary=False)
 
