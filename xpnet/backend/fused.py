@@ -78,7 +78,7 @@ class Fused:
     def normal(self, X: Array, out: Array, density: Array, work: Array) -> Array:
         """out = Φ(X) = (1 + erf(X/√2)) / 2,  density = φ(X) = exp(-X²/2) / √(2π)
 
-        By Mills's ratio of a = |X|, see `xpnet.backend.normal`; ``work`` is scratch.
+        By Mills's ratio of a = abs(X), see `xpnet.backend.normal`; ``work`` is scratch.
         """
         m = self.module
         a = m.minimum(m.maximum(X, -X), END)

@@ -16,22 +16,22 @@ from xpnet.training.metrics.sums import NumPyArray, mean, precise, total, weight
 
 
 def mae(t: Any, Y: Any, sample_weight: Any = None) -> float:
-    """Return mean |y - t|, in the unit of the targets."""
+    """Return mean abs(y - t), in the unit of the targets."""
     return mean(np.abs(_errors(t, Y)), sample_weight)
 
 
 def mse(t: Any, Y: Any, sample_weight: Any = None) -> float:
-    """Return mean |y - t|²"""
+    """Return mean (y - t)²"""
     return mean(np.abs(_errors(t, Y)) ** 2, sample_weight)
 
 
 def rmse(t: Any, Y: Any, sample_weight: Any = None) -> float:
-    """Return √ mean |y - t|², in the unit of the targets."""
+    """Return √ mean (y - t)², in the unit of the targets."""
     return sqrt(mse(t, Y, sample_weight))
 
 
 def r2(t: Any, Y: Any, sample_weight: Any = None) -> float:
-    """Return R² = 1 - Σ w |y - t|² / Σ w |t - t̄|²: the share of the variance that is explained.
+    """Return R² = 1 - Σ w (y - t)² / Σ w (t - t̄)²: the share of the variance that is explained.
 
     t̄ is the weighted mean. Of several outputs it is the mean of their R². Where all targets of an
     output are equal, its R² is 1 for a perfect fit, else 0, as in scikit-learn.
