@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from command import exit_code
+from contracts.trial import at_most
 from test_cli import says
 
 from xpnet.runs.layout import PICTURES
@@ -54,22 +53,6 @@ def make_unfinished(folder):
     """Remove what comes after the second step."""
     for name in ("checkpoints/step-000000004.npz", "results.json", "report.html", "weights.npz"):
         (folder / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def within(seconds):
-    """Fail instead of waiting for a pipe for ever."""
-
-    def too_late(*args):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def put_symbolic(path):
@@ -194,7 +177,7 @@ THINGS = pytest.mark.parametrize("put", [*NO_FILES, put_large])
 def test_things_that_are_no_files_are_named_at_once(run, here, put, name):
     (here / name).unlink()
     put(here / name)
-    with within(20):
+    with at_most(20):
         done = run("report", here)
         if name == "frames.bin":
             note = (here / "report.html").read_text()
@@ -210,7 +193,7 @@ def test_checkpoints_that_are_no_files(here, put, caplog):
     """The one before is taken."""
     make_unfinished(here)
     put(here / "checkpoints/step-000000003.npz")
-    with within(20):
+    with at_most(20):
         assert exit_code("train", "--resume", here, "--plots", "none") == 0
     assert "going on from the one before" in caplog.text
     assert find_checkpoints(here / "checkpoints")[-1].name == "step-000000004.npz"
@@ -222,7 +205,7 @@ def test_networks_that_are_no_files(here, put):
     (here / "frames.bin").unlink()
     (here / "weights.npz").unlink()
     put(here / "weights.npz")
-    with within(20):
+    with at_most(20):
         assert exit_code("report", here) == 0
     assert "Only the curves can be shown: " in (here / "report.html").read_text()
 
@@ -233,7 +216,7 @@ def test_a_new_training_beside_them(run, put, name):
     """Nobody made them for a training, so they stay."""
     HERE.mkdir()
     put(HERE / name)
-    with within(20):
+    with at_most(20):
         done = run("train", "and", "--epochs", 2, "--out", HERE)
     assert done.code in (1, 2)
     assert name in done.err
@@ -268,7 +251,7 @@ def test_appending(tmp_path):
     with pytest.raises(OSError, match="a second name, a hard link"):
         append(path, b"56")
     os.mkfifo(tmp_path / "pipe")
-    with within(5), pytest.raises(OSError, match="a folder or a device"):
+    with at_most(5), pytest.raises(OSError, match="a folder or a device"):
         append(tmp_path / "pipe", b"56")
 
 
@@ -283,7 +266,7 @@ def test_what_has_been_opened_is_what_is_checked(tmp_path, monkeypatch):
         return right(*args, **kwargs)
 
     monkeypatch.setattr(files.os, "open", swap)
-    with within(5), pytest.raises(OSError, match="a folder or a device"):
+    with at_most(5), pytest.raises(OSError, match="a folder or a device"):
         open_file(path)
 
 
@@ -291,6 +274,6 @@ def test_what_has_been_opened_is_what_is_checked(tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments", ["--resume here", "and --epochs 1 --out here"])
 def test_a_lock_that_is_no_file(run, here, put, arguments):
     put(here / ".lock")
-    with within(20):
+    with at_most(20):
         says(run("train", *arguments.split()), 1, "cannot write to the folder here (", ".lock")
     assert VICTIM.read_text() == "precious"
